@@ -1,0 +1,106 @@
+//! The record of an attachment: written before the first side effect, removed after the last one is
+//! undone, so that DEL and GC find everything by owner whatever was lost in between.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use node::{Context, Kind, Result, store};
+use serde::{Deserialize, Serialize};
+
+use crate::owner::Owner;
+
+/// Where records live. They describe this boot's kernel objects; a record that names another boot is stale.
+pub const STATE: &str = "/var/lib/nodeplug/cni";
+
+/// One attachment, as its ADD intended it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The boot id at ADD.
+    pub boot: String,
+    /// When the ADD began, seconds since the epoch.
+    pub since: u64,
+    /// The network's name.
+    pub network: String,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// CNI_NETNS at ADD.
+    pub netns: String,
+    /// `namespace/name` of the pod, where the runtime told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The addresses that the pod got.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// The folder `dataDir/NETWORK` that holds the leases of these addresses; `None` where the
+    /// addresses are static, a delegate's or absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leases: Option<PathBuf>,
+    /// The IPAM plugin that was asked by exec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegate: Option<String>,
+    /// Whether masquerade elements were made.
+    #[serde(default)]
+    pub masquerade: bool,
+    /// Whether MAC spoof check elements were made.
+    #[serde(default)]
+    pub spoof_check: bool,
+}
+
+/// The folder of records.
+#[derive(Debug, Clone)]
+pub struct Attachments {
+    folder: PathBuf,
+}
+
+impl Attachments {
+    /// The records below `state` (see [`STATE`]).
+    pub fn at(state: &Path) -> Self {
+        Self { folder: state.join("attachments") }
+    }
+
+    /// The record of `owner`. One that cannot be read as a record counts as none: DEL then looks for
+    /// the leftovers themselves.
+    pub fn find(&self, owner: &Owner) -> Result<Option<Attachment>> {
+        Ok(store::read(&self.path(owner))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Whether there is a record of `owner`, readable or not.
+    pub fn has(&self, owner: &Owner) -> bool {
+        self.path(owner).exists()
+    }
+
+    /// Writes a record whole, replacing an older one.
+    pub fn put(&self, attachment: &Attachment) -> Result<()> {
+        let path = self.path(&attachment.owner);
+        let bytes = serde_json::to_vec(attachment)
+            .doing(Kind::Internal, || format!("encode `{}`", path.display()))?;
+        match store::write_whole(&path, &bytes) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => {
+                store::make_folder(&self.folder)?;
+                store::write_whole(&path, &bytes)
+            }
+            other => other,
+        }
+    }
+
+    /// Removes a record; one that is not there is removed already.
+    pub fn remove(&self, owner: &Owner) -> Result<()> {
+        store::remove(&self.path(owner))
+    }
+
+    /// Every readable record. Unreadable ones are left for DEL and `ipam check`.
+    pub fn all(&self) -> Result<Vec<Attachment>> {
+        let owners = store::names(&self.folder)?;
+        let owners = owners.iter().filter(|n| !n.starts_with('.')).filter_map(|n| Owner::from_key(n));
+        let mut all = Vec::new();
+        for owner in owners {
+            all.extend(self.find(&owner)?);
+        }
+        Ok(all)
+    }
+
+    fn path(&self, owner: &Owner) -> PathBuf {
+        self.folder.join(owner.key())
+    }
+}

@@ -1,0 +1,14 @@
+//! What nodeplug's programs share and nothing else: one error, steps with their undo, a small state
+//! store, the boot's identity, network namespaces and the log.
+//!
+//! Every program runs the same flow: request → observe → plan → apply → render. This crate knows none
+//! of their protocols and depends on none of them.
+
+pub mod boot;
+pub mod error;
+pub mod log;
+pub mod namespace;
+pub mod step;
+pub mod store;
+
+pub use error::{Context, Error, Kind, Result};

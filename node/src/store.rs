@@ -1,0 +1,115 @@
+//! Small state files: written whole or not at all, read with "not there" as a value, guarded by flock.
+//!
+//! Nothing is fsynced. State describes this boot's kernel objects; a power loss ends the boot, and
+//! what an earlier boot wrote is dropped (see [`crate::boot`]). A `kill -9` loses no page-cache write.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::{Context, Kind, Result};
+
+/// An exclusive lock for as long as it lives.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits for the exclusive flock on `path`, making the file where it is missing.
+    pub fn exclusive(path: &Path) -> Result<Self> {
+        let doing = || format!("lock `{}`", path.display());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .doing(Kind::Io, doing)?;
+        file.lock().doing(Kind::Io, doing)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Makes a folder and its parents.
+pub fn make_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).doing(Kind::Io, || format!("make the folder `{}`", path.display()))
+}
+
+/// Replaces `path` by `content` with mode 0600, so that a reader and a `kill -9` see the old or the new
+/// file and never a part.
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let doing = || format!("write `{}`", path.display());
+    let temporary = beside(path);
+    let put = || -> io::Result<()> {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        fs::rename(&temporary, path)
+    };
+    put().inspect_err(|_| drop(fs::remove_file(&temporary))).doing(Kind::Io, doing)
+}
+
+/// A temporary name beside `path`; the process id keeps two writers apart, the leading dot keeps it
+/// out of listings by name.
+pub fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    path.with_file_name(format!(".{name}.{}", std::process::id()))
+}
+
+/// The content of `path`; `None` where there is no such file.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(e) if gone(&e) => Ok(None),
+        Err(e) => Err(e).doing(Kind::Io, || format!("read `{}`", path.display())),
+    }
+}
+
+/// Removes a file; one that is not there is removed already.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if !gone(&e) => Err(e).doing(Kind::Io, || format!("remove `{}`", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// The names in a folder; none where the folder is not there.
+pub fn names(folder: &Path) -> Result<Vec<String>> {
+    let doing = || format!("list `{}`", folder.display());
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if gone(&e) => return Ok(Vec::new()),
+        Err(e) => return Err(e).doing(Kind::Io, doing),
+    };
+    entries
+        .map(|entry| entry.map(|e| e.file_name().to_string_lossy().into_owned()).doing(Kind::Io, doing))
+        .collect()
+}
+
+fn gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_replaces_the_whole_file_and_removal_is_idempotent() {
+        let folder = std::env::temp_dir().join(format!("node-store-{}", std::process::id()));
+        make_folder(&folder).unwrap();
+        let path = folder.join("a");
+        assert_eq!(read(&path).unwrap(), None);
+        write_whole(&path, b"one").unwrap();
+        write_whole(&path, b"2").unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), b"2");
+        assert_eq!(names(&folder).unwrap(), ["a"]);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(names(&folder).unwrap().is_empty());
+    }
+}
