@@ -2,5 +2,7 @@
 
 pub mod attachment;
 pub mod config;
+pub mod kernel;
+pub mod mac;
 pub mod owner;
 pub mod result;
