@@ -1,0 +1,3 @@
+//! What a person may ask the program for.
+
+pub mod validate;
