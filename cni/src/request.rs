@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use node::{Context, Error, Kind, Result};
 use serde_json::Value;
 
-pub use crate::request::args::Args;
 use crate::config::reader::Problem;
 use crate::config::wanted::Asked;
 use crate::config::{NetConf, Position, problems};
 use crate::owner::Owner;
+pub use crate::request::args::Args;
 use crate::request::environment::Environment;
 use crate::result::CniResult;
 use crate::version::Version;
@@ -137,7 +137,10 @@ impl Request {
     pub fn read(env: &Lookup<'_>, stdin: &[u8]) -> Result<Self, Refused> {
         let mut env = Environment::new(env);
         let Some(command) = env.may("CNI_COMMAND") else {
-            return env.verdict().map(|()| Self::Person).map_err(|error| Refused { error, version: Version::NEWEST });
+            return env
+                .verdict()
+                .map(|()| Self::Person)
+                .map_err(|error| Refused { error, version: Version::NEWEST });
         };
         let stdin = parse(stdin);
         let version = stdin.as_ref().map_or(Version::NEWEST, Version::of_answer);
@@ -180,8 +183,11 @@ fn add(env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
 fn check(env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
     let (call, previous) = call(env, stdin, |_| Position::Either)?;
     let previous = previous.ok_or_else(|| {
-        Error::new(Kind::Config, "read the configuration: `prevResult` is missing, and CHECK compares with it")
-            .hint("the runtime hands the ADD's result to CHECK")
+        Error::new(
+            Kind::Config,
+            "read the configuration: `prevResult` is missing, and CHECK compares with it",
+        )
+        .hint("the runtime hands the ADD's result to CHECK")
     })?;
     Ok(Request::Check { call: Box::new(call), previous })
 }
@@ -327,25 +333,26 @@ fn attachments(stdin: &Value) -> Result<BTreeSet<Owner>> {
     for key in KEYS {
         let Some(value) = stdin.get(key) else { continue };
         seen = true;
-        match value {
-            Value::Null => {}
-            Value::Array(items) => {
-                for (i, item) in items.iter().enumerate() {
-                    match attachment(item) {
-                        Some(owner) => drop(valid.insert(owner)),
-                        None => {
-                            let what = "is not `{\"containerID\": …, \"ifname\": …}`";
-                            found.push(Problem::wrong(&format!("{key}[{i}]"), what));
-                        }
-                    }
-                }
+        let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        if !value.is_array() && !value.is_null() {
+            found.push(Problem::wrong(key, "is not a list"));
+        }
+        for (i, item) in items.iter().enumerate() {
+            let owner = attachment(item);
+            if owner.is_none() {
+                // Passed over, it would make a living pod's attachment a stale one.
+                let what = "is not `{\"containerID\": …, \"ifname\": …}`";
+                found.push(Problem::wrong(&format!("{key}[{i}]"), what));
             }
-            _ => found.push(Problem::wrong(key, "is not a list")),
+            valid.extend(owner);
         }
     }
     if !seen {
         let what = "is missing, and without it every attachment would count as stale";
-        found.push(Problem::wrong(KEYS.first().unwrap_or(&""), what).hint("the runtime lists the attachments that live"));
+        found.push(
+            Problem::wrong(KEYS.first().unwrap_or(&""), what)
+                .hint("the runtime lists the attachments that live"),
+        );
     }
     problems::verdict(&found).map(|()| valid)
 }

@@ -26,15 +26,8 @@ pub enum Version {
 
 impl Version {
     /// Every version, older ones first.
-    pub const ALL: [Self; 7] = [
-        Self::V0_1_0,
-        Self::V0_2_0,
-        Self::V0_3_0,
-        Self::V0_3_1,
-        Self::V0_4_0,
-        Self::V1_0_0,
-        Self::V1_1_0,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::V0_1_0, Self::V0_2_0, Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
 
     /// What a configuration without `cniVersion` means.
     pub const DEFAULT: Self = Self::V0_1_0;

@@ -98,7 +98,8 @@ impl NetConf {
         let mut reader = Reader::new(value, at, problems);
         let plugin = reader.string("type", problems).unwrap_or_default().to_owned();
         if plugin.is_empty() {
-            problems.push(Problem::wrong(&reader.place("type"), "is missing").hint("name the plugin's binary"));
+            problems
+                .push(Problem::wrong(&reader.place("type"), "is missing").hint("name the plugin's binary"));
         }
         let name = read_name(&mut reader, problems);
         read_common(&mut reader, problems);
@@ -140,7 +141,8 @@ impl NetConf {
         self.encap_overhead = reader.number("encapOverhead", 65535, problems).unwrap_or(0);
         if self.encap_overhead > 0 && self.mtu.is_some() {
             let what = "has no effect beside `mtu`, because it is taken off the derived MTU";
-            problems.push(Problem::wrong(&reader.place("encapOverhead"), what).hint("leave one of the two out"));
+            problems
+                .push(Problem::wrong(&reader.place("encapOverhead"), what).hint("leave one of the two out"));
         }
         self.masquerade = reader.bool("ipMasq", problems).unwrap_or(false);
         let nets: Vec<IpNet> =
@@ -149,8 +151,11 @@ impl NetConf {
         match reader.string("ipMasqBackend", problems) {
             None | Some("nftables") => {}
             Some("iptables") => problems.push(
-                Problem::unsupported(&reader.place("ipMasqBackend"), "is `iptables`, which is not supported here")
-                    .hint("leave it out: masquerade is made with nftables"),
+                Problem::unsupported(
+                    &reader.place("ipMasqBackend"),
+                    "is `iptables`, which is not supported here",
+                )
+                .hint("leave it out: masquerade is made with nftables"),
             ),
             Some(other) => {
                 let what = format!("is `{other}`, and only `nftables` is known");
@@ -166,7 +171,8 @@ impl NetConf {
         let mut inner = Reader::new(ipam, &reader.place("ipam"), problems);
         if inner.string("type", problems).is_none() {
             let place = inner.place("type");
-            problems.push(Problem::wrong(&place, "is missing").hint("`host-local` gives addresses of a range"));
+            problems
+                .push(Problem::wrong(&place, "is missing").hint("`host-local` gives addresses of a range"));
         }
         if matches!(&self.attach, Attach::Bridge(b) if b.disable_container_interface) {
             let place = reader.place("disableContainerInterface");
@@ -177,7 +183,8 @@ impl NetConf {
 
     fn check_without_ipam(&self, reader: &Reader<'_>, problems: &mut Vec<Problem>) {
         const NEEDS: &str = "needs addresses, and there is no `ipam`";
-        const HINT: &str = "add `\"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.1.0.0/16\"}]]}`";
+        const HINT: &str =
+            "add `\"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.1.0.0/16\"}]]}`";
         let mut missing = |key| problems.push(Problem::wrong(&reader.place(key), NEEDS).hint(HINT));
         match &self.attach {
             Attach::Routed => {
@@ -236,16 +243,13 @@ fn read_attach(
     if plugin == "loopback" {
         return Attach::Loopback;
     }
-    let here = |key: &&&str| value.get(**key).is_some_and(|v| !v.is_null());
-    let makes = MAKING.iter().chain(&bridge::KEYS).any(|k| here(&k));
+    let makes = MAKING.iter().chain(&bridge::KEYS).any(|k| value.get(k).is_some_and(|v| !v.is_null()));
     if position == Position::First || (position == Position::Either && makes) {
-        return read_mode(reader, value, problems);
+        return read_mode(reader, problems);
     }
-    let keys = MAKING.iter().chain(&SHAPING).chain(&bridge::KEYS);
-    for key in keys.filter(here) {
-        reader.allow(&[key]);
+    for key in MAKING.iter().chain(&SHAPING).chain(&bridge::KEYS) {
         // Switches that are off ask for nothing.
-        if value.get(*key) != Some(&Value::Bool(false)) {
+        if reader.value(key).is_some_and(|v| v != &Value::Bool(false)) {
             let what = "stands in a chained entry, and a chained nodeplug-cni makes no interface";
             let hint = "move nodeplug-cni to the front of `plugins`, or take the key out of this entry";
             problems.push(Problem::wrong(&reader.place(key), what).hint(hint));
@@ -254,7 +258,7 @@ fn read_attach(
     Attach::Chained
 }
 
-fn read_mode(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<Problem>) -> Attach {
+fn read_mode(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Attach {
     match reader.string("mode", problems) {
         Some("bridge") => return Attach::Bridge(Bridge::read(reader, problems)),
         None | Some("routed") => {}
@@ -266,11 +270,12 @@ fn read_mode(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<Problem>
             return Attach::Routed;
         }
     }
-    for key in bridge::KEYS.iter().filter(|k| value.get(**k).is_some_and(|v| !v.is_null())) {
-        reader.allow(&[key]);
-        let what = "means something only with `\"mode\": \"bridge\"`, and the mode here is `routed`";
-        let hint = "add `\"mode\": \"bridge\"`, or take the key out";
-        problems.push(Problem::wrong(&reader.place(key), what).hint(hint));
+    for key in bridge::KEYS {
+        if reader.value(key).is_some() {
+            let what = "means something only with `\"mode\": \"bridge\"`, and the mode here is `routed`";
+            let hint = "add `\"mode\": \"bridge\"`, or take the key out";
+            problems.push(Problem::wrong(&reader.place(key), what).hint(hint));
+        }
     }
     Attach::Routed
 }

@@ -45,7 +45,8 @@ impl FromStr for Wanted {
         let prefix = match prefix {
             None => None,
             Some(text) => {
-                let number = text.parse().ok().filter(|n| *n <= most && text.bytes().all(|b| b.is_ascii_digit()));
+                let number =
+                    text.parse().ok().filter(|n| *n <= most && text.bytes().all(|b| b.is_ascii_digit()));
                 Some(number.ok_or("the prefix length is none of that family")?)
             }
         };
@@ -81,8 +82,5 @@ pub(super) fn read_args(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) ->
     let mut args = Reader::new(args, &reader.place("args"), problems);
     let Some(cni) = args.value("cni") else { return Asked::default() };
     let mut cni = Reader::new(cni, &args.place("cni"), problems);
-    Asked {
-        ips: cni.parsed_list("ips", IP_SHAPE, problems),
-        mac: cni.parsed("mac", MAC_SHAPE, problems),
-    }
+    Asked { ips: cni.parsed_list("ips", IP_SHAPE, problems), mac: cni.parsed("mac", MAC_SHAPE, problems) }
 }

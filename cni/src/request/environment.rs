@@ -23,13 +23,11 @@ impl<'a> Environment<'a> {
     /// A variable that may be absent; an empty one is absent.
     pub(super) fn may(&mut self, name: &'static str) -> Option<String> {
         let value = (self.lookup)(name).filter(|v| !v.is_empty())?;
-        match value.into_string() {
-            Ok(text) => Some(text),
-            Err(_) => {
-                self.complain(name, "is not UTF-8");
-                None
-            }
+        let text = value.into_string().ok();
+        if text.is_none() {
+            self.complain(name, "is not UTF-8");
         }
+        text
     }
 
     /// A variable that the verb requires.

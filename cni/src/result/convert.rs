@@ -86,7 +86,8 @@ impl CniResult {
         let gateway = family.parsed("gateway", "an address", problems);
         match address {
             Some(address) if is_four(&address) != (key == "ip4") => {
-                problems.push(Problem::wrong(&family.place("ip"), format!("`{address}` is of the other family")));
+                problems
+                    .push(Problem::wrong(&family.place("ip"), format!("`{address}` is of the other family")));
             }
             Some(address) => self.ips.push(Ip { interface: None, address, gateway }),
             None => problems.push(Problem::wrong(&family.place("ip"), "is not an address")),
