@@ -36,6 +36,12 @@ pub fn interface(text: &str) -> Result<(), String> {
     }
 }
 
+/// Text of the caller's in backticks, cut and escaped so that a message stays a line.
+pub fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    format!("`{cut}{}`", if text.chars().nth(60).is_some() { "…" } else { "" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::config::reader::Problem;
 use crate::config::wanted::Asked;
 use crate::config::{NetConf, Position, problems};
+use crate::name;
 use crate::owner::Owner;
 pub use crate::request::args::Args;
 use crate::request::environment::Environment;
@@ -152,7 +153,7 @@ impl Request {
             "STATUS" => status(env, stdin),
             "VERSION" => Ok(Self::Version(probe(stdin))),
             _ => {
-                env.complain("CNI_COMMAND", &format!("`{}` is not a verb", environment::cut(&command)));
+                env.complain("CNI_COMMAND", &format!("{} is not a verb", name::shown(&command)));
                 env.verdict().map(|()| Self::Person)
             }
         };
@@ -305,7 +306,10 @@ fn parse(stdin: &[u8]) -> Result<Value> {
 
 fn spoken(stdin: &Value) -> Result<Version> {
     Version::of(stdin)
-        .doing(Kind::Version, || "read the configuration's `cniVersion`".to_owned())
+        .map_err(|unknown| {
+            let doing = format!("speak the configuration's cniVersion {}", name::shown(&unknown.0));
+            Error::caused(Kind::Version, doing, unknown)
+        })
         .map_err(|e| e.hint("set `cniVersion` in the network's list to one of them"))
 }
 

@@ -79,3 +79,6 @@ pub struct Dns {
     /// resolv.conf options.
     pub options: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,8 +92,7 @@ pub struct Unknown(pub String);
 
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cut: String = self.0.chars().take(40).collect();
-        write!(f, "`{cut}` is not one of {}", Version::ALL.map(Version::as_str).join(", "))
+        write!(f, "it is not one of {}", Version::ALL.map(Version::as_str).join(", "))
     }
 }
 

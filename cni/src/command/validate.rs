@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::reader::{Problem, Reader};
 use crate::config::wanted::Asked;
-use crate::config::{NetConf, Position};
+use crate::config::{NetConf, Position, TYPE_HINT, read_name, required};
 use crate::name;
 use crate::version::Version;
 
@@ -96,7 +96,7 @@ impl Report {
     fn read(&mut self, document: &Value) {
         let problems = &mut self.problems;
         if let Err(unknown) = Version::of(document) {
-            problems.push(Problem::wrong("cniVersion", format!("{unknown}")).hint("take one of them"));
+            problems.push(Problem::wrong("cniVersion", format!("{}: {unknown}", name::shown(&unknown.0))));
         }
         if document.get("plugins").is_none() && document.get("type").is_some() {
             self.network = document.get("name").and_then(Value::as_str).map(str::to_owned);
@@ -114,22 +114,23 @@ impl Report {
     fn list(&mut self, document: &Value) {
         let problems = &mut self.problems;
         let mut reader = Reader::new(document, "", problems);
+        if !document.is_object() {
+            return;
+        }
         reader.allow(&["cniVersion"]);
         reader.parsed_list::<Version>("cniVersions", "a version that is spoken here", problems);
         for switch in ["disableCheck", "disableGC", "loadOnlyInlinedPlugins"] {
-            reader.bool(switch, problems);
+            // libcni takes the words as strings, too.
+            let word = document.get(switch).and_then(Value::as_str).map(str::to_ascii_lowercase);
+            if matches!(word.as_deref(), Some("true" | "false")) {
+                reader.allow(&[switch]);
+            } else {
+                reader.bool(switch, problems);
+            }
         }
-        match reader.string("name", problems) {
-            None => problems.push(Problem::wrong("name", "is missing").hint("name the network")),
-            Some(text) => match name::identifier(text) {
-                Ok(()) => self.network = Some(text.to_owned()),
-                Err(why) => problems.push(Problem::wrong("name", why).hint(
-                    "a network's name is letters, digits, `_`, `.` and `-`, the first a letter or digit",
-                )),
-            },
-        }
+        self.network = Some(read_name(&mut reader, problems)).filter(|name| !name.is_empty());
         let plugins = reader.list("plugins", problems);
-        if plugins.as_ref().is_none_or(Vec::is_empty) && document.is_object() {
+        if plugins.as_ref().is_none_or(Vec::is_empty) {
             let what = if plugins.is_some() { "is empty" } else { "is not a list of plugins" };
             problems.push(Problem::wrong("plugins", what).hint("a runtime takes no network without one"));
         }
@@ -144,10 +145,8 @@ impl Report {
         self.plugins += 1;
         if entry.get("type").and_then(Value::as_str) != Some(OURS) {
             let mut reader = Reader::new(entry, at, &mut self.problems);
-            let before = self.problems.len();
-            if reader.string("type", &mut self.problems).is_none() && self.problems.len() == before {
-                let missing = Problem::wrong(&reader.place("type"), "is missing");
-                self.problems.push(missing.hint("name the plugin's binary"));
+            if entry.is_object() {
+                required(&mut reader, "type", TYPE_HINT, &mut self.problems);
             }
             return;
         }
@@ -165,6 +164,10 @@ impl Report {
                 let place = reader.place(&format!("capabilities.{capability}"));
                 self.warnings.push(Problem::wrong(&place, what).hint(hint));
             }
+        }
+        for key in ["prevResult", "runtimeConfig"].into_iter().filter(|k| entry.get(k).is_some()) {
+            let what = "is the runtime's to make, and a runtime overwrites what stands there";
+            self.warnings.push(Problem::wrong(&reader.place(key), what).hint("take the key out"));
         }
         NetConf::read(entry, at, position, &Asked::default(), &mut self.problems);
     }

@@ -80,6 +80,9 @@ pub enum Position {
     Either,
 }
 
+/// What to do about a missing `type`.
+pub(crate) const TYPE_HINT: &str = "name the plugin's binary";
+
 /// Keys that say how to make an interface, and tell by their presence that this plugin makes one.
 const MAKING: [&str; 2] = ["mode", "ipam"];
 
@@ -96,11 +99,7 @@ impl NetConf {
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut reader = Reader::new(value, at, problems);
-        let plugin = reader.string("type", problems).unwrap_or_default().to_owned();
-        if plugin.is_empty() {
-            problems
-                .push(Problem::wrong(&reader.place("type"), "is missing").hint("name the plugin's binary"));
-        }
+        let plugin = required(&mut reader, "type", TYPE_HINT, problems).unwrap_or_default().to_owned();
         let name = read_name(&mut reader, problems);
         read_common(&mut reader, problems);
         let attach = read_attach(&mut reader, value, &plugin, position, problems);
@@ -169,10 +168,8 @@ impl NetConf {
         // The typed IPAM configuration is read here: `crate::ipam::config::parse(ipam, runtime.ip_ranges, problems)`.
         let Some(ipam) = &self.ipam else { return self.check_without_ipam(reader, problems) };
         let mut inner = Reader::new(ipam, &reader.place("ipam"), problems);
-        if inner.string("type", problems).is_none() {
-            let place = inner.place("type");
-            problems
-                .push(Problem::wrong(&place, "is missing").hint("`host-local` gives addresses of a range"));
+        if ipam.is_object() {
+            required(&mut inner, "type", "`host-local` gives addresses of a range", problems);
         }
         if matches!(&self.attach, Attach::Bridge(b) if b.disable_container_interface) {
             let place = reader.place("disableContainerInterface");
@@ -204,17 +201,31 @@ impl NetConf {
     }
 }
 
-fn read_name(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> String {
+/// A string that has to be there.
+pub(crate) fn required<'a>(
+    reader: &mut Reader<'a>,
+    key: &'static str,
+    hint: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<&'a str> {
+    let before = problems.len();
+    let text = reader.string(key, problems);
+    if text.is_none() && problems.len() == before {
+        problems.push(Problem::wrong(&reader.place(key), "is missing").hint(hint));
+    }
+    text
+}
+
+/// The network's name; empty where it is no name.
+pub(crate) fn read_name(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> String {
     const HINT: &str = "a network's name is letters, digits, `_`, `.` and `-`, the first a letter or digit";
-    let why = match reader.string("name", problems) {
-        None => "is missing".to_owned(),
-        Some(text) => match name::identifier(text) {
-            Ok(()) => return text.to_owned(),
-            Err(why) => why,
-        },
-    };
-    problems.push(Problem::wrong(&reader.place("name"), why).hint(HINT));
-    String::new()
+    let Some(text) = required(reader, "name", HINT, problems) else { return String::new() };
+    if let Err(why) = name::identifier(text) {
+        let what = format!("{} {why}", name::shown(text));
+        problems.push(Problem::wrong(&reader.place("name"), what).hint(HINT));
+        return String::new();
+    }
+    text.to_owned()
 }
 
 /// Keys that the specification gives to every plugin and that ask nothing of this one.

@@ -8,7 +8,7 @@ use crate::config::reader::{Problem, Reader};
 const VLAN: [&str; 3] = ["vlan", "vlanTrunk", "preserveDefaultVlan"];
 
 /// A key and the reference plugin that reads it.
-const ELSEWHERE: [(&str, &str); 32] = [
+const ELSEWHERE: [(&str, &str); 31] = [
     ("snat", "portmap"),
     ("masqAll", "portmap"),
     ("markMasqBit", "portmap"),
@@ -30,7 +30,6 @@ const ELSEWHERE: [(&str, &str); 32] = [
     ("promisc", "tuning"),
     ("allmulti", "tuning"),
     ("txQLen", "tuning"),
-    ("dataDir", "tuning"),
     ("master", "macvlan` or `ipvlan"),
     ("linkInContainer", "macvlan` or `ipvlan"),
     ("vlanId", "vlan"),

@@ -13,18 +13,18 @@ fn read_asked(value: &Value, position: Position, asked: &Asked) -> (NetConf, Vec
 }
 
 /// A routed configuration with `more` laid over it; null takes a key away.
-fn routed(more: Value) -> Value {
+fn routed(more: &Value) -> Value {
     over(
         json!({"cniVersion": "1.1.0", "name": "n", "type": "nodeplug-cni", "ipam": {"type": "host-local"}}),
         more,
     )
 }
 
-fn bridge(more: Value) -> Value {
-    over(routed(json!({"mode": "bridge"})), more)
+fn bridge(more: &Value) -> Value {
+    over(routed(&json!({"mode": "bridge"})), more)
 }
 
-fn over(mut base: Value, more: Value) -> Value {
+fn over(mut base: Value, more: &Value) -> Value {
     for (key, value) in more.as_object().unwrap() {
         base[key] = value.clone();
     }
@@ -33,7 +33,7 @@ fn over(mut base: Value, more: Value) -> Value {
 
 #[test]
 fn the_shortest_configuration_is_routed_with_every_default() {
-    let (conf, problems) = read(&routed(json!({})), Position::First);
+    let (conf, problems) = read(&routed(&json!({})), Position::First);
     assert!(problems.is_empty(), "{problems:?}");
     assert_eq!(conf.attach, Attach::Routed);
     assert_eq!((conf.mtu, conf.encap_overhead, conf.masquerade), (None, 0, false));
@@ -43,7 +43,7 @@ fn the_shortest_configuration_is_routed_with_every_default() {
 
 #[test]
 fn a_configuration_with_everything_reads_without_a_problem() {
-    let value = bridge(json!({
+    let value = bridge(&json!({
         "cniVersions": ["1.0.0", "1.1.0"], "disableCheck": false, "disableGC": true,
         "loadOnlyInlinedPlugins": false, "capabilities": {"ips": true, "portMappings": true},
         "dns": {"nameservers": ["10.0.0.2"], "domain": "a.b", "search": ["b"], "options": ["ndots:5"]},
@@ -75,80 +75,81 @@ fn hairpin_is_on_unless_the_bridge_is_promiscuous() {
         (json!({"promiscMode": true, "hairpinMode": true}), true, 1),
     ];
     for (more, hairpin, wrong) in table {
-        let (conf, problems) = read(&bridge(more.clone()), Position::First);
+        let (conf, problems) = read(&bridge(&more), Position::First);
         let Attach::Bridge(b) = conf.attach else { panic!() };
         assert_eq!((b.hairpin, problems.len()), (hairpin, wrong), "{more} {problems:?}");
     }
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table is read line by line")]
 fn each_mistake_is_told_at_its_place() {
     let table = [
-        (routed(json!({"name": null})), "`name` is missing"),
-        (routed(json!({"name": "../x"})), "`name` does not start with a letter or digit"),
+        (routed(&json!({"name": null})), "`name` is missing"),
+        (routed(&json!({"name": "../x"})), "`name` `../x` does not start with a letter or digit"),
         (
-            routed(json!({"name": "a/b"})),
-            "`name` holds '/', and only letters, digits, `_`, `.` and `-` may stand in it",
+            routed(&json!({"name": "a/b"})),
+            "`name` `a/b` holds '/', and only letters, digits, `_`, `.` and `-` may stand in it",
         ),
-        (routed(json!({"type": 7})), "`type` is `7`, not a string; `type` is missing"),
-        (routed(json!({"mode": "ipvlan"})), "`mode` is `ipvlan`, and only `routed` and `bridge` are known"),
-        (routed(json!({"ipam": null})), "`ipam` is missing, and the routed mode needs addresses"),
-        (routed(json!({"ipam": {}})), "`ipam` is missing, and the routed mode needs addresses"),
-        (routed(json!({"ipam": {"ranges": []}})), "`ipam.type` is missing"),
-        (routed(json!({"ipam": "host-local"})), "`ipam` is a string, not an object; `ipam.type` is missing"),
-        (routed(json!({"mtu": 67})), "`mtu` is 67, and no link takes less than 68"),
-        (routed(json!({"mtu": 65536})), "`mtu` is `65536`, not a whole number from 0 to 65535"),
+        (routed(&json!({"type": 7})), "`type` is `7`, not a string"),
+        (routed(&json!({"mode": "ipvlan"})), "`mode` is `ipvlan`, and only `routed` and `bridge` are known"),
+        (routed(&json!({"ipam": null})), "`ipam` is missing, and the routed mode needs addresses"),
+        (routed(&json!({"ipam": {}})), "`ipam` is missing, and the routed mode needs addresses"),
+        (routed(&json!({"ipam": {"ranges": []}})), "`ipam.type` is missing"),
+        (routed(&json!({"ipam": "host-local"})), "`ipam` is a string, not an object"),
+        (routed(&json!({"mtu": 67})), "`mtu` is 67, and no link takes less than 68"),
+        (routed(&json!({"mtu": 65536})), "`mtu` is `65536`, not a whole number from 0 to 65535"),
         (
-            routed(json!({"mtu": 1400, "encapOverhead": 50})),
+            routed(&json!({"mtu": 1400, "encapOverhead": 50})),
             "`encapOverhead` has no effect beside `mtu`, because it is taken off the derived MTU",
         ),
         (
-            routed(json!({"ipMasqBackend": "iptables"})),
+            routed(&json!({"ipMasqBackend": "iptables"})),
             "`ipMasqBackend` is `iptables`, which is not supported here",
         ),
-        (routed(json!({"ipMasqBackend": "pf"})), "`ipMasqBackend` is `pf`, and only `nftables` is known"),
+        (routed(&json!({"ipMasqBackend": "pf"})), "`ipMasqBackend` is `pf`, and only `nftables` is known"),
         (
-            routed(json!({"nonMasqueradeCIDRs": ["x"]})),
+            routed(&json!({"nonMasqueradeCIDRs": ["x"]})),
             "`nonMasqueradeCIDRs[0]` `x` is not a subnet such as 10.0.0.0/8 (invalid IP address syntax)",
         ),
-        (routed(json!({"logFile": "log"})), "`logFile` is `log`, not an absolute path"),
+        (routed(&json!({"logFile": "log"})), "`logFile` is `log`, not an absolute path"),
         (
-            routed(json!({"isGateway": true})),
+            routed(&json!({"isGateway": true})),
             "`isGateway` means something only with `\"mode\": \"bridge\"`, and the mode here is `routed`",
         ),
-        (routed(json!({"vlan": 7})), "`vlan` is `7`, and VLANs on the bridge are not supported"),
+        (routed(&json!({"vlan": 7})), "`vlan` is `7`, and VLANs on the bridge are not supported"),
         (
-            bridge(json!({"vlanTrunk": [{"id": 1}]})),
+            bridge(&json!({"vlanTrunk": [{"id": 1}]})),
             "`vlanTrunk` is `[{\"id\":1}]`, and VLANs on the bridge are not supported",
         ),
         (
-            routed(json!({"snat": true})),
+            routed(&json!({"snat": true})),
             "`snat` is `true`, a key of the reference's `portmap` plugin that is not supported here",
         ),
         (
-            routed(json!({"ipMask": true})),
+            routed(&json!({"ipMask": true})),
             "`ipMask` is not a key that nodeplug-cni knows (its value is `true`)",
         ),
-        (bridge(json!({"bridge": "a/b"})), "`bridge` `a/b` holds '/', which no link's name may"),
+        (bridge(&json!({"bridge": "a/b"})), "`bridge` `a/b` holds '/', which no link's name may"),
         (
-            bridge(json!({"ipam": null, "isGateway": true})),
+            bridge(&json!({"ipam": null, "isGateway": true})),
             "`isGateway` needs addresses, and there is no `ipam`",
         ),
-        (bridge(json!({"ipam": null, "ipMasq": true})), "`ipMasq` needs addresses, and there is no `ipam`"),
+        (bridge(&json!({"ipam": null, "ipMasq": true})), "`ipMasq` needs addresses, and there is no `ipam`"),
         (
-            bridge(json!({"disableContainerInterface": true})),
+            bridge(&json!({"disableContainerInterface": true})),
             "`disableContainerInterface` is true, and an interface that stays down can hold no address of `ipam`",
         ),
         (
-            routed(json!({"capabilities": {"portmappings": true}})),
+            routed(&json!({"capabilities": {"portmappings": true}})),
             "`capabilities.portmappings` is not a key that nodeplug-cni knows (its value is `true`)",
         ),
         (
-            routed(json!({"args": {"cni": {"mac": "01:00:00:00:00:01"}}})),
+            routed(&json!({"args": {"cni": {"mac": "01:00:00:00:00:01"}}})),
             "`args.cni.mac` `01:00:00:00:00:01` is not a hardware address such as 0a:58:0a:01:00:07 (it is a multicast address)",
         ),
         (
-            routed(json!({"runtimeConfig": {"IPs": ["x"]}})),
+            routed(&json!({"runtimeConfig": {"IPs": ["x"]}})),
             "`runtimeConfig.ips[0]` `x` is not an address such as 10.1.0.7 or 10.1.0.7/16 (not an IPv4 or IPv6 address)",
         ),
         (
@@ -164,25 +165,25 @@ fn each_mistake_is_told_at_its_place() {
 #[test]
 fn a_bridge_without_addresses_is_layer_two_alone() {
     let (conf, problems) =
-        read(&bridge(json!({"ipam": null, "disableContainerInterface": true})), Position::First);
+        read(&bridge(&json!({"ipam": null, "disableContainerInterface": true})), Position::First);
     assert!(problems.is_empty(), "{problems:?}");
     assert_eq!(conf.ipam, None);
 }
 
 #[test]
 fn a_chained_entry_makes_no_interface_and_may_not_ask_for_one() {
-    let bare = routed(json!({"ipam": null, "logFile": "/l", "ipMasq": false}));
+    let bare = routed(&json!({"ipam": null, "logFile": "/l", "ipMasq": false}));
     for position in [Position::Chained, Position::Either] {
         let (conf, problems) = read(&bare, position);
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!(conf.attach, Attach::Chained);
     }
-    let (conf, problems) = read(&routed(json!({"mode": "routed"})), Position::Chained);
+    let (conf, problems) = read(&routed(&json!({"mode": "routed"})), Position::Chained);
     assert_eq!(conf.attach, Attach::Chained);
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[0].starts_with("`mode` stands in a chained entry"), "{problems:?}");
     // CHECK and DEL carry the whole chain's result, so there the keys tell.
-    assert_eq!(read(&routed(json!({})), Position::Either).0.attach, Attach::Routed);
+    assert_eq!(read(&routed(&json!({})), Position::Either).0.attach, Attach::Routed);
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn the_runtimes_mac_goes_before_the_configurations_and_that_before_cni_args() {
         (json!({}), "0a:00:00:00:00:03"),
     ];
     for (more, expect) in table {
-        let (conf, _) = read_asked(&routed(more), Position::First, &asked);
+        let (conf, _) = read_asked(&routed(&more), Position::First, &asked);
         assert_eq!(conf.mac.unwrap().to_string(), expect);
     }
 }
@@ -212,7 +213,7 @@ fn the_runtimes_mac_goes_before_the_configurations_and_that_before_cni_args() {
 #[test]
 fn wanted_addresses_come_from_all_three_ways_each_once() {
     let asked = Asked { ips: vec!["10.1.0.7".parse().unwrap()], mac: None };
-    let value = routed(json!({
+    let value = routed(&json!({
         "args": {"cni": {"ips": ["10.1.0.7/16", "fd00::7"]}}, "runtimeConfig": {"Ips": ["FD00::7/64", "10.1.0.8"]}
     }));
     let (conf, problems) = read_asked(&value, Position::First, &asked);
@@ -223,7 +224,7 @@ fn wanted_addresses_come_from_all_three_ways_each_once() {
 
 #[test]
 fn runtime_config_keys_count_in_any_letter_case_nested_ones_too() {
-    let value = routed(json!({
+    let value = routed(&json!({
         "dns": {"nameservers": ["1.1.1.1"], "search": ["own"], "domain": "own"},
         "runtimeConfig": {
             "IPRANGES": [[{"Subnet": "10.2.0.0/24", "RANGESTART": "10.2.0.9", "rangeEnd": "10.2.0.11", "x": 1}]],
@@ -245,7 +246,7 @@ fn runtime_config_keys_count_in_any_letter_case_nested_ones_too() {
 fn a_host_port_that_nobody_would_serve_is_refused_at_add_alone() {
     let mapping = json!([{"HostPort": 18080, "ContainerPort": 8080, "Protocol": "tcp", "HostIP": ""}]);
     let value =
-        routed(json!({"runtimeConfig": {"portMappings": mapping, "bandwidth": {"IngressRate": 1000}}}));
+        routed(&json!({"runtimeConfig": {"portMappings": mapping, "bandwidth": {"IngressRate": 1000}}}));
     let mut found = Vec::new();
     NetConf::read(&value, "", Position::First, &Asked::default(), &mut found);
     assert_eq!(found.len(), 2);
@@ -254,7 +255,7 @@ fn a_host_port_that_nobody_would_serve_is_refused_at_add_alone() {
     assert!(error.to_string().contains("`runtimeConfig.portMappings`"), "{error}");
     assert!(error.advice().unwrap().contains("put the `portmap` plugin after it"));
     assert!(read(&value, Position::Either).1.is_empty());
-    let none = routed(json!({"runtimeConfig": {"portMappings": [{"hostPort": 0, "containerPort": 80}]}}));
+    let none = routed(&json!({"runtimeConfig": {"portMappings": [{"hostPort": 0, "containerPort": 80}]}}));
     assert!(read(&none, Position::First).1.is_empty());
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use crate::config::wanted::{Asked, IP_SHAPE, MAC_SHAPE};
-use crate::request::environment::cut;
+use crate::name::shown;
 
 /// What `CNI_ARGS` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,16 +37,16 @@ impl Args {
         // An empty stretch, as after a last `;`, says nothing.
         for pair in text.split(';').filter(|p| !p.is_empty()) {
             let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-                complaints.push(format!("holds `{}`, which is not `KEY=VALUE`", cut(pair)));
+                complaints.push(format!("holds {}, which is not `KEY=VALUE`", shown(pair)));
                 continue;
             };
             match key {
                 "IgnoreUnknown" => match value.to_ascii_lowercase().as_str() {
                     "1" | "t" | "true" => ignore = true,
                     "0" | "f" | "false" => ignore = false,
-                    _ => complaints.push(format!("holds IgnoreUnknown=`{}`, not true or false", cut(value))),
+                    _ => complaints.push(format!("holds IgnoreUnknown={}, not true or false", shown(value))),
                 },
-                _ if !args.take(key, value, &mut complaints) => unknown.push(format!("`{}`", cut(key))),
+                _ if !args.take(key, value, &mut complaints) => unknown.push(shown(key)),
                 _ => {}
             }
         }
@@ -82,5 +82,5 @@ fn parsed<T: FromStr<Err: Display>>(
     complaints: &mut Vec<String>,
 ) -> Option<T> {
     let result = value.parse::<T>();
-    result.map_err(|why| complaints.push(format!("holds {key}=`{}`, not {shape} ({why})", cut(value)))).ok()
+    result.map_err(|why| complaints.push(format!("holds {key}={}, not {shape} ({why})", shown(value)))).ok()
 }

@@ -98,16 +98,7 @@ impl<'a> Environment<'a> {
             return;
         }
         if let Err(why) = rule(value) {
-            self.complain(name, &format!("`{}` {why}", cut(value)));
+            self.complain(name, &format!("{} {why}", name::shown(value)));
         }
     }
-}
-
-/// Text of the caller's, cut so that a message stays a line.
-pub(super) fn cut(text: &str) -> String {
-    let mut cut: String = text.chars().take(60).flat_map(char::escape_debug).collect();
-    if text.chars().nth(60).is_some() {
-        cut.push('…');
-    }
-    cut
 }

@@ -136,9 +136,9 @@ fn each_wrong_configuration_has_its_code() {
         (
             r#"{"cniVersion":"2.0.0"}"#,
             1,
-            "`2.0.0` is not one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0",
+            "speak the configuration's cniVersion `2.0.0`; it is not one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0",
         ),
-        (r#"{"cniVersion":true}"#, 1, "`true` is not one of"),
+        (r#"{"cniVersion":true}"#, 1, "cniVersion `true`; it is not one of"),
         (r#"{"cniVersion":"1.0.0","type":"x","mode":"bridge"}"#, 7, "`name` is missing"),
         (
             r#"{"cniVersion":"1.0.0","name":"n","type":"x","mode":"bridge","prevResult":{"ips":[{"address":"x"}]}}"#,

@@ -1,13 +1,19 @@
 //! The result in each version's words. What an older version cannot say is left out, except a second
 //! address of a family, which 0.2.0 and older cannot hold and which must not vanish in silence.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use ipnet::IpNet;
 use node::{Error, Kind, Result};
 use serde_json::{Map, Value};
 
+use crate::config::problems;
 use crate::config::reader::{Problem, Reader};
 use crate::result::{CniResult, Dns, Interface, Ip, Route};
 use crate::version::Version;
+
+const ADDRESS: &str = "an address with its prefix length";
 
 type Object = Map<String, Value>;
 
@@ -44,13 +50,9 @@ impl CniResult {
         if let Some(dns) = reader.value("dns") {
             result.dns = Dns::read(dns, "dns", &mut problems);
         }
-        match problems.first() {
+        match problems.first().map(problems::line) {
             None => Ok(result),
-            Some(first) => Err(Error::caused(
-                Kind::Decode,
-                format!("read a result of CNI {version}"),
-                format!("`{}` {}", first.at, first.what),
-            )),
+            Some(first) => Err(Error::caused(Kind::Decode, format!("read a result of CNI {version}"), first)),
         }
     }
 
@@ -82,7 +84,7 @@ impl CniResult {
     fn take_family(&mut self, reader: &mut Reader<'_>, key: &'static str, problems: &mut Vec<Problem>) {
         let Some(value) = reader.value(key) else { return };
         let mut family = Reader::new(value, key, problems);
-        let address: Option<IpNet> = family.parsed("ip", "an address with its prefix length", problems);
+        let address: Option<IpNet> = demanded(&mut family, "ip", ADDRESS, problems);
         let gateway = family.parsed("gateway", "an address", problems);
         match address {
             Some(address) if is_four(&address) != (key == "ip4") => {
@@ -90,7 +92,7 @@ impl CniResult {
                     .push(Problem::wrong(&family.place("ip"), format!("`{address}` is of the other family")));
             }
             Some(address) => self.ips.push(Ip { interface: None, address, gateway }),
-            None => problems.push(Problem::wrong(&family.place("ip"), "is not an address")),
+            None => {}
         }
         for (place, route) in family.list("routes", problems).unwrap_or_default() {
             self.routes.extend(route_from(route, &place, problems));
@@ -178,14 +180,7 @@ fn ip_from(value: &Value, at: &str, problems: &mut Vec<Problem>) -> Option<Ip> {
     let mut reader = Reader::new(value, at, problems);
     let interface = reader.number("interface", u32::MAX, problems).and_then(|i| usize::try_from(i).ok());
     let gateway = reader.parsed("gateway", "an address", problems);
-    let before = problems.len();
-    let address: Option<IpNet> = reader.parsed("address", "an address with its prefix length", problems);
-    let Some(address) = address else {
-        if problems.len() == before {
-            problems.push(Problem::wrong(&reader.place("address"), "is missing"));
-        }
-        return None;
-    };
+    let address: IpNet = demanded(&mut reader, "address", ADDRESS, problems)?;
     // The reference's own loopback plugin leaves `version` out where 0.3.1 demands it.
     let version = reader.string("version", problems);
     if version.is_some_and(|v| v != if is_four(&address) { "4" } else { "6" }) {
@@ -209,11 +204,7 @@ fn route_to(route: &Route, version: Version) -> Value {
 
 fn route_from(value: &Value, at: &str, problems: &mut Vec<Problem>) -> Option<Route> {
     let mut reader = Reader::new(value, at, problems);
-    let before = problems.len();
-    let dst = reader.parsed("dst", "a subnet such as 0.0.0.0/0", problems);
-    if dst.is_none() && problems.len() == before {
-        problems.push(Problem::wrong(&reader.place("dst"), "is missing"));
-    }
+    let dst = demanded(&mut reader, "dst", "a subnet such as 0.0.0.0/0", problems);
     Some(Route {
         gw: reader.parsed("gw", "an address", problems),
         mtu: reader.number("mtu", u32::MAX, problems),
@@ -223,6 +214,21 @@ fn route_from(value: &Value, at: &str, problems: &mut Vec<Problem>) -> Option<Ro
         scope: reader.number("scope", 255, problems).and_then(|s| u8::try_from(s).ok()),
         dst: dst?,
     })
+}
+
+/// A value that has to be there.
+fn demanded<T: FromStr<Err: Display>>(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    shape: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let before = problems.len();
+    let value = reader.parsed(key, shape, problems);
+    if value.is_none() && problems.len() == before {
+        problems.push(Problem::wrong(&reader.place(key), "is missing"));
+    }
+    value
 }
 
 fn is_four(net: &IpNet) -> bool {
