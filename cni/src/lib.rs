@@ -3,8 +3,7 @@
 pub mod attachment;
 pub mod command;
 pub mod config;
-pub mod mac;
-pub mod name;
+pub mod ipam;
 pub mod owner;
 pub mod render;
 pub mod request;
