@@ -11,39 +11,46 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 use super::ranges::{Range, RangeSet, last_usable, step};
-use super::{COOLDOWN, DATA_DIR, HostLocal, Ipam, Static};
+use super::{COOLDOWN, DATA_DIR, HostLocal, Ipam, Static, cooling};
 use crate::config::reader::{Problem, Reader};
 use crate::result::{Dns, Route};
 
 const ADDRESS: &str = "an address such as 10.1.0.1 or fd00::1";
 const NETWORK: &str = "a network such as 10.1.0.0/16 or fd00::/64";
-/// A day: whoever rests addresses for longer means something else.
-const LONGEST_COOLDOWN: u32 = 86_400;
 const RANGE_KEYS: [&str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"];
 
-/// Reads `ipam`. `runtime_ranges` is runtimeConfig.ipRanges, whose keys come in any letter case; its
+/// Reads `ipam`, which stands at `at`. `runtime_ranges` is runtimeConfig.ipRanges, whose keys come in any letter case; its
 /// sets go before the configuration's. `None` where a problem was found.
-pub fn parse(ipam: &Value, runtime_ranges: Option<&Value>, problems: &mut Vec<Problem>) -> Option<Ipam> {
+pub fn parse(
+    ipam: &Value,
+    at: &str,
+    runtime_ranges: Option<&Value>,
+    problems: &mut Vec<Problem>,
+) -> Option<Ipam> {
     let before = problems.len();
-    let mut reader = Reader::new(ipam, "ipam", problems);
+    let mut reader = Reader::new(ipam, at, problems);
     if problems.len() > before {
         return None;
     }
     let ipam = match reader.string("type", problems) {
         None => {
             if problems.len() == before {
-                problems
-                    .push(Problem::wrong("ipam.type", "is missing").hint("write `\"type\": \"host-local\"`"));
+                problems.push(
+                    Problem::wrong(&reader.place("type"), "is missing")
+                        .hint("write `\"type\": \"host-local\"`"),
+                );
             }
             return None;
         }
-        Some("host-local") => host_local(reader, runtime_ranges, problems).map(Ipam::HostLocal),
+        Some("host-local") => Some(Ipam::HostLocal(host_local(reader, at, runtime_ranges, problems))),
         Some("static") => Some(Ipam::Static(fixed(reader, problems))),
         Some(other) if plain(other) => Some(Ipam::Delegate { plugin: other.to_owned() }),
         Some(other) => {
             let what = format!("`{other}` is not the file name of a plugin");
-            problems
-                .push(Problem::wrong("ipam.type", what).hint("write a name without `/`, such as host-local"));
+            problems.push(
+                Problem::wrong(&reader.place("type"), what)
+                    .hint("write a name without `/`, such as host-local"),
+            );
             None
         }
     };
@@ -58,9 +65,11 @@ fn plain(name: &str) -> bool {
 
 fn host_local(
     mut reader: Reader<'_>,
+    at: &str,
     runtime_ranges: Option<&Value>,
     problems: &mut Vec<Problem>,
-) -> Option<HostLocal> {
+) -> HostLocal {
+    let before = problems.len();
     let runtime_ranges = runtime_ranges.map(in_our_case);
     let mut sets = Vec::new();
     if let Some(value) = &runtime_ranges {
@@ -68,11 +77,11 @@ fn host_local(
         sets.extend(range_sets(&mut Reader::new(&wrapped, "runtimeConfig", problems), "ipRanges", problems));
     }
     if let Some(range) = legacy_range(&mut reader, problems) {
-        sets.push(("ipam".to_owned(), RangeSet { ranges: vec![range] }));
+        sets.push((at.to_owned(), RangeSet { ranges: vec![range] }));
     }
     sets.extend(range_sets(&mut reader, "ranges", problems));
-    if sets.is_empty() {
-        let problem = Problem::wrong("ipam", "names no range to take addresses from");
+    if sets.is_empty() && problems.len() == before {
+        let problem = Problem::wrong(at, "names no range to take addresses from");
         problems.push(problem.hint("write `\"subnet\": \"10.1.0.0/24\"` or a list `ranges`"));
     }
     refuse_overlaps(&sets, problems);
@@ -80,6 +89,7 @@ fn host_local(
     for (place, set) in sets.iter().filter(|(_, set)| set.usable(&exclude) == 0) {
         problems.push(Problem::wrong(place, format!("no address of {set} is left to give")));
     }
+    let longest = u32::try_from(cooling::LONGEST.as_secs()).unwrap_or(u32::MAX);
     let ours = HostLocal {
         sets: sets.into_iter().map(|(_, set)| set).collect(),
         exclude,
@@ -87,11 +97,11 @@ fn host_local(
         resolv_conf: absolute(&mut reader, "resolvConf", problems),
         data_dir: absolute(&mut reader, "dataDir", problems).unwrap_or_else(|| PathBuf::from(DATA_DIR)),
         cooldown: reader
-            .number("cooldownSeconds", LONGEST_COOLDOWN, problems)
+            .number("cooldownSeconds", longest, problems)
             .map_or(COOLDOWN, |seconds| Duration::from_secs(seconds.into())),
     };
     reader.finish(problems);
-    Some(ours)
+    ours
 }
 
 /// The one range of an old configuration, whose keys stand in `ipam` itself.
@@ -180,6 +190,9 @@ fn range(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Option<Range> 
         if !subnet.contains(&found) {
             problems.push(Problem::wrong(&reader.place(key), format!("`{found}` is not in `{subnet}`")));
         }
+    }
+    if problems.len() > before {
+        return None;
     }
     let first = step(subnet.network(), 1)?;
     let range = Range {

@@ -3,7 +3,7 @@ use serde_json::json;
 
 fn read(ipam: &Value, runtime: Option<&Value>) -> Result<Ipam, Vec<String>> {
     let mut problems = Vec::new();
-    let ipam = parse(ipam, runtime, &mut problems);
+    let ipam = parse(ipam, "ipam", runtime, &mut problems);
     let hint = |p: &Problem| p.hint.as_ref().map_or_else(String::new, |h| format!(" [{h}]"));
     ipam.ok_or_else(|| problems.iter().map(|p| format!("{}: {}{}", p.at, p.what, hint(p))).collect())
 }
@@ -62,9 +62,15 @@ fn sets_come_in_the_order_runtime_then_single_range_then_list() {
     );
 }
 
+fn refused(table: &[(Value, &str)]) {
+    for (input, expect) in table {
+        assert_eq!(read(input, None), Err(vec![(*expect).to_owned()]), "{input}");
+    }
+}
+
 #[test]
-fn every_mistake_is_named_with_its_place() {
-    let table = [
+fn a_mistake_in_type_or_subnet_is_named_with_its_place() {
+    refused(&[
         (json!(7), "ipam: is a number, not an object"),
         (json!({}), "ipam.type: is missing [write `\"type\": \"host-local\"`]"),
         (json!({"type": 7}), "ipam.type: is `7`, not a string"),
@@ -108,6 +114,12 @@ fn every_mistake_is_named_with_its_place() {
             json!({"type": "host-local", "rangeEnd": "10.1.0.8", "ranges": [[{"subnet": "10.3.0.0/24"}]]}),
             "ipam.rangeEnd: stands without a `subnet` [add `subnet` beside it]",
         ),
+    ]);
+}
+
+#[test]
+fn a_mistake_in_the_sets_is_named_with_its_place() {
+    refused(&[
         (
             json!({"type": "host-local", "ranges": [{"subnet": "10.1.0.0/24"}]}),
             "ipam.ranges[0]: is not a list of ranges [a range set is a list: [[{\"subnet\": \"10.1.0.0/24\"}]]]",
@@ -157,6 +169,12 @@ fn every_mistake_is_named_with_its_place() {
             json!({"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24", "gw": 1}]]}),
             "ipam.ranges[0][0].gw: is not a key that nodeplug-cni knows (its value is `1`) [known here: gateway, rangeEnd, rangeStart, subnet]",
         ),
+    ]);
+}
+
+#[test]
+fn a_mistake_in_routes_or_static_addresses_is_named_with_its_place() {
+    refused(&[
         (
             json!({"type": "host-local", "subnet": "10.1.0.0/24", "routes": [{"gw": "10.1.0.1"}]}),
             "ipam.routes[0].dst: is missing [write `\"dst\": \"0.0.0.0/0\"`]",
@@ -189,10 +207,7 @@ fn every_mistake_is_named_with_its_place() {
             json!({"type": "static", "subnet": "10.1.0.0/24"}),
             "ipam.subnet: is not a key that nodeplug-cni knows (its value is `\"10.1.0.0/24\"`) [known here: addresses, dns, routes, type]",
         ),
-    ];
-    for (input, expect) in table {
-        assert_eq!(read(&input, None), Err(vec![expect.to_owned()]), "{input}");
-    }
+    ]);
 }
 
 #[test]

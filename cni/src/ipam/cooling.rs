@@ -14,7 +14,10 @@ use std::time::{Duration, SystemTime};
 
 use node::{Context, Kind, Result, store};
 
-use super::lease_path;
+use super::lease::lease_path;
+
+/// A day: whoever rests addresses for longer means something else.
+pub(crate) const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// The marks of one network. The network's lock guards them.
 #[derive(Debug)]
@@ -77,15 +80,16 @@ impl Cooling {
         Ok(store::names(&self.folder)?.iter().filter_map(|n| n.parse().ok()).collect())
     }
 
-    /// Removes the marks that are over, or every one.
+    /// Removes every mark, of an earlier boot; or those that no configuration could still mean. A
+    /// call without the configuration does not know the period.
     pub(crate) fn sweep(&self, every_one: bool) -> Result<()> {
         for name in store::names(&self.folder)? {
-            let rests = match name.parse() {
-                Ok(address) if !every_one => self.since(address)?.is_some(),
-                _ => false,
-            };
-            if !rests {
-                store::remove(&self.folder.join(name))?;
+            let path = self.folder.join(&name);
+            let age =
+                fs::metadata(&path).and_then(|m| m.modified()).map(|began| self.now.duration_since(began));
+            let over = matches!(age, Ok(Ok(age)) if age > LONGEST);
+            if every_one || over {
+                store::remove(&path)?;
             }
         }
         Ok(())

@@ -27,10 +27,9 @@
 //! that a forked child inherits keeps it: drop [`Leases`] before any fork.
 
 use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -38,10 +37,11 @@ use ipnet::IpNet;
 use node::store::{self, Lock};
 use node::{Context, Error, Kind, Result};
 
+use super::HostLocal;
 use super::cooling::Cooling;
+use super::lease::{Lease, holds, lease_path, list, read_owner, write_new};
 use super::ranges::RangeSet;
 use super::sync::{self, State};
-use super::{HostLocal, lease_path};
 use crate::attachment::Attachments;
 use crate::owner::Owner;
 
@@ -70,9 +70,10 @@ pub struct Leases {
     folder: PathBuf,
     cooling: Cooling,
     state: State,
-    boot: String,
     attachments: Attachments,
     changed: bool,
+    /// Whether a lease went that may have been counted as foreign: the next call counts again.
+    uncounted: bool,
     _lock: Lock,
 }
 
@@ -85,18 +86,6 @@ pub struct Choice {
     pub gateway: Option<IpAddr>,
     /// The index of the range set.
     pub set: usize,
-}
-
-/// A lease on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// The address.
-    pub address: IpAddr,
-    /// Who holds it; `None` where the file is empty or names nobody. The interface name is empty in a
-    /// lease of an old host-local.
-    pub owner: Option<Owner>,
-    /// Since when.
-    pub since: SystemTime,
 }
 
 /// How full a range set is.
@@ -146,9 +135,9 @@ impl Leases {
             folder: folder.to_owned(),
             cooling,
             state,
-            boot: facts.boot.to_owned(),
             attachments: facts.attachments.clone(),
             changed,
+            uncounted: false,
             _lock: lock,
         })
     }
@@ -205,7 +194,10 @@ impl Leases {
     pub fn release(&mut self, address: IpAddr, owner: &Owner) -> Result<bool> {
         let path = lease_path(&self.folder, address);
         match read_owner(&path)? {
-            Some(holder) if holds(&holder, owner) => self.free(address, &path).map(|()| true),
+            Some(holder) if holds(&holder, owner) => {
+                self.uncounted |= self.may_hold_foreign() && !self.attachments.has(owner);
+                self.free(address, &path).map(|()| true)
+            }
             _ => Ok(false),
         }
     }
@@ -225,13 +217,7 @@ impl Leases {
         for address in &found {
             self.free(*address, &lease_path(&self.folder, *address))?;
         }
-        let left = all.iter().filter(|l| !found.contains(&l.address));
-        let foreign = sync::count_foreign(left, &self.folder, &self.boot, &self.attachments)?;
-        if foreign != self.state.foreign {
-            self.state.foreign = foreign;
-            self.changed = true;
-            sync::write(&self.folder, &self.boot, self.state);
-        }
+        self.uncounted |= !found.is_empty();
         Ok(found)
     }
 
@@ -384,7 +370,7 @@ impl Leases {
 impl Drop for Leases {
     /// Seals what this call changed, still under the lock. A seal that cannot be set costs a scan.
     fn drop(&mut self) {
-        if self.changed {
+        if self.changed && !self.uncounted {
             let _ = sync::seal(&self.folder, self.state);
         }
     }
@@ -411,70 +397,8 @@ fn assigned(config: &HostLocal, wanted: &[IpAddr]) -> Result<Vec<Option<IpAddr>>
         .hint("ask for an address inside the ranges, and for one of each range set at most"))
 }
 
-/// Every lease of a folder by address, read without its lock: for people who only look.
-pub fn list(folder: &Path) -> Result<Vec<Lease>> {
-    let mut leases = Vec::new();
-    for address in store::names(folder)?.iter().filter_map(|n| n.parse::<IpAddr>().ok()) {
-        let path = lease_path(folder, address);
-        let doing = || format!("look at `{}`", path.display());
-        let metadata = match fs::metadata(&path) {
-            // It was released while we were reading the names.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            other => other.doing(Kind::Io, doing)?,
-        };
-        if metadata.is_file() {
-            let since = metadata.modified().doing(Kind::Io, doing)?;
-            leases.push(Lease { address, owner: read_owner(&path)?, since });
-        }
-    }
-    leases.sort_unstable_by_key(|l| l.address);
-    Ok(leases)
-}
-
-/// Whether `holder`, as a lease names it, is `owner`. A lease of an old host-local names the
-/// container alone.
-fn holds(holder: &Owner, owner: &Owner) -> bool {
-    let whole = holder.ifname.is_empty() && holder.container_id == owner.container_id;
-    whole || holder == owner
-}
-
-fn read_owner(path: &Path) -> Result<Option<Owner>> {
-    Ok(store::read(path)?.and_then(|content| parse_owner(&content)))
-}
-
-/// The owner that a lease names; `None` for an empty or garbled one. What passes here is also safe as
-/// a file name of a record.
-fn parse_owner(content: &[u8]) -> Option<Owner> {
-    let text = std::str::from_utf8(content).ok()?.trim();
-    let (id, ifname) = text.split_once('\n').unwrap_or((text, ""));
-    let (id, ifname) = (id.trim(), ifname.trim());
-    let wordy = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    let id_fits = id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(wordy);
-    let fits = id_fits && ifname.len() <= 15 && !ifname.contains(odd);
-    fits.then(|| Owner { container_id: id.to_owned(), ifname: ifname.to_owned() })
-}
-
 fn there(path: &Path) -> Result<bool> {
     path.try_exists().doing(Kind::Io, || format!("look for `{}`", path.display()))
-}
-
-/// Writes a new file. What a killed process left under that name is unlinked and not truncated: it may
-/// be a second name of a lease that is in use.
-fn write_new(path: &Path, content: &[u8]) -> Result<()> {
-    let put = || {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o644).open(path)?;
-        file.write_all(content)
-    };
-    let put = match put() {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            store::remove(path)?;
-            put()
-        }
-        other => other,
-    };
-    put.doing(Kind::Io, || format!("write `{}`", path.display()))
 }
 
 #[cfg(test)]

@@ -7,21 +7,22 @@
 //! record ─────────────────────────► leases.release                                  (DEL, GC)
 //! ```
 //!
-//! [`config`] and [`ranges`] only compute. [`leases`] is one network's folder under its lock, [`sync`]
-//! brings it up to date when somebody else changed it, [`cooling`] keeps freed addresses apart for a
+//! [`config`] and [`ranges`] only compute. [`leases`] is one network's folder of [`lease`] files under its
+//! lock, [`sync`] brings it up to date when somebody else changed it, [`cooling`] keeps freed addresses apart for a
 //! while. [`delegate`] knows nothing of them. Which attachments exist is not decided here: the
 //! records of [`crate::attachment`] say so.
 
 pub mod config;
 pub mod cooling;
 pub mod delegate;
+pub mod lease;
 pub mod leases;
 pub mod ranges;
 pub mod resolv;
 pub mod sync;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -101,11 +102,6 @@ impl Static {
             })
             .collect()
     }
-}
-
-/// The file of `address` in a folder of leases: the address as text, as the reference names it.
-pub(crate) fn lease_path(folder: &Path, address: IpAddr) -> PathBuf {
-    folder.join(address.to_string())
 }
 
 #[cfg(test)]

@@ -29,9 +29,8 @@ use nix::sys::time::TimeSpec;
 use node::{Context, Kind, Result, store};
 
 use super::cooling::Cooling;
-use super::lease_path;
-use super::leases::{Facts, Lease, list};
-use crate::attachment::Attachments;
+use super::lease::{Lease, lease_path, list};
+use super::leases::Facts;
 use crate::owner::Owner;
 
 /// The folder of what is ours in a network's folder.
@@ -72,15 +71,15 @@ pub(crate) fn scan(folder: &Path, cooling: &Cooling, facts: &Facts<'_>) -> Resul
         store::remove(&folder.join(OURS).join(left))?;
     }
     let mut foreign = Vec::new();
-    let mut stale = Vec::new();
+    let mut ended = Vec::new();
     for lease in list(folder)? {
-        match standing(&lease, folder, facts.boot, facts.attachments)? {
+        match standing(&lease, folder, facts)? {
             Standing::Live => {}
             Standing::Foreign => foreign.push(lease.address),
             Standing::Nobody => store::remove(&lease_path(folder, lease.address))?,
             Standing::Stale(owner) => {
                 store::remove(&lease_path(folder, lease.address))?;
-                stale.push(owner);
+                ended.push(owner);
             }
         }
     }
@@ -88,9 +87,9 @@ pub(crate) fn scan(folder: &Path, cooling: &Cooling, facts: &Facts<'_>) -> Resul
         // Also the records whose leases went in a scan that was killed.
         let all = facts.attachments.all()?.into_iter();
         let over = all.filter(|a| a.boot != facts.boot && a.leases.as_deref() == Some(folder));
-        stale.extend(over.map(|a| a.owner));
+        ended.extend(over.map(|a| a.owner));
     }
-    for owner in stale {
+    for owner in ended {
         facts.attachments.remove(&owner)?;
     }
     if first_look && !foreign.is_empty() && !(facts.pods_on_node)()? {
@@ -103,20 +102,6 @@ pub(crate) fn scan(folder: &Path, cooling: &Cooling, facts: &Facts<'_>) -> Resul
     Ok(state)
 }
 
-/// How many of `leases` have no record of ours.
-pub(crate) fn count_foreign<'a>(
-    leases: impl Iterator<Item = &'a Lease>,
-    folder: &Path,
-    boot: &str,
-    attachments: &Attachments,
-) -> Result<usize> {
-    let mut count = 0;
-    for lease in leases {
-        count += usize::from(matches!(standing(lease, folder, boot, attachments)?, Standing::Foreign));
-    }
-    Ok(count)
-}
-
 /// Sets the folder's time to the seal.
 pub(crate) fn seal(folder: &Path, state: State) -> Result<()> {
     let time = TimeSpec::from_duration(Duration::from_secs(state.seal));
@@ -127,7 +112,7 @@ pub(crate) fn seal(folder: &Path, state: State) -> Result<()> {
 
 /// Remembers `state` of `boot`. One write; the line end tells a torn file from a whole one. One that
 /// cannot be written, on a full disk, costs a scan and must not keep a pod from ending.
-pub(crate) fn write(folder: &Path, boot: &str, state: State) {
+fn write(folder: &Path, boot: &str, state: State) {
     let line = format!("1 {boot} {} {}\n", state.seal, state.foreign);
     let _ = fs::write(folder.join(OURS).join("state"), line);
 }
@@ -144,11 +129,11 @@ fn parse(text: &str) -> Option<(String, State)> {
     (version == "1" && words.next().is_none()).then(|| (boot.to_owned(), state))
 }
 
-fn standing(lease: &Lease, folder: &Path, boot: &str, attachments: &Attachments) -> Result<Standing> {
+fn standing(lease: &Lease, folder: &Path, facts: &Facts<'_>) -> Result<Standing> {
     let Some(owner) = &lease.owner else { return Ok(Standing::Nobody) };
-    let Some(record) = attachments.find(owner)? else { return Ok(Standing::Foreign) };
+    let Some(record) = facts.attachments.find(owner)? else { return Ok(Standing::Foreign) };
     let names_it = record.leases.as_deref() == Some(folder) && record.addresses.contains(&lease.address);
-    Ok(match (record.boot == boot, names_it) {
+    Ok(match (record.boot == facts.boot, names_it) {
         (true, true) => Standing::Live,
         (false, true) => Standing::Stale(owner.clone()),
         // The record will not lead DEL to this lease: only a scan finds it.

@@ -102,7 +102,7 @@ pub(crate) fn host_local(ipam: &serde_json::Value) -> HostLocal {
     let mut whole = json!({"type": "host-local"});
     whole.as_object_mut().unwrap().extend(ipam.as_object().unwrap().clone());
     let mut problems = Vec::new();
-    match config::parse(&whole, None, &mut problems) {
+    match config::parse(&whole, "ipam", None, &mut problems) {
         Some(Ipam::HostLocal(ours)) => ours,
         other => panic!("{other:?} {problems:?}"),
     }
