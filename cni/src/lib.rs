@@ -3,7 +3,7 @@
 pub mod attachment;
 pub mod command;
 pub mod config;
-pub mod ipam;
+pub mod kernel;
 pub mod owner;
 pub mod render;
 pub mod request;

@@ -1,10 +1,4 @@
-//! The only folder that names netlink, nftables and sysctl. Its verbs read like the tool a person
-//! would type; each returns a [`socket::Request`] that a batch carries, or asks the kernel one thing.
+//! The verbs that a person would type as `ip`, `nft` or `tc`, spoken to the kernel over netlink. Only
+//! this folder names netlink, and only here does unsafe code stand.
 
-pub mod address;
-pub mod link;
-pub mod neighbour;
-pub mod reaper;
-pub mod route;
-pub mod socket;
-pub mod sysctl;
+pub mod nft;
