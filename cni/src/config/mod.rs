@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::config::bridge::Bridge;
 use crate::config::reader::{Problem, Reader};
 use crate::config::wanted::{Asked, Wanted};
+use crate::ipam::{self, Ipam};
 use crate::mac::Mac;
 use crate::name;
 use crate::result::Dns;
@@ -34,8 +35,10 @@ pub struct NetConf {
     pub plugin: String,
     /// What this plugin makes.
     pub attach: Attach,
+    /// Where addresses come from.
+    pub ipam: Option<Ipam>,
     /// `ipam` as written.
-    pub ipam: Option<Value>,
+    pub ipam_json: Option<Value>,
     /// `runtimeConfig.ipRanges` with canonical keys: a list of range sets that go before the configured ones.
     pub ip_ranges: Option<Value>,
     /// The MTU in bytes; `None` is the default route's device's, less `encap_overhead`.
@@ -111,6 +114,7 @@ impl NetConf {
             plugin,
             attach,
             ipam: None,
+            ipam_json: None,
             ip_ranges: runtime.ip_ranges,
             mtu: None,
             encap_overhead: 0,
@@ -164,13 +168,10 @@ impl NetConf {
     }
 
     fn read_ipam(&mut self, reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
-        self.ipam = reader.value("ipam").filter(|v| v.as_object().is_none_or(|o| !o.is_empty())).cloned();
-        // The typed IPAM configuration is read here: `crate::ipam::config::parse(ipam, runtime.ip_ranges, problems)`.
-        let Some(ipam) = &self.ipam else { return self.check_without_ipam(reader, problems) };
-        let mut inner = Reader::new(ipam, &reader.place("ipam"), problems);
-        if ipam.is_object() {
-            required(&mut inner, "type", "`host-local` gives addresses of a range", problems);
-        }
+        let ipam = reader.value("ipam").filter(|v| v.as_object().is_none_or(|o| !o.is_empty()));
+        let Some(ipam) = ipam else { return self.check_without_ipam(reader, problems) };
+        self.ipam = ipam::config::parse(ipam, &reader.place("ipam"), self.ip_ranges.as_ref(), problems);
+        self.ipam_json = Some(ipam.clone());
         if matches!(&self.attach, Attach::Bridge(b) if b.disable_container_interface) {
             let place = reader.place("disableContainerInterface");
             let what = "is true, and an interface that stays down can hold no address of `ipam`";

@@ -1,4 +1,11 @@
-//! The verbs that a person would type as `ip`, `nft` or `tc`, spoken to the kernel over netlink. Only
-//! this folder names netlink, and only here does unsafe code stand.
+//! The only folder that names netlink, nftables and sysctl. Its verbs read like the tool a person
+//! would type; each returns a [`socket::Request`] that a batch carries, or asks the kernel one thing.
 
+pub mod address;
+pub mod link;
+pub mod neighbour;
 pub mod nft;
+pub mod reaper;
+pub mod route;
+pub mod socket;
+pub mod sysctl;
