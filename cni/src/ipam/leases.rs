@@ -39,7 +39,7 @@ use node::{Context, Error, Kind, Result};
 
 use super::HostLocal;
 use super::cooling::Cooling;
-use super::lease::{Lease, holds, lease_path, list, read_owner, write_new};
+use super::lease::{Lease, holds, lease_path, list, read_owner, there, write_new};
 use super::ranges::RangeSet;
 use super::sync::{self, State};
 use crate::attachment::Attachments;
@@ -150,7 +150,7 @@ impl Leases {
     /// One address from each range set, chosen and not yet taken. Each of `wanted` is given from the set
     /// that it is in; the other sets go on after the address that they gave last.
     pub fn choose(&self, config: &HostLocal, wanted: &[IpAddr], owner: &Owner) -> Result<Vec<Choice>> {
-        let asked = assigned(config, wanted)?;
+        let asked = config.assign(wanted)?;
         let mut choices = Vec::with_capacity(config.sets.len());
         for ((index, set), asked) in config.sets.iter().enumerate().zip(asked) {
             let address = match asked {
@@ -374,31 +374,6 @@ impl Drop for Leases {
             let _ = sync::seal(&self.folder, self.state);
         }
     }
-}
-
-/// Which wanted address each range set has to give, if any.
-fn assigned(config: &HostLocal, wanted: &[IpAddr]) -> Result<Vec<Option<IpAddr>>> {
-    let mut left: Vec<IpAddr> = Vec::new();
-    // CNI_ARGS and the runtime may name the same one.
-    for address in wanted.iter().map(IpAddr::to_canonical) {
-        if !left.contains(&address) {
-            left.push(address);
-        }
-    }
-    let take = |set: &RangeSet| {
-        let at = left.iter().position(|a| set.range_of(*a).is_some());
-        at.map(|i| left.remove(i))
-    };
-    let asked = config.sets.iter().map(take).collect();
-    let Some(address) = left.first() else { return Ok(asked) };
-    let ranges: Vec<_> = config.sets.iter().map(RangeSet::to_string).collect();
-    let doing = format!("give the wanted address `{address}` from the ranges `{}`", ranges.join(" "));
-    Err(Error::new(Kind::Config, doing)
-        .hint("ask for an address inside the ranges, and for one of each range set at most"))
-}
-
-fn there(path: &Path) -> Result<bool> {
-    path.try_exists().doing(Kind::Io, || format!("look for `{}`", path.display()))
 }
 
 #[cfg(test)]

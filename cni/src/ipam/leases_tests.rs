@@ -316,7 +316,6 @@ fn sixty_four_at_once_never_share_an_address() {
 
 mod with_the_reference {
     use super::*;
-    use std::io::Write as _;
     use std::process::{Command, Stdio};
 
     const REFERENCE: &str = "/usr/lib/cni/host-local";
