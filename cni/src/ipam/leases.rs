@@ -148,6 +148,11 @@ impl Leases {
         if folder.is_dir() { Self::open(folder, facts).map(Some) } else { Ok(None) }
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// One address from each range set, chosen and not yet taken. Each of `wanted` is given from the set
     /// that it is in; the other sets go on after the address that they gave last.
     pub fn choose(&self, config: &HostLocal, wanted: &[IpAddr], owner: &Owner) -> Result<Vec<Choice>> {
