@@ -148,7 +148,7 @@ fn wait(child: &mut Child, start: Instant) -> ExitStatus {
         }
         if start.elapsed() > LIMIT {
             let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
-            drop(kill(pid, Signal::SIGKILL));
+            let _ = kill(pid, Signal::SIGKILL);
             panic!("process {pid} takes longer than {LIMIT:?}");
         }
         thread::sleep(Duration::from_micros(300));

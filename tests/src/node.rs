@@ -90,7 +90,7 @@ impl Node {
         Namespace::create(Path::new("/var/run/netns").join(name))
     }
 
-    /// A machine outside the cluster, on a cable to the node: 192.0.2.2 and 2001:db8:ff::2. The node is
+    /// A machine outside the cluster, on a cable to the node: `192.0.2.2` and `2001:db8:ff::2`. The node is
     /// `.1` and `::1` on `up0` and routes everything there. It knows no way back to the pods.
     pub fn outside(&self) -> Namespace {
         let outside = self.namespace("outside");
@@ -201,7 +201,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        drop(umount2(&self.path, MntFlags::MNT_DETACH));
+        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         drop(fs::remove_file(&self.path));
     }
 }
@@ -230,7 +230,7 @@ fn bind(source: &Path, target: &Path) {
 /// A bind mount costs nothing, and the program's own path is then the one that it is called by.
 fn put_program(source: &Path, name: &str) {
     let target = Path::new(PLUGINS).join(name);
-    drop(umount2(&target, MntFlags::MNT_DETACH));
+    let _ = umount2(&target, MntFlags::MNT_DETACH);
     File::create(&target).unwrap_or_else(|e| panic!("make `{}`: {e}", target.display()));
     bind(source, &target);
 }

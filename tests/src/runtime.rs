@@ -125,7 +125,7 @@ impl Runtime {
         self.call("DEL", id, pod.name(), Some(previous)).run()
     }
 
-    /// DEL with CNI_NETNS empty and no prevResult, as containerd's second DEL.
+    /// DEL with `CNI_NETNS` empty and no prevResult, as containerd's second DEL.
     #[track_caller]
     pub fn del_blind(&self, id: &str) -> Answer {
         self.call("DEL", id, "", None).run()
@@ -147,9 +147,8 @@ impl Runtime {
             config[*key] = json!(list);
         }
         let call = self.call("GC", "", "", None);
-        let call = ["CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_ARGS"]
-            .into_iter()
-            .fold(call, Call::without);
+        let call =
+            ["CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_ARGS"].into_iter().fold(call, Call::without);
         call.stdin(&compact(config)).run()
     }
 

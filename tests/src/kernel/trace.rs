@@ -113,6 +113,7 @@ fn follow(call: &Call, watch: &mut dyn FnMut(Stop) -> bool) -> Option<Answer> {
     command.stdout(out.try_clone().expect("a second descriptor"));
     command.stderr(err.try_clone().expect("a second descriptor"));
     trace_me(&mut command);
+    #[expect(clippy::zombie_processes, reason = "`drive` waits for it, as only the tracer can")]
     let child = command.spawn().expect("spawn under trace");
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
     waitpid(pid, None).expect("the stop after exec");

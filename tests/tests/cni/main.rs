@@ -7,6 +7,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::unwrap_used,
+    clippy::format_collect,
+    clippy::assigning_clones,
     missing_docs,
     reason = "a test stops at the first surprise, and the panic is its report"
 )]

@@ -30,10 +30,8 @@ pub fn full(mode: &str) -> Value {
 /// A network of these ranges.
 pub fn network(mode: &str, subnets: &[&str]) -> Value {
     let ranges: Vec<Value> = subnets.iter().map(|s| json!([{ "subnet": s }])).collect();
-    let routes: Vec<Value> = subnets
-        .iter()
-        .map(|s| json!({"dst": if s.contains(':') { "::/0" } else { "0.0.0.0/0" }}))
-        .collect();
+    let routes: Vec<Value> =
+        subnets.iter().map(|s| json!({"dst": if s.contains(':') { "::/0" } else { "0.0.0.0/0" }})).collect();
     let mut config = json!({
         "cniVersion": "1.1.0",
         "name": NAME,
