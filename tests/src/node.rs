@@ -43,24 +43,29 @@ pub struct Node {
 }
 
 impl Node {
-    /// Moves this thread into namespaces of its own and lays out a node there. Call it on a thread that
-    /// ends with the test.
+    /// Moves this thread into namespaces of its own and lays out a node there, with our plugin installed
+    /// under both its names. Call it on a thread that ends with the test.
     pub fn enter() -> Self {
+        let ours = our_binary();
+        Self::with(&[(&ours, "nodeplug-cni"), (&ours, "loopback")])
+    }
+
+    /// [`Node::enter`] with these programs in place of ours. Those that are not there are left out.
+    pub fn with(programs: &[(&Path, &str)]) -> Self {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("unshare");
         let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("make mounts private");
         // Opened before the folders that may hold them are covered.
-        let ours = File::open(our_binary()).ok();
+        let programs: Vec<_> =
+            programs.iter().filter_map(|(path, name)| Some((File::open(path).ok()?, *name))).collect();
         for folder in ["/var/lib", "/run", "/opt"] {
             cover(folder);
         }
         for folder in [PLUGINS, "/run/netns", SCRATCH, "/run/lock"] {
             fs::create_dir_all(folder).expect(folder);
         }
-        if let Some(ours) = &ours {
-            let source = PathBuf::from(format!("/proc/thread-self/fd/{}", ours.as_raw_fd()));
-            put_program(&source, "nodeplug-cni");
-            put_program(&source, "loopback");
+        for (file, name) in &programs {
+            put_program(&PathBuf::from(format!("/proc/thread-self/fd/{}", file.as_raw_fd())), name);
         }
         let node = Self { boots: AtomicU32::new(0), pods: AtomicU32::new(0) };
         node.start_kernel();

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::ptrace::{self, Options};
@@ -52,6 +52,61 @@ pub fn count(call: &Call) -> (usize, Answer) {
         false
     });
     (seen, answer.expect("nothing kills a counted call"))
+}
+
+/// The largest resident set that the call's own process had, in KiB.
+///
+/// Not wait4's: that one counts the memory of whoever spawned the call, up to its exec.
+pub fn peak_memory(call: &Call) -> (u64, Answer) {
+    let mut peak = 0;
+    let answer = follow(call, &mut |stop| {
+        if let Stop::Entry(pid, number) = stop
+            && number == libc::SYS_exit_group.cast_unsigned()
+        {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the call's status");
+            let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("VmHWM");
+            peak = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        }
+        false
+    });
+    (peak, answer.expect("nothing kills a measured call"))
+}
+
+/// The programs that the call and its children exec, the call itself not counted.
+pub fn execs(call: &Call) -> usize {
+    let mut command = call.command();
+    let mut input = scratch();
+    input.write_all(&call.stdin).expect("write the input");
+    input.rewind().expect("rewind the input");
+    command.stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
+    trace_me(&mut command);
+    #[expect(clippy::zombie_processes, reason = "waited for below, as only the tracer can")]
+    let child = command.spawn().expect("spawn under trace");
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+    waitpid(pid, None).expect("the stop after exec");
+    let children = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK | Options::PTRACE_O_TRACECLONE;
+    ptrace::setoptions(pid, children | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL)
+        .expect("trace options");
+    ptrace::cont(pid, None).expect("go on");
+    let mut count = 0;
+    // Children inherit the options; the loop ends when none is left. Other threads have children of
+    // their own, which are not to be waited for here.
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+        match status {
+            WaitStatus::PtraceEvent(pid, _, event) => {
+                count += usize::from(event == libc::PTRACE_EVENT_EXEC);
+                let _ = ptrace::cont(pid, None);
+            }
+            WaitStatus::Stopped(pid, Signal::SIGSTOP | Signal::SIGTRAP) => {
+                let _ = ptrace::cont(pid, None);
+            }
+            WaitStatus::Stopped(pid, signal) => {
+                let _ = ptrace::cont(pid, signal);
+            }
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Makes the `n`-th (from 0) of the call's system calls `among` fail with `errno`, without letting the

@@ -18,6 +18,7 @@ mod containerd;
 mod crashes;
 mod deletion;
 mod errors;
+mod harness_itself;
 mod networks;
 mod noise;
 mod traffic;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         crashes::trials(),
         deletion::trials(),
         errors::trials(),
+        harness_itself::trials(),
         noise::trials(),
         traffic::trials(),
         upkeep::trials(),
