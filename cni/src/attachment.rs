@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use node::{Context, Kind, Result, store};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,12 @@ pub struct Attachment {
     /// The addresses that the pod got.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+    /// The networks that the addresses are from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<IpNet>,
+    /// Both ends' MTU in bytes.
+    #[serde(default)]
+    pub mtu: u32,
     /// The folder `dataDir/NETWORK` that holds the leases of these addresses; `None` where the
     /// addresses are static, a delegate's or absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +52,9 @@ pub struct Attachment {
     /// Whether MAC spoof check elements were made.
     #[serde(default)]
     pub spoof_check: bool,
+    /// The bridge whose neighbour table holds the addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
 }
 
 /// The folder of records.

@@ -1,6 +1,19 @@
 //! A CNI plugin for Kubernetes nodes (<https://www.cni.dev/docs/spec/>, version 1.1.0).
 
+pub mod apply;
 pub mod attachment;
+pub mod command;
 pub mod config;
+pub mod ipam;
+pub mod kernel;
+pub mod mac;
+pub mod name;
+pub mod observe;
 pub mod owner;
+pub mod plan;
+pub mod render;
+pub mod request;
 pub mod result;
+pub mod state;
+pub mod verb;
+pub mod version;

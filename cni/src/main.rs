@@ -1,2 +1,56 @@
-//! x
-fn main() {}
+//! `nodeplug-cni`: reads the call, runs it, prints the one answer. A runtime execs it for every pod; a
+//! person who runs it without `CNI_COMMAND` gets the commands of [`cni::command`].
+
+use std::env;
+use std::io::{Read, Write};
+use std::panic;
+use std::process::ExitCode;
+
+use cni::request::{Refused, Request};
+use cni::verb::run;
+use cni::version::Version;
+use cni::{command, render};
+use node::{Error, Kind};
+use serde_json::Value;
+
+/// A configuration is a few kilobytes; one with every attachment of a node (GC) some hundred.
+const LONGEST_STDIN: u64 = 16 << 20;
+
+fn main() -> ExitCode {
+    // Runtimes give no arguments.
+    if env::args_os().len() > 1 || env::var_os("CNI_COMMAND").is_none_or(|c| c.is_empty()) {
+        return command::main();
+    }
+    panic::set_hook(Box::new(|info| {
+        let what = Error::caused(Kind::Internal, "serve the call", info.to_string())
+            .hint("this is a mistake in nodeplug-cni: please report it; DEL cleans up");
+        answer(&render::error(&what, Version::NEWEST));
+        // The profile aborts after the hook; the runtime expects an exit code beside the answer.
+        #[allow(clippy::exit, reason = "a panic has no other way out that lets the caller read the answer")]
+        std::process::exit(1);
+    }));
+    match serve() {
+        Ok(text) => {
+            text.iter().for_each(answer);
+            ExitCode::SUCCESS
+        }
+        Err(refused) => {
+            answer(&render::error(&refused.error, refused.version));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<Option<Value>, Refused> {
+    let mut stdin = Vec::new();
+    // What cannot be read cannot be decoded either: the verb decides whether that matters.
+    let _ = std::io::stdin().take(LONGEST_STDIN).read_to_end(&mut stdin);
+    let request = Request::read(&|name| env::var_os(name), &stdin)?;
+    let version = request.version();
+    run(&request).map_err(|error| Refused { error, version })
+}
+
+/// Writes the answer. A caller that closed its pipe has gone; there is nobody else to tell.
+fn answer(value: &Value) {
+    let _ = std::io::stdout().write_all(render::text(value).as_bytes());
+}

@@ -1,6 +1,8 @@
 //! The result of an ADD, held in the shape of the newest version (CNI spec 1.1.0, section 5,
 //! "Success"), and its conversion to and from every older one.
 
+mod convert;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -77,3 +79,6 @@ pub struct Dns {
     /// resolv.conf options.
     pub options: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests;

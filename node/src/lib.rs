@@ -6,6 +6,7 @@
 
 pub mod boot;
 pub mod error;
+mod kernel;
 pub mod log;
 pub mod namespace;
 pub mod step;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Kind, Result, kernel};
 
 /// An open network namespace.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Namespace {
             return Err(not_one(path));
         }
         let file = File::open(path).doing(Kind::Namespace, doing)?;
-        if !is_network(&file) {
+        if !kernel::is_network_namespace(&file) {
             return Err(not_one(path));
         }
         let metadata = file.metadata().doing(Kind::Namespace, doing)?;
@@ -80,10 +80,4 @@ impl AsFd for Namespace {
 fn not_one(path: &Path) -> Box<Error> {
     Error::new(Kind::Namespace, format!("`{}` is not a network namespace", path.display()))
         .hint("CNI_NETNS must be a path such as /var/run/netns/NAME or /proc/PID/ns/net")
-}
-
-/// A namespace file's link reads `net:[inode]`, which no ordinary file's can: theirs are absolute paths.
-fn is_network(file: &File) -> bool {
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    link.is_ok_and(|l| l.as_os_str().as_encoded_bytes().starts_with(b"net:["))
 }

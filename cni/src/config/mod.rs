@@ -1,3 +1,327 @@
-//! The network configuration: what the operator wrote, checked and typed.
+//! The network configuration: what the operator wrote, checked and typed. Reading never stops at the
+//! first mistake: it goes on with the default and adds a [`Problem`], so that `validate` lists them all
+//! and DEL can use what is left.
 
+pub mod bridge;
+pub mod problems;
 pub mod reader;
+mod refused;
+pub mod runtime;
+pub mod wanted;
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use crate::config::bridge::Bridge;
+use crate::config::reader::{Problem, Reader};
+use crate::config::wanted::{Asked, Wanted};
+use crate::ipam::{self, Ipam};
+use crate::mac::Mac;
+use crate::name;
+use crate::result::Dns;
+use crate::version::Version;
+
+/// One plugin's configuration as the runtime hands it over
+/// (CNI spec 1.1.0, section 1, "Plugin configuration objects").
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetConf {
+    /// The version to answer in.
+    pub version: Version,
+    /// The network's name: an identifier, fit for a file name.
+    pub name: String,
+    /// `type`: the name under which this program was called.
+    pub plugin: String,
+    /// What this plugin makes.
+    pub attach: Attach,
+    /// Where addresses come from.
+    pub ipam: Option<Ipam>,
+    /// `ipam` as written.
+    pub ipam_json: Option<Value>,
+    /// `runtimeConfig.ipRanges` with canonical keys: a list of range sets that go before the configured ones.
+    pub ip_ranges: Option<Value>,
+    /// The MTU in bytes; `None` is the default route's device's, less `encap_overhead`.
+    pub mtu: Option<u32>,
+    /// Bytes that an encapsulation on the way takes.
+    pub encap_overhead: u32,
+    /// Whether the pod's traffic to outside takes the node's address.
+    pub masquerade: bool,
+    /// Where it does not.
+    pub non_masquerade: Vec<IpNet>,
+    /// Where one line per operation goes: an absolute path.
+    pub log_file: Option<PathBuf>,
+    /// The pod's hardware address, where somebody asked for one.
+    pub mac: Option<Mac>,
+    /// The addresses that somebody asked for, each once.
+    pub wanted: Vec<Wanted>,
+    /// The configuration's resolver settings with the runtime's over them.
+    pub dns: Dns,
+}
+
+/// What a plugin makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attach {
+    /// A veth pair with a host route per address.
+    Routed,
+    /// A veth pair on a bridge.
+    Bridge(Bridge),
+    /// Nothing: another plugin made the interface, and its result passes through.
+    Chained,
+    /// `lo` alone: called as `loopback`.
+    Loopback,
+}
+
+/// What is known about where the plugin stands in its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// It makes the interface: an ADD without `prevResult`.
+    First,
+    /// Somebody made it already: an ADD with `prevResult`.
+    Chained,
+    /// The call does not tell; the keys do.
+    Either,
+}
+
+/// What to do about a missing `type`.
+pub(crate) const TYPE_HINT: &str = "name the plugin's binary";
+
+/// Keys that say how to make an interface, and tell by their presence that this plugin makes one.
+const MAKING: [&str; 2] = ["mode", "ipam"];
+
+/// Keys that mean something only where this plugin makes the interface.
+const SHAPING: [&str; 5] = ["mtu", "encapOverhead", "ipMasq", "ipMasqBackend", "nonMasqueradeCIDRs"];
+
+impl NetConf {
+    /// Reads `value`, which stands at `at` (empty for the whole of stdin). `asked` is what `CNI_ARGS` wishes.
+    pub fn read(
+        value: &Value,
+        at: &str,
+        position: Position,
+        asked: &Asked,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut reader = Reader::new(value, at, problems);
+        let plugin = required(&mut reader, "type", TYPE_HINT, problems).unwrap_or_default().to_owned();
+        let name = read_name(&mut reader, problems);
+        read_common(&mut reader, problems);
+        let attach = read_attach(&mut reader, value, &plugin, position, problems);
+        let args = wanted::read_args(&mut reader, problems);
+        let runtime = runtime::read(&mut reader, position, problems);
+        let mut conf = Self {
+            version: Version::of_answer(value),
+            name,
+            plugin,
+            attach,
+            ipam: None,
+            ipam_json: None,
+            ip_ranges: runtime.ip_ranges,
+            mtu: None,
+            encap_overhead: 0,
+            masquerade: false,
+            non_masquerade: Vec::new(),
+            log_file: read_log_file(&mut reader, problems),
+            mac: runtime.mac.or(args.mac).or(asked.mac),
+            wanted: wanted::merge([&asked.ips, &args.ips, &runtime.ips]),
+            dns: read_dns(&mut reader, runtime.dns, problems),
+        };
+        if matches!(conf.attach, Attach::Routed | Attach::Bridge(_)) {
+            conf.read_shape(&mut reader, problems);
+            conf.read_ipam(&mut reader, problems);
+        }
+        refused::report(&mut reader, value, problems);
+        finish(reader, problems);
+        conf
+    }
+
+    fn read_shape(&mut self, reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
+        self.mtu = reader.number("mtu", 65535, problems).filter(|mtu| *mtu != 0);
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu < 68) {
+            let what = format!("is {mtu}, and no link takes less than 68");
+            problems.push(Problem::wrong(&reader.place("mtu"), what).hint("leave it out to derive it"));
+            self.mtu = None;
+        }
+        self.encap_overhead = reader.number("encapOverhead", 65535, problems).unwrap_or(0);
+        if self.encap_overhead > 0 && self.mtu.is_some() {
+            let what = "has no effect beside `mtu`, because it is taken off the derived MTU";
+            problems
+                .push(Problem::wrong(&reader.place("encapOverhead"), what).hint("leave one of the two out"));
+        }
+        self.masquerade = reader.bool("ipMasq", problems).unwrap_or(false);
+        let nets: Vec<IpNet> =
+            reader.parsed_list("nonMasqueradeCIDRs", "a subnet such as 10.0.0.0/8", problems);
+        self.non_masquerade = nets.iter().map(IpNet::trunc).collect();
+        match reader.string("ipMasqBackend", problems) {
+            None | Some("nftables") => {}
+            Some("iptables") => problems.push(
+                Problem::unsupported(
+                    &reader.place("ipMasqBackend"),
+                    "is `iptables`, which is not supported here",
+                )
+                .hint("leave it out: masquerade is made with nftables"),
+            ),
+            Some(other) => {
+                let what = format!("is `{other}`, and only `nftables` is known");
+                problems.push(Problem::wrong(&reader.place("ipMasqBackend"), what));
+            }
+        }
+    }
+
+    fn read_ipam(&mut self, reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
+        let ipam = reader.value("ipam").filter(|v| v.as_object().is_none_or(|o| !o.is_empty()));
+        let Some(ipam) = ipam else { return self.check_without_ipam(reader, problems) };
+        self.ipam = ipam::config::parse(ipam, &reader.place("ipam"), self.ip_ranges.as_ref(), problems);
+        self.ipam_json = Some(ipam.clone());
+        if matches!(&self.attach, Attach::Bridge(b) if b.disable_container_interface) {
+            let place = reader.place("disableContainerInterface");
+            let what = "is true, and an interface that stays down can hold no address of `ipam`";
+            problems.push(Problem::wrong(&place, what).hint("leave one of the two out"));
+        }
+    }
+
+    fn check_without_ipam(&self, reader: &Reader<'_>, problems: &mut Vec<Problem>) {
+        const NEEDS: &str = "needs addresses, and there is no `ipam`";
+        const HINT: &str =
+            "add `\"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.1.0.0/16\"}]]}`";
+        let mut missing = |key| problems.push(Problem::wrong(&reader.place(key), NEEDS).hint(HINT));
+        match &self.attach {
+            Attach::Routed => {
+                let what = "is missing, and the routed mode needs addresses";
+                problems.push(Problem::wrong(&reader.place("ipam"), what).hint(HINT));
+            }
+            Attach::Bridge(bridge) => {
+                if bridge.is_gateway {
+                    missing(if bridge.is_default_gateway { "isDefaultGateway" } else { "isGateway" });
+                }
+                if self.masquerade {
+                    missing("ipMasq");
+                }
+            }
+            Attach::Chained | Attach::Loopback => {}
+        }
+    }
+}
+
+/// A string that has to be there.
+pub(crate) fn required<'a>(
+    reader: &mut Reader<'a>,
+    key: &'static str,
+    hint: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<&'a str> {
+    let before = problems.len();
+    let text = reader.string(key, problems);
+    if text.is_none() && problems.len() == before {
+        problems.push(Problem::wrong(&reader.place(key), "is missing").hint(hint));
+    }
+    text
+}
+
+/// The network's name; empty where it is no name.
+pub(crate) fn read_name(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> String {
+    const HINT: &str = "a network's name is letters, digits, `_`, `.` and `-`, the first a letter or digit";
+    let Some(text) = required(reader, "name", HINT, problems) else { return String::new() };
+    if let Err(why) = name::identifier(text) {
+        let what = format!("{} {why}", name::shown(text));
+        problems.push(Problem::wrong(&reader.place("name"), what).hint(HINT));
+        return String::new();
+    }
+    text.to_owned()
+}
+
+/// Keys that the specification gives to every plugin and that ask nothing of this one.
+fn read_common(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
+    reader.allow(&["cniVersion", "prevResult"]);
+    reader.strings("cniVersions", problems);
+    for switch in ["disableCheck", "disableGC", "loadOnlyInlinedPlugins"] {
+        reader.bool(switch, problems);
+    }
+    if let Some(value) = reader.value("capabilities") {
+        let mut capabilities = Reader::new(value, &reader.place("capabilities"), problems);
+        for capability in runtime::CAPABILITIES {
+            capabilities.bool(capability, problems);
+        }
+        capabilities.finish(problems);
+    }
+}
+
+fn read_attach(
+    reader: &mut Reader<'_>,
+    value: &Value,
+    plugin: &str,
+    position: Position,
+    problems: &mut Vec<Problem>,
+) -> Attach {
+    if plugin == "loopback" {
+        return Attach::Loopback;
+    }
+    let makes = MAKING.iter().chain(&bridge::KEYS).any(|k| value.get(k).is_some_and(|v| !v.is_null()));
+    if position == Position::First || (position == Position::Either && makes) {
+        return read_mode(reader, problems);
+    }
+    for key in MAKING.iter().chain(&SHAPING).chain(&bridge::KEYS) {
+        // Switches that are off ask for nothing.
+        if reader.value(key).is_some_and(|v| v != &Value::Bool(false)) {
+            let what = "stands in a chained entry, and a chained nodeplug-cni makes no interface";
+            let hint = "move nodeplug-cni to the front of `plugins`, or take the key out of this entry";
+            problems.push(Problem::wrong(&reader.place(key), what).hint(hint));
+        }
+    }
+    Attach::Chained
+}
+
+fn read_mode(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Attach {
+    match reader.string("mode", problems) {
+        Some("bridge") => return Attach::Bridge(Bridge::read(reader, problems)),
+        None | Some("routed") => {}
+        Some(other) => {
+            let what = format!("is `{other}`, and only `routed` and `bridge` are known");
+            problems.push(Problem::wrong(&reader.place("mode"), what));
+            // The bridge's keys may well be right: the mode is what has to be mended first.
+            reader.allow(&bridge::KEYS);
+            return Attach::Routed;
+        }
+    }
+    for key in bridge::KEYS {
+        if reader.value(key).is_some() {
+            let what = "means something only with `\"mode\": \"bridge\"`, and the mode here is `routed`";
+            let hint = "add `\"mode\": \"bridge\"`, or take the key out";
+            problems.push(Problem::wrong(&reader.place(key), what).hint(hint));
+        }
+    }
+    Attach::Routed
+}
+
+fn read_log_file(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Option<PathBuf> {
+    let path = PathBuf::from(reader.string("logFile", problems)?);
+    if !path.is_absolute() {
+        let what = format!("is `{}`, not an absolute path", path.display());
+        problems.push(Problem::wrong(&reader.place("logFile"), what).hint("write it from `/` on"));
+        return None;
+    }
+    Some(path)
+}
+
+/// The configuration's settings, each replaced where the runtime has its own.
+fn read_dns(reader: &mut Reader<'_>, over: Dns, problems: &mut Vec<Problem>) -> Dns {
+    let own = reader.value("dns").map(|v| Dns::read(v, &reader.place("dns"), problems)).unwrap_or_default();
+    let either = |over: Vec<String>, own| if over.is_empty() { own } else { over };
+    Dns {
+        nameservers: either(over.nameservers, own.nameservers),
+        domain: over.domain.or(own.domain),
+        search: either(over.search, own.search),
+        options: either(over.options, own.options),
+    }
+}
+
+/// Reports unknown keys, except those below `cni.dev/`, which belong to the protocol
+/// (CNI spec 1.1.0, section 1: the prefix is reserved).
+fn finish(reader: Reader<'_>, problems: &mut Vec<Problem>) {
+    let reserved = reader.place("cni.dev/");
+    let mut unknown = Vec::new();
+    reader.finish(&mut unknown);
+    problems.extend(unknown.into_iter().filter(|p| !p.at.starts_with(&reserved)));
+}
+
+#[cfg(test)]
+mod tests;

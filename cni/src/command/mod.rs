@@ -1,0 +1,171 @@
+//! What a person may ask the program for. A runtime never comes here: it sets `CNI_COMMAND`.
+
+pub mod dry_run;
+pub mod ipam;
+pub mod validate;
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use node::{Context, Error, Kind, Result};
+use serde_json::Value;
+
+use crate::render;
+
+const EXAMPLE: &str = "\
+Examples:
+  nodeplug-cni validate /etc/cni/net.d/10-pods.conflist
+  nodeplug-cni dry-run /etc/cni/net.d/10-pods.conflist
+  nodeplug-cni ipam list
+  nodeplug-cni ipam check --fix
+
+A container runtime runs this program with CNI_COMMAND set and the network's configuration on stdin.
+Install it as /opt/cni/bin/nodeplug-cni, and under the name `loopback` for the runtime's own call:
+  {\"cniVersion\": \"1.0.0\", \"name\": \"pods\", \"plugins\": [{\"type\": \"nodeplug-cni\", \"ipMasq\": true,
+    \"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.88.0.0/16\"}]]}}]}
+
+Exit codes: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
+
+/// A pod's network in one process: CNI plugin for Kubernetes nodes.
+#[derive(Debug, Parser)]
+#[command(name = "nodeplug-cni", version, after_help = EXAMPLE, arg_required_else_help = true)]
+struct Arguments {
+    /// How answers are printed.
+    #[arg(long, short, value_enum, default_value_t = Output::Table, global = true)]
+    output: Output,
+    /// Print the plan of the ADD that CNI_* and stdin describe, and do none of it.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a conflist: every mistake with its place and what to do.
+    Validate {
+        /// The file, usually below /etc/cni/net.d.
+        conflist: PathBuf,
+    },
+    /// Print the plan of an ADD for a pod of this conflist, and do none of it. Only the network's lock is taken.
+    DryRun {
+        /// The file, usually below /etc/cni/net.d.
+        conflist: PathBuf,
+        /// The pod's interface.
+        #[arg(long, default_value = "eth0")]
+        ifname: String,
+        /// The container id to plan for.
+        #[arg(long, default_value = "dry-run")]
+        container_id: String,
+    },
+    /// Look at leased addresses.
+    Ipam {
+        #[command(subcommand)]
+        command: ipam::Command,
+    },
+    /// Print the error codes and what they mean.
+    Codes,
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs a person's command.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok((text, code)) => {
+            print(&text);
+            code
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(String, ExitCode)> {
+    let json = arguments.output == Output::Json;
+    match &arguments.command {
+        _ if arguments.dry_run => {
+            dry_run::from_environment().map(|plan| said(&plan.to_json(), &plan.to_table(), json))
+        }
+        None => Err(Error::new(Kind::Usage, "run without a command").hint("see `nodeplug-cni --help`")),
+        Some(Command::Validate { conflist }) => {
+            let report = validate::validate(&text_of(conflist)?);
+            let (text, _) = said(&report.to_json(), &report.to_table(), json);
+            Ok((text, if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+        }
+        Some(Command::DryRun { conflist, ifname, container_id }) => {
+            let plan = dry_run::from_file(&text_of(conflist)?, container_id, ifname)?;
+            Ok(said(&plan.to_json(), &plan.to_table(), json))
+        }
+        Some(Command::Ipam { command }) => {
+            let report = command.run()?;
+            let (text, _) = said(&report.to_json(), &report.to_table(), json);
+            Ok((text, if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+        }
+        Some(Command::Codes) => {
+            let rows = render::CODES
+                .iter()
+                .map(|(code, meaning)| serde_json::json!({"code": code, "meaning": meaning}));
+            let table: String =
+                render::CODES.iter().map(|(code, meaning)| format!("{code:>4}  {meaning}\n")).collect();
+            Ok(said(&rows.collect(), &table, json))
+        }
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "nodeplug-cni", &mut script);
+            Ok((String::from_utf8_lossy(&script).into_owned(), ExitCode::SUCCESS))
+        }
+    }
+}
+
+fn said(json: &Value, table: &str, as_json: bool) -> (String, ExitCode) {
+    (if as_json { render::text(json) } else { table.to_owned() }, ExitCode::SUCCESS)
+}
+
+fn text_of(path: &PathBuf) -> Result<String> {
+    fs::read_to_string(path).doing(Kind::Io, || format!("read `{}`", path.display()))
+}
+
+fn print(text: &str) {
+    // A reader that has seen enough (`| head`) closes the pipe: nothing is wrong.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(error: &Error) {
+    let hint = error.advice().map_or_else(String::new, |h| format!("\nhint: {h}"));
+    let _ = std::io::stderr().write_all(format!("nodeplug-cni: {}{hint}\n", error.chain()).as_bytes());
+}
+
+/// Rows under a heading, columns as wide as their widest cell.
+fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = heading.iter().map(|h| h.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let rows = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
+    std::iter::once(line(heading.to_vec())).chain(rows).collect()
+}

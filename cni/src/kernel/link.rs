@@ -1,0 +1,227 @@
+//! Links: `ip link`.
+
+use std::os::fd::RawFd;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use node::Result;
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::socket::{Request, RouteSocket};
+use crate::mac::Mac;
+
+/// A link as the kernel describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The index in its namespace.
+    pub index: u32,
+    /// The name.
+    pub name: String,
+    /// The hardware address.
+    pub mac: Option<Mac>,
+    /// Bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// `veth`, `bridge` and so on.
+    pub kind: Option<String>,
+    /// The bridge that it is a port of.
+    pub master: Option<u32>,
+    /// The other end's index, in the other end's namespace.
+    pub peer: Option<u32>,
+    /// Every frame is taken.
+    pub promiscuous: bool,
+    /// Bridge port: frames may leave by the port that they came from.
+    pub hairpin: Option<bool>,
+    /// Bridge port: no traffic between isolated ports.
+    pub isolated: Option<bool>,
+    /// The alias that an operator sees.
+    pub alias: Option<String>,
+}
+
+/// A pair to be made: the host end here, the pod end in another namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Veth<'a> {
+    /// The host end's name.
+    pub host: &'a str,
+    /// Its address.
+    pub host_mac: Mac,
+    /// The pod end's name.
+    pub pod: &'a str,
+    /// Its address.
+    pub pod_mac: Mac,
+    /// Both ends, bytes.
+    pub mtu: u32,
+    /// The bridge's index.
+    pub master: Option<u32>,
+    /// The pod's namespace.
+    pub netns: RawFd,
+}
+
+/// `ip link add HOST mtu … up master … type veth peer POD netns …`, in one message. One queue at each
+/// end spares two RCU waits in veth_init_queues; the peer made in its namespace spares the move, which
+/// waits for an RCU barrier with RTNL held.
+pub fn create_veth(veth: &Veth) -> Request {
+    let peer = LinkUnspec::new_with_name(veth.pod)
+        .mtu(veth.mtu)
+        .address(veth.pod_mac.0.to_vec())
+        .setns_by_fd(veth.netns)
+        .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+        .append_extra_attribute(LinkAttribute::NumRxQueues(1))
+        .build();
+    let mut host = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+        .name(veth.host)
+        .mtu(veth.mtu)
+        .address(veth.host_mac.0.to_vec())
+        .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+        .append_extra_attribute(LinkAttribute::NumRxQueues(1))
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .up();
+    if let Some(master) = veth.master {
+        host = host.controller(master);
+    }
+    Request { message: RouteNetlinkMessage::NewLink(host.build()), flags: NLM_F_CREATE | NLM_F_EXCL }
+}
+
+/// `ip link set HOST alias …`: an attribute that the kernel takes on change only.
+pub fn set_alias(name: &str, alias: &str) -> Request {
+    change(LinkUnspec::new_with_name(name).alias(alias))
+}
+
+/// `ip link add NAME address MAC type bridge`, up. A given address is kept when ports come and go.
+pub fn create_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
+    let link = LinkBridge::new(name).address(mac.0.to_vec()).mtu(mtu).up();
+    Request { message: RouteNetlinkMessage::NewLink(link.build()), flags: NLM_F_CREATE | NLM_F_EXCL }
+}
+
+/// `ip link set NAME address MAC`: also pins the address that the link already has.
+pub fn set_mac(name: &str, mac: Mac) -> Request {
+    change(LinkUnspec::new_with_name(name).address(mac.0.to_vec()))
+}
+
+/// `ip link set NAME up`.
+pub fn up(name: &str) -> Request {
+    change(LinkUnspec::new_with_name(name).up())
+}
+
+/// `ip link set NAME down`.
+pub fn down(name: &str) -> Request {
+    change(LinkUnspec::new_with_name(name).down())
+}
+
+/// `ip link set NAME promisc on`.
+pub fn promiscuous(name: &str) -> Request {
+    change(LinkUnspec::new_with_name(name).promiscuous(true))
+}
+
+/// `ip link set NAME addrgenmode none`: no link-local address, hence no duplicate address detection.
+pub fn without_link_local(name: &str) -> Request {
+    let spec = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let link =
+        LinkUnspec::new_with_name(name).append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![spec]));
+    Request { message: RouteNetlinkMessage::SetLink(link.build()), flags: 0 }
+}
+
+/// `bridge link set dev NAME hairpin … isolated …`.
+pub fn port(name: &str, hairpin: bool, isolated: bool) -> Request {
+    let data = vec![InfoBridgePort::HairpinMode(hairpin), InfoBridgePort::Isolated(isolated)];
+    let link = LinkUnspec::new_with_name(name)
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(InfoPortData::BridgePort(data));
+    // Port settings are read from RTM_NEWLINK only, even where nothing new is made.
+    Request { message: RouteNetlinkMessage::NewLink(link.build()), flags: 0 }
+}
+
+/// `ip link set NAME group N`.
+pub fn set_group(name: &str, group: u32) -> Request {
+    change(LinkUnspec::new_with_name(name).link_group(group))
+}
+
+/// `ip link del NAME`; both ends of a veth go.
+pub fn delete(name: &str) -> Request {
+    Request { message: RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(name).build()), flags: 0 }
+}
+
+/// `ip link del group N`: one unregister batch in the kernel, hence one RCU barrier for all.
+pub fn delete_group(group: u32) -> Request {
+    let link = LinkMessageBuilder::<LinkUnspec>::default().link_group(group);
+    Request { message: RouteNetlinkMessage::DelLink(link.build()), flags: 0 }
+}
+
+/// `ip link show NAME`; `None` where there is no such link.
+pub fn find(socket: &mut RouteSocket, name: &str) -> Result<Option<Link>> {
+    ask(socket, LinkUnspec::new_with_name(name).build(), name)
+}
+
+/// `ip link show` by index.
+pub fn find_index(socket: &mut RouteSocket, index: u32) -> Result<Option<Link>> {
+    ask(socket, LinkUnspec::new_with_index(index).build(), &format!("#{index}"))
+}
+
+/// `ip link show type KIND`, filtered by the kernel. Not for the path of a pod's ADD.
+pub fn list(socket: &mut RouteSocket, kind: InfoKind) -> Result<Vec<Link>> {
+    let mut query = LinkMessage::default();
+    query.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
+    let found = socket.dump(&RouteNetlinkMessage::GetLink(query), || "list the links".to_owned())?;
+    Ok(found.into_iter().filter_map(|m| described(&m)).collect())
+}
+
+fn ask(socket: &mut RouteSocket, query: LinkMessage, name: &str) -> Result<Option<Link>> {
+    let doing = || format!("look up the link `{name}`");
+    Ok(socket.get(RouteNetlinkMessage::GetLink(query), doing)?.as_ref().and_then(described))
+}
+
+fn change<T>(link: LinkMessageBuilder<T>) -> Request {
+    Request { message: RouteNetlinkMessage::SetLink(link.build()), flags: 0 }
+}
+
+/// The link of a NEWLINK or DELLINK message; `None` for bridge-port events, which come under AF_BRIDGE.
+pub fn described(message: &RouteNetlinkMessage) -> Option<Link> {
+    let (RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)) = message else {
+        return None;
+    };
+    if message.header.interface_family == AddressFamily::Bridge {
+        return None;
+    }
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        up: flags.contains(LinkFlags::Up),
+        promiscuous: flags.contains(LinkFlags::Promisc),
+        ..Link::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok().map(Mac),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.master = Some(*index),
+            LinkAttribute::Link(index) => link.peer = Some(*index),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| note(&mut link, info)),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn note(link: &mut Link, info: &LinkInfo) {
+    match info {
+        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+        LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
+            for setting in data {
+                match setting {
+                    InfoBridgePort::HairpinMode(on) => link.hairpin = Some(*on),
+                    InfoBridgePort::Isolated(on) => link.isolated = Some(*on),
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,63 @@
+//! Neighbours: `ip neighbour`.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use node::Result;
+
+use super::socket::{Request, RouteSocket};
+use crate::mac::Mac;
+
+/// `ip neighbour replace ADDRESS lladdr MAC dev … nud permanent`: nobody has to ask, nothing expires.
+pub fn permanent(index: u32, address: IpAddr, mac: Mac) -> Request {
+    replace(index, address, mac, NeighbourState::Permanent)
+}
+
+/// `ip neighbour replace ADDRESS lladdr MAC dev … nud reachable`: the kernel may age it like one that
+/// it learnt itself.
+pub fn reachable(index: u32, address: IpAddr, mac: Mac) -> Request {
+    replace(index, address, mac, NeighbourState::Reachable)
+}
+
+/// `ip neighbour del ADDRESS dev …`.
+pub fn delete(index: u32, address: IpAddr) -> Request {
+    Request { message: RouteNetlinkMessage::DelNeighbour(message(index, address)), flags: 0 }
+}
+
+/// The MAC and whether the entry is permanent; `None` where there is no entry.
+pub fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Result<Option<(Option<Mac>, bool)>> {
+    let doing = || format!("look up the neighbour `{address}`");
+    let Some(RouteNetlinkMessage::NewNeighbour(found)) =
+        socket.get(RouteNetlinkMessage::GetNeighbour(message(index, address)), doing)?
+    else {
+        return Ok(None);
+    };
+    let mac = found.attributes.iter().find_map(|a| match a {
+        NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok().map(Mac),
+        _ => None,
+    });
+    Ok(Some((mac, found.header.state == NeighbourState::Permanent)))
+}
+
+fn replace(index: u32, address: IpAddr, mac: Mac, state: NeighbourState) -> Request {
+    let mut message = message(index, address);
+    message.header.state = state;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    Request { message: RouteNetlinkMessage::NewNeighbour(message), flags: NLM_F_CREATE | NLM_F_REPLACE }
+}
+
+fn message(index: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.ifindex = index;
+    let (family, destination) = match address {
+        IpAddr::V4(ip) => (AddressFamily::Inet, NeighbourAddress::Inet(ip)),
+        IpAddr::V6(ip) => (AddressFamily::Inet6, NeighbourAddress::Inet6(ip)),
+    };
+    message.header.family = family;
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message
+}

@@ -1,0 +1,220 @@
+//! What a transaction is made of, and what can be asked: each line reads as the command would, and
+//! becomes one netlink message.
+
+use std::fmt;
+
+use netlink_bindings::nftables::{
+    PushChainAttrs, PushRuleAttrs, PushSetAttrs, PushSetelemAttrs, PushSetelemListAttrs, PushTableAttrs,
+};
+use netlink_bindings::traits::Pusher;
+
+use super::element::{Element, user_data};
+use super::layout::{Family, Layout, Set, TABLE};
+
+const ACCEPT: u32 = 1;
+const CREATE: i32 = libc::NLM_F_CREATE;
+/// The set's user data that tells nft the byte order of keys (`NFTNL_UDATA_SET_KEYBYTEORDER`, a u32 TLV).
+const UDATA_KEY_BYTE_ORDER: u8 = 0;
+
+/// A change.
+#[derive(Debug, Clone)]
+pub(super) enum Operation<'a> {
+    AddTable(Family),
+    AddChain(&'a Layout),
+    DropChain(Family, &'a str),
+    Flush(&'a Layout),
+    AddSet(Family, &'a Set),
+    DropSet(Family, &'a str),
+    AddRule(&'a Layout, usize),
+    AddElement(&'a Element, &'a str),
+    DropElement(&'a Element),
+}
+
+impl Operation<'_> {
+    /// The message's type within nf_tables, and its flags.
+    pub fn message(&self) -> (i32, i32) {
+        match self {
+            Self::AddTable(_) => (libc::NFT_MSG_NEWTABLE, CREATE),
+            Self::AddChain(_) => (libc::NFT_MSG_NEWCHAIN, CREATE),
+            Self::DropChain(..) => (libc::NFT_MSG_DELCHAIN, 0),
+            Self::Flush(_) => (libc::NFT_MSG_DELRULE, 0),
+            Self::AddSet(..) => (libc::NFT_MSG_NEWSET, CREATE),
+            Self::DropSet(..) => (libc::NFT_MSG_DELSET, 0),
+            Self::AddRule(..) => (libc::NFT_MSG_NEWRULE, CREATE | libc::NLM_F_APPEND),
+            // Exclusive, for otherwise the kernel takes the element for done and keeps its old comment.
+            Self::AddElement(..) => (libc::NFT_MSG_NEWSETELEM, CREATE | libc::NLM_F_EXCL),
+            Self::DropElement(_) => (libc::NFT_MSG_DELSETELEM, 0),
+        }
+    }
+
+    pub fn family(&self) -> Family {
+        match self {
+            Self::AddTable(family)
+            | Self::DropChain(family, _)
+            | Self::AddSet(family, _)
+            | Self::DropSet(family, _) => *family,
+            Self::AddChain(layout) | Self::Flush(layout) | Self::AddRule(layout, _) => layout.family,
+            Self::AddElement(element, _) | Self::DropElement(element) => element.family,
+        }
+    }
+
+    /// Appends the message's attributes.
+    pub fn encode(&self, buffer: &mut Vec<u8>) {
+        match self {
+            Self::AddTable(_) => table(buffer),
+            Self::AddChain(layout) => {
+                let hook = &layout.hook;
+                let chain = PushChainAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
+                let chain = chain.push_name_bytes(layout.chain.as_bytes()).nested_hook();
+                let chain = chain.push_num(hook.number).push_priority(hook.priority).end_nested();
+                drop(chain.push_policy(ACCEPT).push_type_bytes(hook.kind.as_bytes()));
+            }
+            Self::DropChain(_, name) => chain(buffer, name),
+            Self::Flush(layout) => {
+                let rule = PushRuleAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
+                drop(rule.push_chain_bytes(layout.chain.as_bytes()));
+            }
+            Self::AddSet(_, it) => {
+                let set = PushSetAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
+                let set = set.push_name_bytes(it.name.as_bytes()).push_flags(0);
+                let set = set.push_key_type(it.keys.kind).push_key_len(it.keys.width);
+                let order = u32::from(it.keys.byte_order).to_ne_bytes();
+                let mut data = vec![UDATA_KEY_BYTE_ORDER, 4];
+                data.extend(order);
+                // The id is how a message of the same batch may name the set; the kernel insists on one.
+                drop(set.push_id(1).push_userdata(&data));
+            }
+            Self::DropSet(_, name) => set(buffer, name),
+            Self::AddRule(layout, index) => {
+                let mut expressions = Vec::with_capacity(512);
+                if let Some(rule) = layout.rules.get(*index) {
+                    rule.encode(&mut expressions);
+                }
+                let rule = PushRuleAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
+                let mut rule = rule.push_chain_bytes(layout.chain.as_bytes()).nested_expressions();
+                rule.as_vec_mut().extend(&expressions);
+                drop(rule.end_nested().push_userdata(&user_data(&layout.note(*index))));
+            }
+            Self::AddElement(it, comment) => element(buffer, it, Some(comment)),
+            Self::DropElement(it) => element(buffer, it, None),
+        }
+    }
+}
+
+impl fmt::Display for Operation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddTable(family) => write!(f, "add the table {family}"),
+            Self::AddChain(layout) => write!(f, "add the chain `{}` to {}", layout.chain, layout.family),
+            Self::DropChain(family, name) => write!(f, "remove the chain `{name}` from {family}"),
+            Self::Flush(layout) => write!(f, "flush the chain `{}` of {}", layout.chain, layout.family),
+            Self::AddSet(family, set) => write!(f, "add the set `{}` to {family}", set.name),
+            Self::DropSet(family, name) => write!(f, "remove the set `{name}` from {family}"),
+            Self::AddRule(layout, index) => {
+                let text = layout.rules.get(*index).map_or("", |r| &r.text);
+                write!(f, "add the rule `{text}` to the chain `{}`", layout.chain)
+            }
+            Self::AddElement(element, _) => write!(f, "put {element}"),
+            Self::DropElement(element) => write!(f, "remove {element}"),
+        }
+    }
+}
+
+/// A question.
+#[derive(Debug, Clone)]
+pub(super) enum Question<'a> {
+    Table(Family),
+    Chain(Family, &'a str),
+    Set(Family, &'a str),
+    Element(&'a Element),
+    Generation,
+    /// All rules of our table.
+    Rules(Family),
+    /// All sets of our table.
+    Sets(Family),
+    /// All elements of a set.
+    Elements(Family, &'a str),
+}
+
+impl Question<'_> {
+    /// The message's type within nf_tables.
+    pub fn message(&self) -> i32 {
+        match self {
+            Self::Table(_) => libc::NFT_MSG_GETTABLE,
+            Self::Chain(..) => libc::NFT_MSG_GETCHAIN,
+            Self::Set(..) | Self::Sets(_) => libc::NFT_MSG_GETSET,
+            Self::Element(_) | Self::Elements(..) => libc::NFT_MSG_GETSETELEM,
+            Self::Generation => libc::NFT_MSG_GETGEN,
+            Self::Rules(_) => libc::NFT_MSG_GETRULE,
+        }
+    }
+
+    /// The family to ask in; the generation is of them all.
+    pub fn family(&self) -> u8 {
+        match self {
+            Self::Table(family)
+            | Self::Chain(family, _)
+            | Self::Set(family, _)
+            | Self::Rules(family)
+            | Self::Sets(family)
+            | Self::Elements(family, _) => *family as u8,
+            Self::Element(element) => element.family as u8,
+            Self::Generation => 0,
+        }
+    }
+
+    /// Appends the message's attributes.
+    pub fn encode(&self, buffer: &mut Vec<u8>) {
+        match self {
+            Self::Table(_) => drop(PushTableAttrs::new(buffer).push_name_bytes(TABLE.as_bytes())),
+            Self::Chain(_, name) => chain(buffer, name),
+            Self::Set(_, name) => set(buffer, name),
+            Self::Element(it) => element(buffer, it, None),
+            Self::Generation => {}
+            Self::Rules(_) => drop(PushRuleAttrs::new(buffer).push_table_bytes(TABLE.as_bytes())),
+            Self::Sets(_) => drop(PushSetAttrs::new(buffer).push_table_bytes(TABLE.as_bytes())),
+            Self::Elements(_, name) => {
+                let list = PushSetelemListAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
+                drop(list.push_set_bytes(name.as_bytes()));
+            }
+        }
+    }
+}
+
+impl fmt::Display for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(family) => write!(f, "look for the table {family}"),
+            Self::Chain(family, name) => write!(f, "look for the chain `{name}` in {family}"),
+            Self::Set(family, name) => write!(f, "look for the set `{name}` in {family}"),
+            Self::Element(element) => write!(f, "look for {element}"),
+            Self::Generation => f.write_str("ask nf_tables for the generation of its ruleset"),
+            Self::Rules(family) => write!(f, "list the rules of {family}"),
+            Self::Sets(family) => write!(f, "list the sets of {family}"),
+            Self::Elements(family, name) => write!(f, "list the set `{name}` of {family}"),
+        }
+    }
+}
+
+fn table(buffer: &mut Vec<u8>) {
+    drop(PushTableAttrs::new(buffer).push_name_bytes(TABLE.as_bytes()).push_flags(0));
+}
+
+fn chain(buffer: &mut Vec<u8>, name: &str) {
+    drop(PushChainAttrs::new(buffer).push_table_bytes(TABLE.as_bytes()).push_name_bytes(name.as_bytes()));
+}
+
+fn set(buffer: &mut Vec<u8>, name: &str) {
+    drop(PushSetAttrs::new(buffer).push_table_bytes(TABLE.as_bytes()).push_name_bytes(name.as_bytes()));
+}
+
+fn element(buffer: &mut Vec<u8>, it: &Element, comment: Option<&str>) {
+    let list = PushSetelemListAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
+    let list = list.push_set_bytes(it.set.as_bytes()).nested_elements();
+    let item: PushSetelemAttrs<_> = list.nested_elem().nested_key().push_value(&it.key).end_nested();
+    let item = match comment {
+        Some(comment) => item.push_userdata(&user_data(comment)),
+        None => item,
+    };
+    drop(item.end_nested().end_nested());
+}

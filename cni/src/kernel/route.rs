@@ -1,0 +1,199 @@
+//! Routes: `ip route`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+    RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use node::Result;
+
+use super::socket::{Request, RouteSocket};
+
+/// A route to make on a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub dst: IpNet,
+    /// By whom; `None` is directly on the link.
+    pub gw: Option<IpAddr>,
+    /// The gateway need not be on a subnet of the link.
+    pub onlink: bool,
+    /// Bytes.
+    pub mtu: Option<u32>,
+    /// Bytes.
+    pub advmss: Option<u32>,
+    /// The metric.
+    pub priority: Option<u32>,
+    /// The table; `None` is main (254).
+    pub table: Option<u32>,
+    /// 0 global, 253 link and so on; `None` is link without a gateway and global with one.
+    pub scope: Option<u8>,
+}
+
+impl Route {
+    /// A route straight onto the link.
+    pub fn direct(dst: IpNet) -> Self {
+        Self {
+            dst,
+            gw: None,
+            onlink: false,
+            mtu: None,
+            advmss: None,
+            priority: None,
+            table: None,
+            scope: None,
+        }
+    }
+}
+
+/// `ip route add …`; EEXIST where there is one like it.
+pub fn add(index: u32, route: &Route) -> Request {
+    Request {
+        message: RouteNetlinkMessage::NewRoute(message(index, route)),
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+    }
+}
+
+/// `ip route replace …`: an address that was leased to us is ours, whatever stood there.
+pub fn replace(index: u32, route: &Route) -> Request {
+    Request {
+        message: RouteNetlinkMessage::NewRoute(message(index, route)),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+    }
+}
+
+/// What a look-up found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The route's own destination.
+    pub dst: IpNet,
+    /// The link that packets leave by.
+    pub oif: u32,
+    /// The route's own MTU.
+    pub mtu: Option<u32>,
+}
+
+/// `ip route get fibmatch ADDRESS`: the entry of the routing table that a packet to `address` would
+/// take; `None` where there is none. One look-up in the kernel's trie, whatever the number of routes.
+pub fn matching(socket: &mut RouteSocket, address: IpAddr) -> Result<Option<Found>> {
+    let mut query = RouteMessage::default();
+    query.header.address_family = family(address);
+    query.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    query.header.flags = RouteFlags::FibMatch;
+    query.attributes.push(RouteAttribute::Destination(wire(address)));
+    let doing = || format!("look up the route to `{address}`");
+    let found = match socket.get(RouteNetlinkMessage::GetRoute(query), doing)? {
+        Some(RouteNetlinkMessage::NewRoute(found)) if found.header.kind == RouteType::Unicast => found,
+        _ => return Ok(None),
+    };
+    Ok(described(&found))
+}
+
+/// `ip route show dev … [table …]`, filtered by the kernel to that link: for CHECK.
+pub fn list(socket: &mut RouteSocket, index: u32) -> Result<Vec<(Route, u32)>> {
+    let mut all = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut query = RouteMessage::default();
+        query.header.address_family = family;
+        query.attributes.push(RouteAttribute::Oif(index));
+        let found =
+            socket.dump(&RouteNetlinkMessage::GetRoute(query), || "list the routes of a link".to_owned())?;
+        all.extend(found.iter().filter_map(|m| match m {
+            RouteNetlinkMessage::NewRoute(m) => listed(m),
+            _ => None,
+        }));
+    }
+    all.retain(|(_, oif)| *oif == index);
+    Ok(all)
+}
+
+fn listed(message: &RouteMessage) -> Option<(Route, u32)> {
+    let found = described(message)?;
+    let mut route = Route::direct(found.dst);
+    route.mtu = found.mtu;
+    route.scope = Some(u8::from(message.header.scope));
+    route.table = Some(u32::from(message.header.table));
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => route.gw = Some(IpAddr::V4(*ip)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => route.gw = Some(IpAddr::V6(*ip)),
+            RouteAttribute::Priority(metric) => route.priority = Some(*metric),
+            RouteAttribute::Table(table) => route.table = Some(*table),
+            RouteAttribute::Metrics(metrics) => {
+                route.advmss =
+                    metrics.iter().find_map(|m| if let RouteMetric::Advmss(n) = m { Some(*n) } else { None });
+            }
+            _ => {}
+        }
+    }
+    Some((route, found.oif))
+}
+
+fn described(message: &RouteMessage) -> Option<Found> {
+    let (mut dst, mut oif, mut mtu) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => dst = Some(IpAddr::V4(*ip)),
+            RouteAttribute::Destination(RouteAddress::Inet6(ip)) => dst = Some(IpAddr::V6(*ip)),
+            RouteAttribute::Oif(index) => oif = Some(*index),
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|m| if let RouteMetric::Mtu(n) = m { Some(*n) } else { None });
+            }
+            _ => {}
+        }
+    }
+    let any = match message.header.address_family {
+        AddressFamily::Inet => IpAddr::from([0; 4]),
+        AddressFamily::Inet6 => IpAddr::from([0; 16]),
+        _ => return None,
+    };
+    let dst = IpNet::new(dst.unwrap_or(any), message.header.destination_prefix_length).ok()?;
+    Some(Found { dst, oif: oif?, mtu })
+}
+
+fn message(index: u32, route: &Route) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let dst = route.dst.trunc();
+    message.header.address_family = family(dst.addr());
+    message.header.destination_prefix_length = dst.prefix_len();
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.kind = RouteType::Unicast;
+    let scope = route.scope.map(RouteScope::from);
+    message.header.scope =
+        scope.unwrap_or(if route.gw.is_some() { RouteScope::Universe } else { RouteScope::Link });
+    if route.onlink {
+        message.header.flags |= RouteFlags::Onlink;
+    }
+    match route.table.map(|table| (table, u8::try_from(table))) {
+        None => message.header.table = RouteHeader::RT_TABLE_MAIN,
+        Some((_, Ok(small))) => message.header.table = small,
+        Some((table, Err(_))) => message.attributes.push(RouteAttribute::Table(table)),
+    }
+    if dst.prefix_len() > 0 {
+        message.attributes.push(RouteAttribute::Destination(wire(dst.addr())));
+    }
+    message.attributes.push(RouteAttribute::Oif(index));
+    message.attributes.extend(route.gw.map(|gw| RouteAttribute::Gateway(wire(gw))));
+    message.attributes.extend(route.priority.map(RouteAttribute::Priority));
+    let metrics = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)];
+    let metrics: Vec<_> = metrics.into_iter().flatten().collect();
+    if !metrics.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn wire(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(ip) => RouteAddress::Inet(ip),
+        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+    }
+}

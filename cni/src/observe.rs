@@ -1,0 +1,60 @@
+//! What a plan needs to know of the node: asked by name, by index or by destination, never by listing.
+
+use std::net::IpAddr;
+
+use node::Result;
+
+use crate::config::{Attach, NetConf};
+use crate::kernel::address::{self, Address};
+use crate::kernel::link::{self, Link};
+use crate::kernel::socket::RouteSocket;
+use crate::kernel::{route, sysctl};
+
+/// The setting that lets the node route IPv4.
+pub const FORWARD_4: &str = "net/ipv4/ip_forward";
+/// The setting that lets the node route IPv6.
+pub const FORWARD_6: &str = "net/ipv6/conf/all/forwarding";
+
+/// The node as it is now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The bridge, where the mode has one and it exists.
+    pub bridge: Option<Link>,
+    /// Its addresses.
+    pub bridge_addresses: Vec<Address>,
+    /// Forwarding settings that are off.
+    pub not_forwarding: Vec<&'static str>,
+}
+
+/// Looks at the node for `conf` and the families of `addresses`.
+pub fn node(socket: &mut RouteSocket, conf: &NetConf, addresses: &[IpAddr]) -> Result<Observed> {
+    let mut seen = Observed::default();
+    let mut routes = true;
+    if let Attach::Bridge(bridge) = &conf.attach {
+        routes = bridge.is_gateway;
+        seen.bridge = link::find(socket, &bridge.name)?;
+        if let Some(found) = seen.bridge.as_ref().filter(|_| bridge.is_gateway) {
+            seen.bridge_addresses = address::list(socket, found.index)?;
+        }
+    }
+    for (name, wanted) in [(FORWARD_4, IpAddr::is_ipv4 as fn(&IpAddr) -> bool), (FORWARD_6, IpAddr::is_ipv6)]
+    {
+        if routes && addresses.iter().any(wanted) && sysctl::get(name)?.is_some_and(|v| v == "0") {
+            seen.not_forwarding.push(name);
+        }
+    }
+    Ok(seen)
+}
+
+/// The MTU of the device that the default route leaves by, IPv4's before IPv6's: the one towards an
+/// address that no network routes more specifically (RFC 5737, RFC 3849).
+pub fn default_mtu(socket: &mut RouteSocket) -> Result<Option<u32>> {
+    for probe in [IpAddr::from([192, 0, 2, 1]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])] {
+        if let Some(found) = route::matching(socket, probe)? {
+            return Ok(
+                link::find_index(socket, found.oif)?.map(|l| found.mtu.map_or(l.mtu, |m| m.min(l.mtu)))
+            );
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,286 @@
+//! What an ADD does, step by step, and what takes it back. Pure: everything that the plan needs to
+//! know was asked or observed before.
+//!
+//! A plan leaves no choice to `apply`. [`unmake`] plans a DEL from the record; a test holds it against
+//! the inverses of the ADD's own steps, so that making and unmaking cannot drift apart.
+
+pub mod step;
+pub mod wish;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::attachment::Attachment;
+use crate::kernel::route::Route;
+use crate::mac::Mac;
+use crate::owner::Owner;
+use step::{Place, Step, Verb};
+
+/// One address for the pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The address with its subnet's prefix length.
+    pub address: IpNet,
+    /// The gateway that the IPAM named.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A bridge as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeWish {
+    /// Its name.
+    pub name: String,
+    /// Its address: a new bridge is given one, so that it never follows its ports.
+    pub mac: Mac,
+    /// It exists already.
+    pub exists: bool,
+    /// Bring it up (it exists and is down).
+    pub raise: bool,
+    /// Fix the address that it has.
+    pub pin: Option<Mac>,
+    /// Make it take every frame.
+    pub promiscuous: bool,
+    /// Gateway addresses that it lacks.
+    pub add: Vec<IpNet>,
+    /// Addresses in the gateway's way, under `forceAddress`.
+    pub remove: Vec<IpNet>,
+    /// Port setting.
+    pub hairpin: bool,
+    /// Port setting.
+    pub isolated: bool,
+    /// Only frames from the pod's own MAC are taken.
+    pub spoof_check: bool,
+    /// IPv6 addresses go through duplicate address detection.
+    pub dad: bool,
+    /// The bridge is the pod's router: its neighbour table is filled in advance.
+    pub gateway: bool,
+    /// The pod's interface stays down and without addresses.
+    pub no_container_interface: bool,
+}
+
+/// Everything that an ADD shall do, decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Whose.
+    pub owner: Owner,
+    /// The network's name.
+    pub network: String,
+    /// `namespace/name`.
+    pub pod: Option<String>,
+    /// Both ends, bytes.
+    pub mtu: u32,
+    /// The host end.
+    pub host_mac: Mac,
+    /// The pod's end.
+    pub pod_mac: Mac,
+    /// In the order of the range sets.
+    pub addresses: Vec<Given>,
+    /// Routes in the pod, gateways filled in.
+    pub routes: Vec<Route>,
+    /// `None` is routed mode.
+    pub bridge: Option<BridgeWish>,
+    /// Masquerade what leaves, but for these destinations.
+    pub masquerade: Option<Vec<IpNet>>,
+    /// Kernel settings of the host that are not as they must be, as name and value.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Wish {
+    /// The steps from the bare host to a pod with its network. Records and leases come before them.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> =
+            self.settings.iter().map(|(n, v)| Step::setting(Place::Host, n, v)).collect();
+        if let Some(bridge) = &self.bridge {
+            steps.extend(bridge_steps(bridge, self.mtu));
+        }
+        steps.extend(self.pair());
+        if self.bridge.as_ref().is_none_or(|b| !b.no_container_interface) {
+            steps.extend(self.pod_settings());
+            steps.extend(self.inside());
+        }
+        match &self.bridge {
+            None => steps.extend(self.routed_host_side()),
+            Some(bridge) if bridge.gateway => steps.extend(self.known_on(&bridge.name)),
+            Some(_) => {}
+        }
+        steps.extend(self.filters());
+        steps
+    }
+
+    fn pair(&self) -> Vec<Step> {
+        let host = self.owner.host_ifname();
+        let mut steps = vec![Step::host(Verb::CreateVeth {
+            host: host.clone(),
+            host_mac: self.host_mac,
+            pod: self.owner.ifname.clone(),
+            pod_mac: self.pod_mac,
+            mtu: self.mtu,
+            bridge: self.bridge.as_ref().map(|b| b.name.clone()),
+        })];
+        steps.extend(
+            self.pod.iter().map(|pod| Step::host(Verb::Alias { link: host.clone(), alias: pod.clone() })),
+        );
+        if let Some(bridge) = self.bridge.as_ref().filter(|b| b.hairpin || b.isolated) {
+            let (hairpin, isolated) = (bridge.hairpin, bridge.isolated);
+            steps.push(Step::host(Verb::Port { link: host.clone(), hairpin, isolated }));
+        }
+        // Routed mode needs no link-local address on the host end; without one there is nothing to detect.
+        if self.bridge.is_none() && self.addresses.iter().any(|g| g.address.addr().is_ipv6()) {
+            steps.push(Step::host(Verb::NoLinkLocal { link: host }));
+        }
+        steps
+    }
+
+    fn pod_settings(&self) -> Vec<Step> {
+        let ifname = &self.owner.ifname;
+        let mut settings = Vec::new();
+        if self.bridge.is_some() {
+            // Another pod on the bridge must not become this one's IPv6 router (CVE-2020-10749), and
+            // neighbours outside learn a moved address at once.
+            settings.push((format!("net/ipv6/conf/{ifname}/accept_ra"), "0"));
+            settings.push((format!("net/ipv4/conf/{ifname}/arp_notify"), "1"));
+        }
+        if self.addresses.iter().any(|g| g.address.addr().is_ipv6()) {
+            // Runtimes switch IPv6 off in new namespaces; link-local addresses need not wait either.
+            settings.push((format!("net/ipv6/conf/{ifname}/disable_ipv6"), "0"));
+            if !self.bridge.as_ref().is_some_and(|b| b.dad) {
+                settings.push((format!("net/ipv6/conf/{ifname}/accept_dad"), "0"));
+            }
+            settings.push((format!("net/ipv6/conf/{ifname}/keep_addr_on_down"), "1"));
+        }
+        settings.into_iter().map(|(name, value)| Step::setting(Place::Pod, &name, value)).collect()
+    }
+
+    /// Addresses come before the link is up, so that its first announcement names them; routes after.
+    fn inside(&self) -> Vec<Step> {
+        let link = &self.owner.ifname;
+        let dad = self.bridge.as_ref().is_some_and(|b| b.dad);
+        let given = self
+            .addresses
+            .iter()
+            .map(|g| if self.bridge.is_some() { g.address } else { alone(g.address.addr()) });
+        let mut steps: Vec<Step> =
+            given.map(|net| Step::pod(Verb::Address { link: link.clone(), net, dad })).collect();
+        steps.push(Step::pod(Verb::Up { link: link.clone() }));
+        if self.bridge.is_none() {
+            for gateway in self.addresses.iter().filter_map(|g| g.gateway) {
+                let mac = self.host_mac;
+                steps.push(Step::pod(Verb::Route {
+                    link: link.clone(),
+                    route: Route::direct(alone(gateway)),
+                }));
+                steps.push(Step::pod(Verb::Neighbour {
+                    link: link.clone(),
+                    address: gateway,
+                    mac,
+                    permanent: true,
+                }));
+            }
+        }
+        steps.extend(
+            self.routes.iter().map(|r| Step::pod(Verb::Route { link: link.clone(), route: r.clone() })),
+        );
+        if dad && self.addresses.iter().any(|g| g.address.addr().is_ipv6()) {
+            steps.push(Step::Settle { place: Place::Pod, link: link.clone() });
+        }
+        steps
+    }
+
+    fn routed_host_side(&self) -> Vec<Step> {
+        let host = self.owner.host_ifname();
+        let mut steps = Vec::new();
+        for given in &self.addresses {
+            let (address, mac, link) = (given.address.addr(), self.pod_mac, || host.clone());
+            // The gateway's address on every host end answers a pod that pings it, and gives the host a
+            // source address for its own traffic to pods.
+            steps.extend(
+                given.gateway.map(|g| Step::host(Verb::Address { link: link(), net: alone(g), dad: false })),
+            );
+            steps.push(Step::host(Verb::ReplaceRoute { link: link(), route: Route::direct(alone(address)) }));
+            steps.push(Step::host(Verb::Neighbour { link: link(), address, mac, permanent: true }));
+        }
+        steps
+    }
+
+    /// The bridge's neighbour entries: an address that another pod had must not stay with that pod's MAC.
+    fn known_on(&self, bridge: &str) -> Vec<Step> {
+        let addresses = self.addresses.iter().map(|g| g.address.addr());
+        let entry = |address| Verb::Neighbour {
+            link: bridge.to_owned(),
+            address,
+            mac: self.pod_mac,
+            permanent: false,
+        };
+        addresses.map(|address| Step::host(entry(address))).collect()
+    }
+
+    fn filters(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.bridge.as_ref().is_some_and(|b| b.spoof_check) {
+            steps.push(Step::SpoofCheck { owner: self.owner.clone(), mac: self.pod_mac });
+        }
+        let addresses: Vec<IpAddr> = self.addresses.iter().map(|g| g.address.addr()).collect();
+        if let Some(keep) = self.masquerade.as_ref().filter(|_| !addresses.is_empty()) {
+            let (network, keep, owner) = (self.network.clone(), keep.clone(), self.owner.clone());
+            steps.push(Step::Masquerade { network, keep, addresses, owner });
+        }
+        steps
+    }
+}
+
+/// The plan of a DEL from the record: what takes an ADD's steps back, last first. What dies with the
+/// link (addresses, routes, permanent neighbours) needs no step.
+pub fn unmake(attachment: &Attachment) -> Vec<Step> {
+    let owner = &attachment.owner;
+    let mut steps = Vec::new();
+    if attachment.masquerade {
+        steps.push(Step::Unmasquerade { addresses: attachment.addresses.clone(), owner: owner.clone() });
+    }
+    if attachment.spoof_check {
+        steps.push(Step::NoSpoofCheck { owner: owner.clone() });
+    }
+    if let Some(bridge) = &attachment.bridge {
+        let addresses = attachment.addresses.iter().rev();
+        let forget = |address: &IpAddr| Verb::RemoveNeighbour { link: bridge.clone(), address: *address };
+        steps.extend(addresses.map(|address| Step::host(forget(address))));
+    }
+    steps.push(Step::DeleteLink { link: owner.host_ifname() });
+    steps.extend(attachment.delegate.iter().map(|plugin| Step::Undelegate { plugin: plugin.clone() }));
+    if let Some(folder) = &attachment.leases {
+        let addresses = attachment.addresses.iter().rev();
+        let release = |address: &IpAddr| Step::Release {
+            folder: folder.clone(),
+            address: *address,
+            owner: owner.clone(),
+        };
+        steps.extend(addresses.map(release));
+    }
+    steps.push(Step::Forget { owner: owner.clone() });
+    steps
+}
+
+/// The address with a prefix that names it alone.
+pub fn alone(address: IpAddr) -> IpNet {
+    IpNet::from(address)
+}
+
+fn bridge_steps(bridge: &BridgeWish, mtu: u32) -> Vec<Step> {
+    let link = || bridge.name.clone();
+    let mut steps = Vec::new();
+    if !bridge.exists {
+        steps.push(Step::host(Verb::CreateBridge { link: link(), mac: bridge.mac, mtu }));
+    }
+    if bridge.raise {
+        steps.push(Step::host(Verb::Up { link: link() }));
+    }
+    steps.extend(bridge.pin.map(|mac| Step::host(Verb::Mac { link: link(), mac })));
+    if bridge.promiscuous {
+        steps.push(Step::host(Verb::Promiscuous { link: link() }));
+    }
+    steps.extend(bridge.remove.iter().map(|net| Step::host(Verb::RemoveAddress { link: link(), net: *net })));
+    steps.extend(
+        bridge.add.iter().map(|net| Step::host(Verb::Address { link: link(), net: *net, dad: bridge.dad })),
+    );
+    steps
+}

@@ -1,0 +1,284 @@
+//! The steps of a plan, their one line for people, and their inverses.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::attachment::Attachment;
+use crate::ipam::leases::Choice;
+use crate::kernel::route::Route;
+use crate::mac::Mac;
+use crate::owner::Owner;
+
+/// The namespace that a step works in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The node's.
+    Host,
+    /// The pod's.
+    Pod,
+}
+
+/// One step. Steps of one kind that follow each other may travel to the kernel together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Write the record of the attachment.
+    Record(Box<Attachment>),
+    /// Remove it.
+    Forget {
+        /** Whose. */
+        owner: Owner,
+    },
+    /// Take an address for the owner.
+    Reserve {
+        /** `dataDir/NETWORK`. */
+        folder: PathBuf,
+        /** Which. */
+        choice: Choice,
+        /** Whose. */
+        owner: Owner,
+    },
+    /// Give it back.
+    Release {
+        /** `dataDir/NETWORK`. */
+        folder: PathBuf,
+        /** Which. */
+        address: IpAddr,
+        /** Whose. */
+        owner: Owner,
+    },
+    /// The delegate's ADD was called.
+    Delegated {
+        /** Which program. */
+        plugin: String,
+    },
+    /// Call its DEL.
+    Undelegate {
+        /** Which program. */
+        plugin: String,
+    },
+    /// Set a kernel setting.
+    Setting {
+        /** Where. */
+        place: Place,
+        /** As below /proc/sys. */
+        name: String,
+        /** To what. */
+        value: String,
+    },
+    /// Change a link, its addresses, routes or neighbours.
+    Link {
+        /** Where. */
+        place: Place,
+        /** How. */
+        verb: Verb,
+    },
+    /// Wait for duplicate address detection.
+    Settle {
+        /** Where. */
+        place: Place,
+        /** On which link. */
+        link: String,
+    },
+    /// Delete a link without waiting for its burial.
+    DeleteLink {
+        /** Which. */
+        link: String,
+    },
+    /// Masquerade what the addresses send outside.
+    Masquerade {
+        /** Whose rules. */
+        network: String,
+        /** Kept as they are. */
+        keep: Vec<IpNet>,
+        /** Of whom. */
+        addresses: Vec<IpAddr>,
+        /** Whose. */
+        owner: Owner,
+    },
+    /// Stop that.
+    Unmasquerade {
+        /** Of whom. */
+        addresses: Vec<IpAddr>,
+        /** Whose. */
+        owner: Owner,
+    },
+    /// Drop frames with another source than the pod's MAC.
+    SpoofCheck {
+        /** Whose. */
+        owner: Owner,
+        /** The only one allowed. */
+        mac: Mac,
+    },
+    /// Stop that.
+    NoSpoofCheck {
+        /** Whose. */
+        owner: Owner,
+    },
+}
+
+/// A change over rtnetlink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are what `ip` calls them")]
+pub enum Verb {
+    CreateBridge { link: String, mac: Mac, mtu: u32 },
+    CreateVeth { host: String, host_mac: Mac, pod: String, pod_mac: Mac, mtu: u32, bridge: Option<String> },
+    Alias { link: String, alias: String },
+    Mac { link: String, mac: Mac },
+    Up { link: String },
+    Down { link: String },
+    Promiscuous { link: String },
+    Port { link: String, hairpin: bool, isolated: bool },
+    NoLinkLocal { link: String },
+    Address { link: String, net: IpNet, dad: bool },
+    RemoveAddress { link: String, net: IpNet },
+    Route { link: String, route: Route },
+    ReplaceRoute { link: String, route: Route },
+    Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
+    RemoveNeighbour { link: String, address: IpAddr },
+}
+
+impl Step {
+    /// A change on the node.
+    pub fn host(verb: Verb) -> Self {
+        Self::Link { place: Place::Host, verb }
+    }
+
+    /// A change in the pod.
+    pub fn pod(verb: Verb) -> Self {
+        Self::Link { place: Place::Pod, verb }
+    }
+
+    /// A kernel setting.
+    pub fn setting(place: Place, name: &str, value: &str) -> Self {
+        Self::Setting { place, name: name.to_owned(), value: value.to_owned() }
+    }
+}
+
+impl node::step::Step for Step {
+    fn inverse(&self) -> Option<Self> {
+        Some(match self.clone() {
+            Self::Record(attachment) => Self::Forget { owner: attachment.owner },
+            Self::Reserve { folder, choice, owner } => {
+                Self::Release { folder, address: choice.address.addr(), owner }
+            }
+            Self::Delegated { plugin } => Self::Undelegate { plugin },
+            Self::Link { place: Place::Host, verb: Verb::CreateVeth { host, .. } } => {
+                Self::DeleteLink { link: host }
+            }
+            Self::Link {
+                place: Place::Host,
+                verb: Verb::Neighbour { link, address, permanent: false, .. },
+            } => Self::host(Verb::RemoveNeighbour { link, address }),
+            Self::Masquerade { addresses, owner, .. } => Self::Unmasquerade { addresses, owner },
+            Self::SpoofCheck { owner, .. } => Self::NoSpoofCheck { owner },
+            // The node's own settings and bridge serve every pod; the rest dies with the link.
+            Self::Setting { .. } | Self::Link { .. } | Self::Settle { .. } => return None,
+            // An inverse has none of its own.
+            Self::Forget { .. }
+            | Self::Release { .. }
+            | Self::Undelegate { .. }
+            | Self::DeleteLink { .. }
+            | Self::Unmasquerade { .. }
+            | Self::NoSpoofCheck { .. } => return None,
+        })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(attachment) => write!(f, "record the attachment `{}`", attachment.owner),
+            Self::Forget { owner } => write!(f, "forget the attachment `{owner}`"),
+            Self::Reserve { folder, choice, .. } => {
+                write!(f, "lease `{}` in `{}`", choice.address.addr(), folder.display())
+            }
+            Self::Release { folder, address, .. } => {
+                write!(f, "release `{address}` in `{}`", folder.display())
+            }
+            Self::Delegated { plugin } => write!(f, "ask the IPAM plugin `{plugin}` for addresses"),
+            Self::Undelegate { plugin } => write!(f, "have the IPAM plugin `{plugin}` release its addresses"),
+            Self::Setting { place, name, value } => write!(f, "{place}set `{name}` to {value}"),
+            Self::Link { place, verb } => write!(f, "{place}{verb}"),
+            Self::Settle { place, link } => {
+                write!(f, "{place}wait for duplicate address detection on `{link}`")
+            }
+            Self::DeleteLink { link } => write!(f, "delete the link `{link}`"),
+            Self::Masquerade { network, addresses, .. } => {
+                write!(f, "masquerade {} by the rules of `{network}`", listed(addresses))
+            }
+            Self::Unmasquerade { addresses, .. } => write!(f, "stop masquerading {}", listed(addresses)),
+            Self::SpoofCheck { owner, mac } => {
+                write!(f, "let only `{mac}` send by `{}`", owner.host_ifname())
+            }
+            Self::NoSpoofCheck { owner } => write!(f, "stop checking who sends by `{}`", owner.host_ifname()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "",
+            Self::Pod => "in the pod: ",
+        })
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateBridge { link, mac, mtu } => {
+                write!(f, "create the bridge `{link}` with MAC {mac} and MTU {mtu}")
+            }
+            Self::CreateVeth { host, pod, mtu, bridge, .. } => {
+                write!(f, "create the veth `{host}` with `{pod}` in the pod and MTU {mtu}")?;
+                bridge.as_ref().map_or(Ok(()), |b| write!(f, " on the bridge `{b}`"))
+            }
+            Self::Alias { link, alias } => write!(f, "name the pod `{alias}` on `{link}`"),
+            Self::Mac { link, mac } => write!(f, "fix the MAC of `{link}` at {mac}"),
+            Self::Up { link } => write!(f, "bring `{link}` up"),
+            Self::Down { link } => write!(f, "bring `{link}` down"),
+            Self::Promiscuous { link } => write!(f, "make `{link}` promiscuous"),
+            Self::Port { link, hairpin, isolated } => {
+                write!(f, "set the port `{link}`: hairpin {hairpin}, isolated {isolated}")
+            }
+            Self::NoLinkLocal { link } => write!(f, "make no link-local address on `{link}`"),
+            Self::Address { link, net, .. } => write!(f, "add the address `{net}` to `{link}`"),
+            Self::RemoveAddress { link, net } => write!(f, "remove the address `{net}` from `{link}`"),
+            Self::Route { link, route } | Self::ReplaceRoute { link, route } => {
+                write!(f, "add the route `{route}` on `{link}`")
+            }
+            Self::Neighbour { link, address, mac, .. } => {
+                write!(f, "tell `{link}` that `{address}` is at {mac}")
+            }
+            Self::RemoveNeighbour { link, address } => {
+                write!(f, "remove the neighbour `{address}` from `{link}`")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.dst.prefix_len() == 0 {
+            f.write_str("default")?
+        } else {
+            write!(f, "{}", self.dst)?
+        }
+        self.gw.map_or(Ok(()), |gw| write!(f, " via {gw}"))?;
+        let numbers =
+            [("mtu", self.mtu), ("advmss", self.advmss), ("metric", self.priority), ("table", self.table)];
+        for (name, value) in numbers.into_iter().filter_map(|(n, v)| Some((n, v?))) {
+            write!(f, " {name} {value}")?;
+        }
+        self.scope.map_or(Ok(()), |scope| write!(f, " scope {scope}"))
+    }
+}
+
+fn listed(addresses: &[IpAddr]) -> String {
+    let each: Vec<_> = addresses.iter().map(|a| format!("`{a}`")).collect();
+    each.join(", ")
+}

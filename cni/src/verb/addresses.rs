@@ -1,0 +1,154 @@
+//! Where a pod's addresses come from: leases of this node, the configuration, or another IPAM plugin.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use node::step::Done;
+use node::{Error, Kind, Result};
+use serde_json::Value;
+
+use crate::apply::Hands;
+use crate::attachment::Attachment;
+use crate::ipam::leases::Choice;
+use crate::ipam::{HostLocal, Ipam, Static, resolv};
+use crate::plan::Given;
+use crate::plan::step::Step;
+use crate::plan::wish::Granted;
+use crate::request::Call;
+use crate::result::{CniResult, Ip};
+
+/// Gets the addresses. The record is on disk before any of them is taken.
+pub fn obtain<'a>(
+    call: &'a Call,
+    hands: &mut Hands<'a>,
+    record: &mut Attachment,
+    done: &mut Done<Step>,
+) -> Result<Granted> {
+    if let Some(Ipam::Delegate { plugin }) = &call.config.ipam {
+        return delegated(plugin, call, hands, record, done);
+    }
+    let (steps, granted) = planned(call, hands, record)?;
+    let result = hands.run(steps, done);
+    // Other ADDs of this network wait for the lock: it goes as soon as the addresses are taken.
+    hands.leases = None;
+    result.map(|()| granted)
+}
+
+/// The steps that take the addresses, and what they grant. Keeps the network's lock until the steps
+/// are done. A delegate's answer is not known before it is asked.
+pub fn planned(call: &Call, hands: &mut Hands, record: &mut Attachment) -> Result<(Vec<Step>, Granted)> {
+    let mut granted = Granted::default();
+    let mut reserve = Vec::new();
+    match &call.config.ipam {
+        None => {}
+        Some(Ipam::HostLocal(config)) => {
+            let folder = config.folder(&call.config.name);
+            let leases = hands.open_leases(&folder, config.cooldown)?;
+            let wanted: Vec<IpAddr> = call.config.wanted.iter().map(|w| w.address).collect();
+            let choices = leases.choose(config, &wanted, &call.owner)?;
+            hands.leases = Some(leases);
+            granted = from_leases(config, &choices)?;
+            reserve = choices.into_iter().map(|c| reserved(&folder, c, call)).collect();
+            record.leases = Some(folder);
+        }
+        Some(Ipam::Static(config)) => granted = from_config(config, call)?,
+        Some(Ipam::Delegate { plugin }) => {
+            return Err(Error::new(
+                Kind::TryAgain,
+                format!("plan with the addresses of `{plugin}`, which are not known before it is asked"),
+            )
+            .hint("a dry run works with `host-local` and `static`"));
+        }
+    }
+    granted.routes = granted.routes.filter(|_| configures_routes(call));
+    noted(record, &granted);
+    let mut steps = vec![Step::Record(Box::new(record.clone()))];
+    steps.extend(reserve);
+    Ok((steps, granted))
+}
+
+fn delegated<'a>(
+    plugin: &str,
+    call: &'a Call,
+    hands: &mut Hands<'a>,
+    record: &mut Attachment,
+    done: &mut Done<Step>,
+) -> Result<Granted> {
+    record.delegate = Some(plugin.to_owned());
+    hands.run(vec![Step::Record(Box::new(record.clone()))], done)?;
+    // The specification wants a DEL after a failed ADD, too: noted as done before it is called.
+    done.push(Step::Delegated { plugin: plugin.to_owned() });
+    let answer = hands.delegates(&call.path, &call.stdin).add(plugin)?;
+    let result = read(plugin, &answer, call)?;
+    let granted = Granted {
+        networks: result.ips.iter().map(|ip| ip.address.trunc()).collect(),
+        addresses: given(result.ips),
+        routes: Some(result.routes),
+        dns: result.dns,
+    };
+    noted(record, &granted);
+    hands.run(vec![Step::Record(Box::new(record.clone()))], done)?;
+    if granted.addresses.is_empty() {
+        return Err(Error::new(
+            Kind::Delegate(0),
+            format!("use the answer of the IPAM plugin `{plugin}`, which holds no address"),
+        ));
+    }
+    Ok(granted)
+}
+
+fn read(plugin: &str, answer: &[u8], call: &Call) -> Result<CniResult> {
+    let doing = || format!("read the answer of the IPAM plugin `{plugin}`");
+    let value: Value =
+        serde_json::from_slice(answer).map_err(|e| Error::caused(Kind::Delegate(0), doing(), e))?;
+    CniResult::from_json(&value, call.config.version)
+        .map_err(|e| Error::caused(Kind::Delegate(0), doing(), e))
+}
+
+fn from_leases(config: &HostLocal, choices: &[Choice]) -> Result<Granted> {
+    let subnets = config.sets.iter().flat_map(|set| &set.ranges).map(|range| range.subnet);
+    Ok(Granted {
+        addresses: choices.iter().map(|c| Given { address: c.address, gateway: c.gateway }).collect(),
+        routes: Some(config.routes.clone()),
+        networks: subnets.collect(),
+        dns: config.resolv_conf.as_deref().map(resolv::read).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn from_config(config: &Static, call: &Call) -> Result<Granted> {
+    let wanted = call.config.wanted.iter().map(|w| {
+        let whole = if w.address.is_ipv4() { 32 } else { 128 };
+        IpNet::new(w.address, w.prefix.unwrap_or(whole))
+            .map_err(|e| Error::caused(Kind::Config, format!("use the address `{w}`"), e))
+    });
+    let ips = config.give(&wanted.collect::<Result<Vec<_>>>()?, &[]);
+    if ips.is_empty() {
+        return Err(Error::new(Kind::Config, "give the pod an address by `static`, which has none")
+            .hint("write `ipam.addresses`, or let the runtime hand one over as `ips`"));
+    }
+    Ok(Granted {
+        networks: ips.iter().map(|ip| ip.address.trunc()).collect(),
+        addresses: given(ips),
+        routes: Some(config.routes.clone()),
+        dns: config.dns.clone(),
+    })
+}
+
+fn given(ips: Vec<Ip>) -> Vec<Given> {
+    ips.into_iter().map(|ip| Given { address: ip.address, gateway: ip.gateway }).collect()
+}
+
+fn reserved(folder: &Path, choice: Choice, call: &Call) -> Step {
+    Step::Reserve { folder: folder.to_owned(), choice, owner: call.owner.clone() }
+}
+
+fn noted(record: &mut Attachment, granted: &Granted) {
+    record.addresses = granted.addresses.iter().map(|g| g.address.addr()).collect();
+    record.networks.clone_from(&granted.networks);
+}
+
+/// An empty list asks for no route at all; no list asks for the mode's own.
+fn configures_routes(call: &Call) -> bool {
+    call.config.ipam_json.as_ref().and_then(|i| i.get("routes")).is_some_and(|r| !r.is_null())
+}

@@ -1,0 +1,219 @@
+//! CHECK: is everything as ADD made it? (CNI spec 1.1.0, section 2, "CHECK").
+//!
+//! The same decisions as for an ADD give the same steps; each step is then looked for in the kernel. So
+//! whatever ADD learns to make, CHECK learns to miss.
+
+use node::{Error, Kind, Result};
+
+use crate::apply::Hands;
+use crate::attachment::Attachment;
+use crate::ipam::Ipam;
+use crate::kernel::link::{self, Link};
+use crate::kernel::nft::Masquerade;
+use crate::kernel::route::{self, Route};
+use crate::kernel::{address, neighbour, sysctl};
+use crate::mac::Mac;
+use crate::plan::Given;
+use crate::plan::step::{Place, Step, Verb};
+use crate::plan::wish::Granted;
+use crate::request::Call;
+use crate::result::CniResult;
+use crate::state::State;
+use crate::verb::add;
+
+/// The main routing table (rtnetlink(7), RT_TABLE_MAIN).
+const MAIN: u32 = 254;
+
+/// Says everything that is missing or different, or nothing.
+pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
+    let (home, pod) = add::namespaces(&call.netns, call.netns_override)?;
+    let state = State::open()?;
+    let mut hands = Hands::new(&state, home, Some(pod));
+    let mut missing = Vec::new();
+    let Some(record) = state.attachments.find(&call.owner)? else {
+        return Err(mismatch(call, &["its record is gone".to_owned()]));
+    };
+    let granted = granted(previous, &record);
+    missing.extend(leases(call, &record, &mut hands)?);
+    let mut wish = add::decide(call, &record, &granted, &mut hands)?;
+    if let Some(mac) = mac_of(previous, call) {
+        wish.pod_mac = mac;
+    }
+    for step in wish.steps() {
+        missing.extend(absent(&step, &mut hands)?);
+    }
+    hands.go(Place::Host)?;
+    if let Some(Ipam::Delegate { plugin }) = &call.config.ipam {
+        hands.delegates(&call.path, &call.stdin).check(plugin)?;
+    }
+    if missing.is_empty() { Ok(()) } else { Err(mismatch(call, &missing)) }
+}
+
+fn mismatch(call: &Call, missing: &[String]) -> Box<Error> {
+    let pod = call.args.pod().unwrap_or_else(|| call.owner.to_string());
+    Error::new(Kind::Mismatch, format!("check the network of `{pod}`: {}", missing.join("; ")))
+        .hint("restart the pod, or put back what is named")
+}
+
+/// What the pod was given, from the result that the runtime kept.
+fn granted(previous: &CniResult, record: &Attachment) -> Granted {
+    let ours = previous.ips.iter().filter(|ip| record.addresses.contains(&ip.address.addr()));
+    Granted {
+        addresses: ours.map(|ip| Given { address: ip.address, gateway: ip.gateway }).collect(),
+        routes: Some(previous.routes.clone()),
+        networks: record.networks.clone(),
+        dns: previous.dns.clone(),
+    }
+}
+
+fn mac_of(previous: &CniResult, call: &Call) -> Option<Mac> {
+    let inside = previous.interfaces.iter().find(|i| i.sandbox.is_some() && i.name == call.owner.ifname);
+    inside.and_then(|i| i.mac.as_deref()).and_then(|mac| mac.parse().ok())
+}
+
+fn leases(call: &Call, record: &Attachment, hands: &mut Hands) -> Result<Vec<String>> {
+    let (Some(folder), Some(Ipam::HostLocal(config))) = (&record.leases, &call.config.ipam) else {
+        return Ok(Vec::new());
+    };
+    let leases = hands.open_leases(folder, config.cooldown)?;
+    let mut missing = Vec::new();
+    for address in &record.addresses {
+        match leases.holder(*address)? {
+            Some(holder) if holder == record.owner => {}
+            Some(holder) => missing.push(format!("the lease of `{address}` is held by `{holder}`")),
+            None => missing.push(format!("the lease of `{address}` is gone")),
+        }
+    }
+    Ok(missing)
+}
+
+/// What of a step is not in effect.
+fn absent(step: &Step, hands: &mut Hands) -> Result<Vec<String>> {
+    Ok(match step {
+        Step::Setting { place: Place::Host, name, .. } => vec![format!("`{name}` is off")],
+        Step::Setting { place: Place::Pod, name, value } => setting(name, value, hands)?,
+        Step::Link { place, verb } => not_there(*place, verb, hands)?,
+        Step::Masquerade { network, keep, addresses, owner } => hands.nft()?.missing(
+            &Masquerade { network: network.clone(), keep: keep.clone() },
+            addresses,
+            owner,
+        )?,
+        Step::SpoofCheck { owner, mac } => hands.nft()?.spoof_missing(&owner.host_ifname(), mac.0, owner)?,
+        _ => Vec::new(),
+    })
+}
+
+/// Only what keeps others from becoming the pod's router is held to: the rest had its effect at ADD.
+fn setting(name: &str, value: &str, hands: &mut Hands) -> Result<Vec<String>> {
+    if !name.ends_with("accept_ra") {
+        return Ok(Vec::new());
+    }
+    hands.go(Place::Pod)?;
+    let now = sysctl::get(name)?;
+    Ok(now
+        .filter(|n| n != value)
+        .map(|n| format!("in the pod: `{name}` is {n}, not {value}"))
+        .into_iter()
+        .collect())
+}
+
+fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    let mut say = |what: String| missing.push(format!("{place}{what}"));
+    match verb {
+        Verb::CreateBridge { link, .. } => say(format!("the bridge `{link}` is gone")),
+        Verb::Promiscuous { link } => say(format!("`{link}` is not promiscuous")),
+        Verb::Up { link } => match link::find(hands.socket(place)?, link)? {
+            Some(found) if found.up => {}
+            Some(_) => say(format!("`{link}` is down")),
+            None => {}
+        },
+        Verb::CreateVeth { .. } => missing.extend(pair(verb, hands)?),
+        Verb::Port { link, hairpin, isolated } => {
+            if let Some(found) = link::find(hands.socket(place)?, link)?.filter(|l| l.master.is_some()) {
+                let (h, i) = (found.hairpin.unwrap_or_default(), found.isolated.unwrap_or_default());
+                if (h, i) != (*hairpin, *isolated) {
+                    say(format!(
+                        "the port `{link}` has hairpin {h} and isolated {i}, not {hairpin} and {isolated}"
+                    ));
+                }
+            }
+        }
+        Verb::Address { link, net, .. } => {
+            if let Some(index) = index(place, link, hands)?
+                && !address::list(hands.socket(place)?, index)?.iter().any(|a| a.net == *net)
+            {
+                say(format!("`{link}` lacks the address `{net}`"));
+            }
+        }
+        Verb::Route { link, route } | Verb::ReplaceRoute { link, route } => {
+            if let Some(index) = index(place, link, hands)?
+                && !route::list(hands.socket(place)?, index)?.iter().any(|(r, _)| is(r, route))
+            {
+                say(format!("the route `{route}` on `{link}` is gone or different"));
+            }
+        }
+        Verb::Neighbour { link, address, mac, permanent: true } => {
+            if let Some(index) = index(place, link, hands)?
+                && neighbour::find(hands.socket(place)?, index, *address)? != Some((Some(*mac), true))
+            {
+                say(format!("the permanent neighbour `{address}` at {mac} on `{link}` is gone or different"));
+            }
+        }
+        _ => {}
+    }
+    Ok(missing)
+}
+
+/// A link that is gone is told once, by the pair; what hung on it is not told again.
+fn index(place: Place, name: &str, hands: &mut Hands) -> Result<Option<u32>> {
+    Ok(link::find(hands.socket(place)?, name)?.map(|l| l.index))
+}
+
+fn pair(verb: &Verb, hands: &mut Hands) -> Result<Vec<String>> {
+    let Verb::CreateVeth { host, pod, pod_mac, mtu, bridge, .. } = verb else { return Ok(Vec::new()) };
+    let outside = link::find(hands.socket(Place::Host)?, host)?;
+    let inside = link::find(hands.socket(Place::Pod)?, pod)?;
+    let mut missing = Vec::new();
+    for (place, name, link) in [(Place::Host, host, &outside), (Place::Pod, pod, &inside)] {
+        match link {
+            None => missing.push(format!("{place}the interface `{name}` is gone")),
+            Some(link) => missing.extend(wrong(place, link, *mtu)),
+        }
+    }
+    if let Some(link) = inside.filter(|l| l.mac != Some(*pod_mac)) {
+        let now = link.mac.map_or_else(|| "none".to_owned(), |m| m.to_string());
+        missing.push(format!("in the pod: `{pod}` has the MAC {now}, not {pod_mac}"));
+    }
+    if let (Some(bridge), Some(link)) = (bridge, outside) {
+        let master = index(Place::Host, bridge, hands)?;
+        if master.is_some() && link.master != master {
+            missing.push(format!("`{host}` is not a port of the bridge `{bridge}`"));
+        }
+    }
+    Ok(missing)
+}
+
+fn wrong(place: Place, link: &Link, mtu: u32) -> Vec<String> {
+    let mut missing = Vec::new();
+    if link.mtu != mtu {
+        missing.push(format!("{place}`{}` has the MTU {}, not {mtu}", link.name, link.mtu));
+    }
+    if !link.up && place == Place::Host {
+        missing.push(format!("`{}` is down", link.name));
+    }
+    missing
+}
+
+/// Whether `there` is what `wanted` asks for; what it leaves open may be anything.
+fn is(there: &Route, wanted: &Route) -> bool {
+    let open = |wanted: Option<u32>, there: Option<u32>| wanted.is_none() || wanted == there;
+    there.dst.trunc() == wanted.dst.trunc()
+        && there.gw == wanted.gw
+        && there.table.unwrap_or(MAIN) == wanted.table.unwrap_or(MAIN)
+        && open(wanted.priority, there.priority)
+        && open(wanted.mtu, there.mtu)
+        && open(wanted.advmss, there.advmss)
+        // IPv6 routes have no scope: the kernel reports them as global.
+        && (wanted.scope.is_none() || wanted.dst.addr().is_ipv6() || wanted.scope == there.scope)
+}

@@ -1,0 +1,124 @@
+//! DEL: detach a pod (CNI spec 1.1.0, section 2, "DEL"). It needs the owner alone: no namespace, no
+//! configuration, no previous result, no memory of the ADD. Its only errors are those where trying
+//! again helps.
+
+use std::path::{Path, PathBuf};
+
+use node::Result;
+use node::namespace::Namespace;
+use serde_json::Value;
+
+use crate::apply::Hands;
+use crate::attachment::Attachment;
+use crate::config::Attach;
+use crate::ipam::{COOLDOWN, DATA_DIR, Ipam};
+use crate::kernel::link;
+use crate::owner::Owner;
+use crate::plan::step::{Place, Step};
+use crate::plan::unmake;
+use crate::request::Del;
+use crate::state::State;
+
+/// Detaches the pod.
+pub fn del(call: &Del) -> Result<()> {
+    let state = State::open()?;
+    let mut hands = Hands::new(&state, Namespace::current()?, None);
+    hands.delegates(&call.path, call.stdin.as_ref().unwrap_or(&Value::Null));
+    match state.attachments.find(&call.owner)? {
+        Some(record) => remembered(&record, &mut hands),
+        None => forgotten(call, &mut hands),
+    }
+}
+
+/// Takes back what the record names. Also serves GC and `ipam check --fix`.
+pub fn remembered(record: &Attachment, hands: &mut Hands) -> Result<()> {
+    hands.run_all(unmake(record))
+}
+
+/// No record: usually the second DEL of a pod that is gone, which must cost next to nothing. Otherwise
+/// the pod was made by another plugin, or the memory was lost; then the leftovers tell their owner.
+fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
+    let owner = &call.owner;
+    let unreadable = hands.state().attachments.has(owner);
+    let lost = unreadable || !hands.state().is_whole()?;
+    let mut result = Ok(());
+    let mut keep_first = |next: Result<()>| {
+        if result.is_ok() {
+            result = next;
+        }
+    };
+    if lost {
+        keep_first(filters_of(owner, hands));
+    }
+    keep_first(links_of(call, hands));
+    if let Some(Ipam::Delegate { plugin }) = call.config.as_ref().and_then(|c| c.ipam.as_ref()) {
+        keep_first(hands.run_all(vec![Step::Undelegate { plugin: plugin.clone() }]));
+    }
+    if let Some(folder) = leases_of(call) {
+        keep_first(release(&folder, owner, lost, hands));
+    }
+    if unreadable {
+        keep_first(hands.run_all(vec![Step::Forget { owner: owner.clone() }]));
+    }
+    result
+}
+
+/// Elements by their comment. A node whose kernel has no nf_tables has none.
+fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
+    let Ok(nft) = hands.nft() else { return Ok(()) };
+    let addresses = nft.masqueraded_by(owner)?;
+    let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone() }];
+    if !addresses.is_empty() {
+        steps.push(Step::Unmasquerade { addresses, owner: owner.clone() });
+    }
+    hands.run_all(steps)
+}
+
+fn links_of(call: &Del, hands: &mut Hands) -> Result<()> {
+    let own = call.owner.host_ifname();
+    if link::find(hands.socket(Place::Host)?, &own)?.is_some() {
+        return hands.run_all(vec![Step::DeleteLink { link: own }]);
+    }
+    match another_plugins(call, hands)? {
+        Some(link) => hands.run_all(vec![Step::DeleteLink { link }]),
+        None => Ok(()),
+    }
+}
+
+/// The host end of a veth that the plugin before us made in the pod, found from the pod's end: after a
+/// swap of the binary its pods are ours to delete. A namespace that is not there took its links along.
+fn another_plugins(call: &Del, hands: &mut Hands) -> Result<Option<String>> {
+    let ours = call.config.as_ref().is_some_and(|c| matches!(c.attach, Attach::Routed | Attach::Bridge(_)));
+    let Some(netns) = call.netns.as_ref().filter(|_| ours) else { return Ok(None) };
+    let Ok(pod) = Namespace::open(Path::new(netns)) else { return Ok(None) };
+    let home = Namespace::current()?;
+    if pod.is(&home) {
+        return Ok(None);
+    }
+    let mut inside = Hands::new(hands.state(), home, Some(pod));
+    let found = link::find(inside.socket(Place::Pod)?, &call.owner.ifname)?;
+    inside.go(Place::Host)?;
+    let Some(end) = found.filter(|l| l.kind.as_deref() == Some("veth")) else { return Ok(None) };
+    let Some(peer) = end.peer else { return Ok(None) };
+    let host = link::find_index(hands.socket(Place::Host)?, peer)?;
+    // Indexes are counted by namespace: the link that bears the number here must be the other end.
+    Ok(host.filter(|l| l.kind.as_deref() == Some("veth") && l.peer == Some(end.index)).map(|l| l.name))
+}
+
+/// The folder of leases: the configuration's, or the usual one where its `ipam` does not read.
+fn leases_of(call: &Del) -> Option<PathBuf> {
+    let network = call.network.as_ref()?;
+    match call.config.as_ref().map(|c| (&c.ipam, &c.ipam_json)) {
+        Some((Some(Ipam::HostLocal(config)), _)) => Some(config.folder(network)),
+        Some((None, Some(_))) => Some(Path::new(DATA_DIR).join(network)),
+        _ => None,
+    }
+}
+
+fn release(folder: &Path, owner: &Owner, lost: bool, hands: &mut Hands) -> Result<()> {
+    let Some(mut leases) = hands.open_existing_leases(folder, COOLDOWN)? else { return Ok(()) };
+    if lost || leases.may_hold_foreign() {
+        leases.release_by_scan(owner)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! STATUS: could an ADD work now? (CNI spec 1.1.0, section 2, "STATUS").
+
+use node::namespace::Namespace;
+use node::{Error, Kind, Result};
+
+use crate::apply::Hands;
+use crate::config::Attach;
+use crate::ipam::Ipam;
+use crate::kernel::link;
+use crate::plan::step::Place;
+use crate::request::Status;
+use crate::state::State;
+
+/// Nothing, or why not: every cause is [`Kind::Unavailable`], CNI code 50.
+pub fn status(call: &Status) -> Result<()> {
+    let state = State::open().map_err(unavailable)?;
+    let mut hands = Hands::new(&state, Namespace::current().map_err(unavailable)?, None);
+    if let Attach::Bridge(bridge) = &call.config.attach {
+        let found =
+            link::find(hands.socket(Place::Host).map_err(unavailable)?, &bridge.name).map_err(unavailable)?;
+        if let Some(other) = found.filter(|l| l.kind.as_deref() != Some("bridge")) {
+            let kind = other.kind.unwrap_or_else(|| "physical".to_owned());
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("use `{}` as the bridge, which is a {kind} link", bridge.name),
+            )
+            .hint("choose another name in `bridge`, or rename the link"));
+        }
+    }
+    let spoof_check = matches!(&call.config.attach, Attach::Bridge(bridge) if bridge.mac_spoof_check);
+    if call.config.masquerade || spoof_check {
+        hands.nft().and_then(|nft| nft.usable()).map_err(unavailable)?;
+    }
+    match &call.config.ipam {
+        Some(Ipam::HostLocal(config)) => {
+            let folder = config.folder(&call.config.name);
+            let Some(leases) = hands.open_existing_leases(&folder, config.cooldown).map_err(unavailable)?
+            else {
+                return Ok(());
+            };
+            if !leases.has_room(config).map_err(unavailable)? {
+                let what = format!("give out an address of `{}`: every one is leased", call.config.name);
+                return Err(Error::new(Kind::Unavailable, what)
+                    .hint("see `nodeplug-cni ipam check`, or enlarge the range"));
+            }
+            Ok(())
+        }
+        Some(Ipam::Delegate { plugin }) => hands.delegates(&call.path, &call.stdin).status(plugin),
+        Some(Ipam::Static(_)) | None => Ok(()),
+    }
+}
+
+fn unavailable(error: Box<Error>) -> Box<Error> {
+    Error::caused(Kind::Unavailable, "serve an ADD", error)
+}
