@@ -123,9 +123,11 @@ pub fn elements() -> Vec<String> {
     found
 }
 
-/// The addresses that are masqueraded, of the maps `pods4` and `pods6`.
-pub fn masqueraded() -> Vec<String> {
-    elements().into_iter().filter(|e| e.starts_with("pods4 ") || e.starts_with("pods6 ")).collect()
+/// The full name of our set whose name begins like this: a network's name and hash follow.
+pub fn set_named(start: &str) -> Option<String> {
+    let rules = rules();
+    let sets = rules.iter().map(|item| &item["set"]).filter(|set| set["table"] == "nodeplug");
+    sets.map(|set| text(set, "name")).find(|name| name.starts_with(start))
 }
 
 /// All that pods left on the node: links, routes, neighbours, elements, leases, records.

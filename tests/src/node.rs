@@ -99,8 +99,10 @@ impl Node {
     /// `.1` and `::1` on `up0` and routes everything there. It knows no way back to the pods.
     pub fn outside(&self) -> Namespace {
         let outside = self.namespace("outside");
-        let path = outside.path.to_str().expect("a path of ASCII");
-        tool(&["ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", path]);
+        tool(&["ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", outside.name()]);
+        // A tentative link-local address asks for no neighbour, for a second or two.
+        tool(&["sysctl", "-qw", "net.ipv6.conf.up0.accept_dad=0"]);
+        outside.tool(&["sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0"]);
         for (family, address) in [("-4", "192.0.2.1/24"), ("-6", "2001:db8:ff::1/64")] {
             add_address(&[], family, address, "up0");
         }

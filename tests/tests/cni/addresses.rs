@@ -183,7 +183,6 @@ fn the_reference_and_ours_share_one_store(node: &Node) {
     node.install_reference();
     let mut config = plain("bridge");
     config["cniVersion"] = json!("1.0.0");
-    config["isDefaultGateway"] = json!(true);
     let reference = Runtime::of(Flavour::Reference, config.clone());
     let ours = Runtime::of(Flavour::Ours, config);
     let add = |runtime: &Runtime, word: &str| {
@@ -267,7 +266,7 @@ fn another_ipam_plugin_gets_del(node: &Node) {
     for mode in MODES {
         let runtime = Runtime::new(other_local(mode));
         let pod = node.pod();
-        pod.tool(&["ip", "link", "add", "eth0", "type", "dummy"]);
+        pod.tool(&["ip", "link", "add", "eth0", "type", "bridge"]);
         let answer = runtime.add(&id("failing"), &pod);
         assert!(!answer.ok(), "{mode}: eth0 is somebody else's: {answer:?}");
         look::assert_nothing_left(mode);

@@ -153,7 +153,12 @@ fn loopback_is_set_up_as_the_reference_does(node: &Node) {
     let other = node.pod();
     let reference = runtime.call("ADD", &id, other.name(), None).env("CNI_IFNAME", "lo").run().success();
     let text = result.to_string().replace(pod.name(), other.name());
-    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), reference);
+    let mut same: Value = serde_json::from_str(&text).unwrap();
+    // Required by this version of the specification, and left out by the reference's loopback.
+    same["ips"].as_array_mut().unwrap().iter_mut().for_each(|ip| {
+        ip.as_object_mut().unwrap().remove("version");
+    });
+    assert_eq!(same, reference);
     node.install(&harness::node::our_binary(), "loopback");
     let mut newer = config;
     newer["cniVersion"] = json!("1.0.0");

@@ -215,13 +215,13 @@ fn an_add_after_a_killed_one_succeeds(node: &Node) {
 /// What an ADD may meet a refusal at: files and sockets, not memory.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const AMONG: [i64; 30] = [
+const AMONG: [i64; 29] = [
     libc::SYS_openat, libc::SYS_write, libc::SYS_read, libc::SYS_rename, libc::SYS_renameat,
     libc::SYS_renameat2, libc::SYS_link, libc::SYS_linkat, libc::SYS_symlink, libc::SYS_symlinkat,
     libc::SYS_unlink, libc::SYS_unlinkat, libc::SYS_mkdir, libc::SYS_mkdirat, libc::SYS_flock,
     libc::SYS_getdents64, libc::SYS_statx, libc::SYS_newfstatat, libc::SYS_socket, libc::SYS_bind,
     libc::SYS_setsockopt, libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_recvfrom, libc::SYS_recvmsg,
-    libc::SYS_setns, libc::SYS_ioctl, libc::SYS_readlink, libc::SYS_readlinkat, libc::SYS_poll,
+    libc::SYS_setns, libc::SYS_ioctl, libc::SYS_readlink, libc::SYS_readlinkat, 
 ];
 
 #[cfg(target_arch = "x86_64")]

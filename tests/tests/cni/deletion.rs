@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
         ours("del_needs_no_configuration_of_the_add", del_needs_no_configuration_of_the_add),
         any("del_twice_succeeds", del_twice_succeeds),
         any("del_of_an_id_never_seen_succeeds", del_of_an_id_never_seen_succeeds),
-        ours("del_of_broken_input_takes_nothing_away", del_of_broken_input_takes_nothing_away),
+        ours("del_needs_no_readable_input", del_needs_no_readable_input),
         ours("del_leaves_other_pods_alone", del_leaves_other_pods_alone),
     ]
 }
@@ -171,17 +171,15 @@ fn del_of_an_id_never_seen_succeeds(node: &Node) {
     assert!(runtime.del_blind(&id("never")).ok());
 }
 
-fn del_of_broken_input_takes_nothing_away(node: &Node) {
-    let runtime = Runtime::new(full("routed"));
-    let (pod, id) = (node.pod(), id("broken"));
-    let result = runtime.added(&id, &pod);
-    let call = runtime.call("DEL", &id, pod.name(), None);
-    for input in ["", "{", "not json"] {
-        call.clone().stdin(input.as_bytes()).run().refused(6);
+/// The owner stands in the environment, and that is enough.
+fn del_needs_no_readable_input(node: &Node) {
+    for input in ["", "{", "not json", "[]", "{\"cniVersion\":\"9.9.9\"}"] {
+        without(node, &format!("input `{input}`"), |runtime, id, pod, _| {
+            let call = runtime.call("DEL", id, pod.name(), None).stdin(input.as_bytes());
+            std::mem::forget(pod);
+            call
+        });
     }
-    runtime.check(&id, &pod, &result).success();
-    assert!(call.run().ok());
-    look::assert_nothing_left("after the DEL that could be read");
 }
 
 fn del_leaves_other_pods_alone(node: &Node) {

@@ -161,7 +161,7 @@ fn code_101(node: &Node) {
         runtime.check(&id, &pod, &result).success();
         assert_eq!(look::leases(crate::networks::NAME).len(), 1, "{mode}: the first ADD keeps its lease");
         assert!(runtime.del(&id, &pod, &result).ok());
-        pod.tool(&["ip", "link", "add", "eth0", "type", "dummy"]);
+        pod.tool(&["ip", "link", "add", "eth0", "type", "bridge"]);
         runtime.add(&id, &pod).refused(101);
         look::assert_nothing_left("after somebody else's eth0 was met");
         assert!(pod.tool(&["ip", "link", "show", "eth0"]).contains("eth0"), "somebody else's eth0 stays");

@@ -53,6 +53,11 @@ fn words(list: &[&str]) -> Vec<String> {
     list.iter().map(|w| (*w).to_owned()).collect()
 }
 
+fn no_masquerade(set: &str, address: &str) {
+    let set = look::set_named(set).expect("a set of masqueraded addresses");
+    tool(&["nft", "delete", "element", "inet", "nodeplug", &set, "{", address, "}"]);
+}
+
 const EVERYWHERE: [Damage; 15] = [
     ("eth0 deleted", |v| drop(v.pod.tool(&["ip", "link", "del", "eth0"])), |_| words(&["eth0"])),
     ("eth0 down", |v| drop(v.pod.tool(&["ip", "link", "set", "eth0", "down"])), |_| words(&["eth0"])),
@@ -99,12 +104,12 @@ const EVERYWHERE: [Damage; 15] = [
     ),
     (
         "IPv4 element deleted",
-        |v| drop(tool(&["nft", "delete", "element", "inet", "nodeplug", "pods4", "{", &v.ip4, "}"])),
+        |v| no_masquerade("pods4", &v.ip4),
         |v| vec!["masquerade".to_owned(), v.ip4.clone()],
     ),
     (
         "IPv6 element deleted",
-        |v| drop(tool(&["nft", "delete", "element", "inet", "nodeplug", "pods6", "{", &v.ip6, "}"])),
+        |v| no_masquerade("pods6", &v.ip6),
         |v| vec!["masquerade".to_owned(), v.ip6.clone()],
     ),
     (
