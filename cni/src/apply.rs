@@ -162,7 +162,7 @@ impl<'a> Hands<'a> {
             match answer.filter(|refusal| !is_done_already(&verb, refusal)) {
                 None => done.push(Step::Link { place, verb }),
                 Some(refusal) if first.is_none() => {
-                    first = Some(explained(Step::Link { place, verb }, refusal))
+                    first = Some(explained(Step::Link { place, verb }, refusal));
                 }
                 Some(_) => {}
             }

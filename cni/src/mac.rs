@@ -40,7 +40,7 @@ impl FromStr for Mac {
     type Err = NotAMac;
 
     fn from_str(text: &str) -> Result<Self, NotAMac> {
-        let wrong = NotAMac("six bytes in hex with colons");
+        let wrong = NotAMac("six pairs of hex digits with `:` between them");
         let mut bytes = [0; 6];
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
@@ -51,8 +51,8 @@ impl FromStr for Mac {
             return Err(wrong);
         }
         match bytes {
-            [0, 0, 0, 0, 0, 0] => Err(NotAMac("all zeros is no address of a link")),
-            [first, ..] if first & 1 == 1 => Err(NotAMac("a multicast address is no address of a link")),
+            [0, 0, 0, 0, 0, 0] => Err(NotAMac("it is all zeros")),
+            [first, ..] if first & 1 == 1 => Err(NotAMac("it is a multicast address")),
             _ => Ok(Self(bytes)),
         }
     }

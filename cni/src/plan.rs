@@ -284,3 +284,6 @@ fn bridge_steps(bridge: &BridgeWish, mtu: u32) -> Vec<Step> {
     );
     steps
 }
+
+#[cfg(test)]
+mod tests;

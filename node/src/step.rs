@@ -69,7 +69,7 @@ mod tests {
         Look,
     }
 
-    impl fmt::Display for Door {
+    impl Display for Door {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "{self:?}")
         }

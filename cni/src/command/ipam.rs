@@ -30,6 +30,7 @@ pub enum Command {
     List(Where),
     /// Leases without an attachment, and attachments without a link.
     Check {
+        /// Which leases.
         #[command(flatten)]
         place: Where,
         /// Give the leases back and remove what is left of the attachments.
@@ -38,6 +39,7 @@ pub enum Command {
     },
     /// Give one address back by hand.
     Free {
+        /// Which leases.
         #[command(flatten)]
         place: Where,
         /// The address.

@@ -123,9 +123,16 @@ fn run(arguments: &Arguments) -> Result<(String, ExitCode)> {
             let rows = render::CODES
                 .iter()
                 .map(|(code, meaning)| serde_json::json!({"code": code, "meaning": meaning}));
-            let table: String =
-                render::CODES.iter().map(|(code, meaning)| format!("{code:>4}  {meaning}\n")).collect();
-            Ok(said(&rows.collect(), &table, json))
+            let lines: Vec<String> = render::CODES
+                .iter()
+                .map(|(code, meaning)| {
+                    format!(
+                        "{code:>4}  {meaning}
+"
+                    )
+                })
+                .collect();
+            Ok(said(&rows.collect(), &lines.concat(), json))
         }
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();

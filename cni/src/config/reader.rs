@@ -182,14 +182,12 @@ fn suggestion(key: &str, known: &[&'static str]) -> String {
         .map(|k| (strsim::damerau_levenshtein(&k.to_lowercase(), &key.to_lowercase()), k))
         .filter(|(distance, k)| *distance <= k.len().max(key.len()) / 3)
         .min();
-    match near {
-        Some((_, name)) => format!("did you mean `{name}`?"),
-        None => {
-            let mut names = known.to_vec();
-            names.sort_unstable();
-            format!("known here: {}", names.join(", "))
-        }
+    if let Some((_, name)) = near {
+        return format!("did you mean `{name}`?");
     }
+    let mut names = known.to_vec();
+    names.sort_unstable();
+    format!("known here: {}", names.join(", "))
 }
 
 fn kind_of(value: &Value) -> &'static str {

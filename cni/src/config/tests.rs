@@ -15,7 +15,7 @@ fn read_asked(value: &Value, position: Position, asked: &Asked) -> (NetConf, Vec
 /// A routed configuration with `more` laid over it; null takes a key away.
 fn routed(more: &Value) -> Value {
     over(
-        json!({"cniVersion": "1.1.0", "name": "n", "type": "nodeplug-cni", "ipam": {"type": "host-local"}}),
+        json!({"cniVersion": "1.1.0", "name": "n", "type": "nodeplug-cni", "ipam": {"type": "host-local", "subnet": "10.1.0.0/16"}}),
         more,
     )
 }
@@ -38,7 +38,7 @@ fn the_shortest_configuration_is_routed_with_every_default() {
     assert_eq!(conf.attach, Attach::Routed);
     assert_eq!((conf.mtu, conf.encap_overhead, conf.masquerade), (None, 0, false));
     assert_eq!((conf.version, conf.name.as_str()), (Version::V1_1_0, "n"));
-    assert_eq!(conf.ipam, Some(json!({"type": "host-local"})));
+    assert_eq!(conf.ipam_json, Some(json!({"type": "host-local", "subnet": "10.1.0.0/16"})));
 }
 
 #[test]
@@ -227,15 +227,14 @@ fn runtime_config_keys_count_in_any_letter_case_nested_ones_too() {
     let value = routed(&json!({
         "dns": {"nameservers": ["1.1.1.1"], "search": ["own"], "domain": "own"},
         "runtimeConfig": {
-            "IPRANGES": [[{"Subnet": "10.2.0.0/24", "RANGESTART": "10.2.0.9", "rangeEnd": "10.2.0.11", "x": 1}]],
+            "IPRANGES": [[{"Subnet": "10.2.0.0/24", "RANGESTART": "10.2.0.9", "rangeEnd": "10.2.0.11"}]],
             "DNS": {"Servers": ["10.0.0.2"], "Searches": [], "Options": ["ndots:5"]},
             "PortMappings": [], "Bandwidth": {"IngressRate": 0}, "Aliases": ["a"], "cgrouppath": "/k", "other": 1
         }
     }));
     let (conf, problems) = read(&value, Position::First);
     assert!(problems.is_empty(), "{problems:?}");
-    let range =
-        json!([[{"subnet": "10.2.0.0/24", "rangeStart": "10.2.0.9", "rangeEnd": "10.2.0.11", "x": 1}]]);
+    let range = json!([[{"subnet": "10.2.0.0/24", "rangeStart": "10.2.0.9", "rangeEnd": "10.2.0.11"}]]);
     assert_eq!(conf.ip_ranges, Some(range));
     assert_eq!(conf.dns.nameservers, ["10.0.0.2"]);
     assert_eq!(conf.dns.search, ["own"]);

@@ -27,8 +27,12 @@ pub struct Address {
 /// address detection, without which an IPv6 address is usable at once.
 pub fn add(index: u32, net: IpNet, dad: bool) -> Request {
     let mut message = built(index, net);
-    if let (IpNet::V6(_), false) = (net, dad) {
-        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    let mut flags = AddressFlags::empty();
+    flags.set(AddressFlags::Nodad, net.addr().is_ipv6() && !dad);
+    // A /128's own route would stand once more for every pod; the local table has it anyway.
+    flags.set(AddressFlags::Noprefixroute, net.addr().is_ipv6() && net.prefix_len() == 128);
+    if !flags.is_empty() {
+        message.attributes.push(AddressAttribute::Flags(flags));
     }
     Request { message: RouteNetlinkMessage::NewAddress(message), flags: NLM_F_CREATE | NLM_F_EXCL }
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{ForkResult, fork, setsid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, setsid};
 use node::{Context, Kind, Result};
 
 use super::link;
@@ -36,9 +37,9 @@ pub fn delete_link(socket: &mut RouteSocket, name: &str, slots: &Path) -> Result
     let mut events = RouteSocket::open()?;
     let ready = events.listen(LINK_EVENTS).is_ok();
     let slot = if ready { free_slot(slots) } else { None };
-    match slot.map(|slot| start(name, slot)) {
-        Some(true) => wait_until_gone(socket, &mut events, name, found.index),
-        Some(false) | None => delete_and_wait(socket, name),
+    match slot.and_then(|slot| start(name, slot)) {
+        Some(child) => wait_until_gone(socket, &mut events, name, found.index, child),
+        None => delete_and_wait(socket, name),
     }
 }
 
@@ -75,14 +76,14 @@ fn free_slot(slots: &Path) -> Option<File> {
     free.then_some(file)
 }
 
-/// Starts the child that deletes and waits; says whether there is one.
-fn start(name: &str, slot: File) -> bool {
+/// Starts the child that deletes and waits.
+fn start(name: &str, slot: File) -> Option<Pid> {
     // SAFETY: this process has one thread, so the child may use the allocator and every lock in it.
     match unsafe { fork() } {
-        Ok(ForkResult::Parent { .. }) => {
+        Ok(ForkResult::Parent { child }) => {
             // The child's descriptor now holds the slot alone.
             drop(slot);
-            true
+            Some(child)
         }
         Ok(ForkResult::Child) => {
             let code = i32::from(reap(name).is_err());
@@ -90,7 +91,7 @@ fn start(name: &str, slot: File) -> bool {
             // SAFETY: _exit ends the child at once and runs nothing of the parent's.
             unsafe { libc::_exit(code) }
         }
-        Err(_) => false,
+        Err(_) => None,
     }
 }
 
@@ -106,11 +107,22 @@ fn reap(name: &str) -> Result<()> {
     delete_and_wait(&mut RouteSocket::open()?, name)
 }
 
-fn wait_until_gone(socket: &mut RouteSocket, events: &mut RouteSocket, name: &str, index: u32) -> Result<()> {
+fn wait_until_gone(
+    socket: &mut RouteSocket,
+    events: &mut RouteSocket,
+    name: &str,
+    index: u32,
+    child: Pid,
+) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < LIMIT {
         if announced(events, index)? || link::find(socket, name)?.is_none_or(|l| l.index != index) {
             return Ok(());
+        }
+        // A child that ended with the link still in sight was killed, or met an error that this
+        // process can report.
+        if !matches!(waitpid(child, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
+            break;
         }
     }
     delete_and_wait(socket, name)

@@ -111,11 +111,11 @@ fn kept(conf: &NetConf, granted: &Granted) -> Vec<IpNet> {
 }
 
 fn routes(conf: &NetConf, addresses: &[Given], configured: Option<&[result::Route]>) -> Result<Vec<Route>> {
-    let routed = !matches!(conf.attach, Attach::Bridge(_));
+    let onlink = !matches!(conf.attach, Attach::Bridge(_));
     let gateway_for =
         |dst: &IpNet| addresses.iter().filter(|g| same_family(&g.address, dst)).find_map(|g| g.gateway);
     let mut routes: Vec<Route> =
-        configured.unwrap_or_default().iter().map(|r| wanted_route(r, gateway_for(&r.dst), routed)).collect();
+        configured.unwrap_or_default().iter().map(|r| wanted_route(r, gateway_for(&r.dst), onlink)).collect();
     let defaults = match &conf.attach {
         Attach::Bridge(bridge) => bridge.is_default_gateway,
         // A pod with a host route of its own and nowhere to send to is nobody's wish; `routes: []` is.
@@ -135,7 +135,7 @@ fn routes(conf: &NetConf, addresses: &[Given], configured: Option<&[result::Rout
                     .hint("take the default route out of `ipam.routes`, or `isDefaultGateway` out"));
             }
             Some(_) => {}
-            None => routes.push(wanted_route(&bare(dst), Some(gateway), routed)),
+            None => routes.push(wanted_route(&bare(dst), Some(gateway), onlink)),
         }
     }
     Ok(routes)
@@ -157,7 +157,7 @@ fn wanted_route(route: &result::Route, gateway: Option<IpAddr>, routed: bool) ->
     }
 }
 
-fn bare(dst: IpNet) -> result::Route {
+pub(super) fn bare(dst: IpNet) -> result::Route {
     result::Route { dst, gw: None, mtu: None, advmss: None, priority: None, table: None, scope: None }
 }
 

@@ -10,7 +10,7 @@ use crate::render;
 
 type Vars = BTreeMap<&'static str, OsString>;
 
-const RANGE: &str = r#"{"cniVersion":"1.0.0","name":"n","type":"nodeplug-cni","ipam":{"type":"host-local"}}"#;
+const RANGE: &str = r#"{"cniVersion":"1.0.0","name":"n","type":"nodeplug-cni","ipam":{"type":"host-local","subnet":"10.1.0.0/16"}}"#;
 
 fn vars(command: &'static str) -> Vars {
     let table = [

@@ -75,12 +75,12 @@ pub fn namespaces(path: &str, may_be_host: bool) -> Result<(Namespace, Namespace
 
 /// Makes the memory this boot's own. What an earlier boot's records hold on disk goes back.
 fn begin(state: &State) -> Result<()> {
-    let stale = |old: &Attachment| {
+    let give_back = |old: &Attachment| {
         let mut hands = Hands::new(state, Namespace::current()?, None);
         let on_disk = unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. }));
         hands.run_all(on_disk.collect())
     };
-    state.begin(stale, || Ok(Nft::open().and_then(|mut nft| nft.has_table()).unwrap_or(false)))
+    state.begin(give_back, || Ok(Nft::open().and_then(|mut nft| nft.has_table()).unwrap_or(false)))
 }
 
 fn record(call: &Call, hands: &mut Hands) -> Result<Attachment> {

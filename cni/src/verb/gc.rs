@@ -29,9 +29,9 @@ pub fn gc(call: &Gc) -> Result<()> {
     let mut failures = Vec::new();
     let records = state.attachments.all()?;
     let ours = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
-    let stale: Vec<&Attachment> = records.iter().filter(ours).collect();
-    failures.extend(links(&stale, &mut hands).err());
-    for record in stale {
+    let doomed: Vec<&Attachment> = records.iter().filter(ours).collect();
+    failures.extend(links(&doomed, &mut hands).err());
+    for record in doomed {
         // A delegate clears up by its own GC, which knows of no single owner.
         let steps = unmake(record).into_iter().filter(|s| !matches!(s, Step::Undelegate { .. }));
         failures.extend(hands.run_all(steps.collect()).err());
@@ -45,12 +45,12 @@ pub fn gc(call: &Gc) -> Result<()> {
 
 /// Deletes the links of many attachments by one request: the kernel then waits for one RCU barrier and
 /// not for one each. A single one goes the way of DEL.
-fn links(stale: &[&Attachment], hands: &mut Hands) -> Result<()> {
-    if stale.len() < 2 {
+fn links(doomed: &[&Attachment], hands: &mut Hands) -> Result<()> {
+    if doomed.len() < 2 {
         return Ok(());
     }
     let socket = hands.socket(Place::Host)?;
-    let mark = stale.iter().map(|r| link::set_group(&r.owner.host_ifname(), DOOMED)).collect();
+    let mark = doomed.iter().map(|r| link::set_group(&r.owner.host_ifname(), DOOMED)).collect();
     let marked = socket.batch(mark)?.iter().filter(|refusal| refusal.is_none()).count();
     if marked > 0 {
         socket.one(link::delete_group(DOOMED), || format!("delete {marked} links"))?;

@@ -1,0 +1,200 @@
+//! Plans as people read them, and the law that DEL takes back exactly what ADD did.
+
+use serde_json::{Value, json};
+
+use super::step::Step;
+use super::wish::{Granted, mtu, wish};
+use super::{Given, unmake};
+use crate::attachment::Attachment;
+use crate::config::wanted::Asked;
+use crate::config::{Attach, NetConf, Position};
+use crate::ipam::leases::Choice;
+use crate::kernel::link::Link;
+use crate::mac::Mac;
+use crate::observe::{FORWARD_4, Observed};
+use crate::owner::Owner;
+use node::step::Step as _;
+
+fn conf(extra: Value) -> NetConf {
+    let mut value = json!({
+        "cniVersion": "1.1.0", "name": "pods", "type": "nodeplug-cni", "ipMasq": true,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "fd00:88::/64"}]]}
+    });
+    value.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    let mut problems = Vec::new();
+    let conf = NetConf::read(&value, "", Position::First, &Asked::default(), &mut problems);
+    assert_eq!(problems, []);
+    conf
+}
+
+fn owner() -> Owner {
+    Owner { container_id: "abc".into(), ifname: "eth0".into() }
+}
+
+fn granted() -> Granted {
+    let given = |address: &str, gateway: &str| Given {
+        address: address.parse().unwrap(),
+        gateway: Some(gateway.parse().unwrap()),
+    };
+    Granted {
+        addresses: vec![given("10.88.0.5/24", "10.88.0.1"), given("fd00:88::5/64", "fd00:88::1")],
+        networks: vec!["10.88.0.0/24".parse().unwrap(), "fd00:88::/64".parse().unwrap()],
+        ..Granted::default()
+    }
+}
+
+fn steps(conf: &NetConf, granted: &Granted, seen: &Observed) -> Vec<Step> {
+    wish(conf, &owner(), Some("default/web"), mtu(conf, Some(1450)), granted, seen).unwrap().steps()
+}
+
+fn lines(steps: &[Step]) -> Vec<String> {
+    steps.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_routed_pod_is_made_in_this_order() {
+    let seen = Observed { not_forwarding: vec![FORWARD_4], ..Observed::default() };
+    assert_eq!(
+        lines(&steps(&conf(json!({})), &granted(), &seen)),
+        [
+            "set `net/ipv4/ip_forward` to 1",
+            "create the veth `np2178bf6dfa7e` with `eth0` in the pod and MTU 1450",
+            "name the pod `default/web` on `np2178bf6dfa7e`",
+            "make no link-local address on `np2178bf6dfa7e`",
+            "in the pod: set `net/ipv6/conf/eth0/disable_ipv6` to 0",
+            "in the pod: set `net/ipv6/conf/eth0/accept_dad` to 0",
+            "in the pod: set `net/ipv6/conf/eth0/keep_addr_on_down` to 1",
+            "in the pod: add the address `10.88.0.5/32` to `eth0`",
+            "in the pod: add the address `fd00:88::5/128` to `eth0`",
+            "in the pod: bring `eth0` up",
+            "in the pod: add the route `10.88.0.1/32` on `eth0`",
+            "in the pod: tell `eth0` that `10.88.0.1` is at 02:78:bf:6d:5b:9a",
+            "in the pod: add the route `fd00:88::1/128` on `eth0`",
+            "in the pod: tell `eth0` that `fd00:88::1` is at 02:78:bf:6d:5b:9a",
+            "in the pod: add the route `default via 10.88.0.1` on `eth0`",
+            "in the pod: add the route `default via fd00:88::1` on `eth0`",
+            "add the address `10.88.0.1/32` to `np2178bf6dfa7e`",
+            "add the route `10.88.0.5/32` on `np2178bf6dfa7e`",
+            "tell `np2178bf6dfa7e` that `10.88.0.5` is at 0a:58:0a:58:00:05",
+            "add the address `fd00:88::1/128` to `np2178bf6dfa7e`",
+            "add the route `fd00:88::5/128` on `np2178bf6dfa7e`",
+            "tell `np2178bf6dfa7e` that `fd00:88::5` is at 0a:58:0a:58:00:05",
+            "masquerade `10.88.0.5`, `fd00:88::5` by the rules of `pods`",
+        ]
+    );
+}
+
+#[test]
+fn a_pod_on_a_bridge_is_made_in_this_order() {
+    let conf =
+        conf(json!({"mode": "bridge", "isDefaultGateway": true, "portIsolation": true, "macspoofchk": true}));
+    assert_eq!(
+        lines(&steps(&conf, &granted(), &Observed::default())),
+        [
+            "create the bridge `cni0` with MAC 02:ad:f0:3f:f7:78 and MTU 1450",
+            "add the address `10.88.0.1/24` to `cni0`",
+            "add the address `fd00:88::1/64` to `cni0`",
+            "create the veth `np2178bf6dfa7e` with `eth0` in the pod and MTU 1450 on the bridge `cni0`",
+            "name the pod `default/web` on `np2178bf6dfa7e`",
+            "set the port `np2178bf6dfa7e`: hairpin true, isolated true",
+            "in the pod: set `net/ipv6/conf/eth0/accept_ra` to 0",
+            "in the pod: set `net/ipv4/conf/eth0/arp_notify` to 1",
+            "in the pod: set `net/ipv6/conf/eth0/disable_ipv6` to 0",
+            "in the pod: set `net/ipv6/conf/eth0/accept_dad` to 0",
+            "in the pod: set `net/ipv6/conf/eth0/keep_addr_on_down` to 1",
+            "in the pod: add the address `10.88.0.5/24` to `eth0`",
+            "in the pod: add the address `fd00:88::5/64` to `eth0`",
+            "in the pod: bring `eth0` up",
+            "in the pod: add the route `default via 10.88.0.1` on `eth0`",
+            "in the pod: add the route `default via fd00:88::1` on `eth0`",
+            "tell `cni0` that `10.88.0.5` is at 0a:58:0a:58:00:05",
+            "tell `cni0` that `fd00:88::5` is at 0a:58:0a:58:00:05",
+            "let only `0a:58:0a:58:00:05` send by `np2178bf6dfa7e`",
+            "masquerade `10.88.0.5`, `fd00:88::5` by the rules of `pods`",
+        ]
+    );
+}
+
+#[test]
+fn del_takes_back_exactly_what_add_did() {
+    for (extra, bridge) in
+        [(json!({}), None), (json!({"mode": "bridge", "isGateway": true, "macspoofchk": true}), Some("cni0"))]
+    {
+        let conf = conf(extra);
+        let granted = granted();
+        let record = Attachment {
+            boot: "b".into(),
+            since: 0,
+            network: "pods".into(),
+            owner: owner(),
+            netns: "/n".into(),
+            pod: None,
+            addresses: granted.addresses.iter().map(|g| g.address.addr()).collect(),
+            networks: granted.networks.clone(),
+            mtu: 1450,
+            leases: Some("/d/pods".into()),
+            delegate: Some("other".into()),
+            masquerade: true,
+            spoof_check: bridge.is_some(),
+            bridge: bridge.map(str::to_owned),
+        };
+        let mut done = vec![Step::Record(Box::new(record.clone()))];
+        done.extend(granted.addresses.iter().enumerate().map(|(set, g)| Step::Reserve {
+            folder: "/d/pods".into(),
+            choice: Choice { address: g.address, gateway: g.gateway, set },
+            owner: owner(),
+        }));
+        done.push(Step::Delegated { plugin: "other".into() });
+        done.extend(steps(&conf, &granted, &Observed::default()));
+        let undone: Vec<Step> = done.iter().rev().filter_map(Step::inverse).collect();
+        assert_eq!(lines(&unmake(&record)), lines(&undone));
+        assert_eq!(unmake(&record), undone);
+    }
+}
+
+#[test]
+fn a_bridge_with_another_gateway_is_refused_with_the_command_that_mends_it() {
+    let conf = conf(json!({"mode": "bridge", "isGateway": true}));
+    let link = Link {
+        name: "cni0".into(),
+        kind: Some("bridge".into()),
+        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        up: true,
+        ..Link::default()
+    };
+    let address = |net: &str| crate::kernel::address::Address {
+        net: net.parse().unwrap(),
+        tentative: false,
+        duplicate: false,
+    };
+    let mut seen = Observed {
+        bridge: Some(link),
+        bridge_addresses: vec![address("10.77.0.1/24"), address("fe80::1/64")],
+        ..Observed::default()
+    };
+    let error = wish(&conf, &owner(), None, 1500, &granted(), &seen).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "give the bridge `cni0` the address `10.88.0.1/24`, where it has `10.77.0.1/24`"
+    );
+    assert!(error.advice().unwrap().starts_with("`ip address del 10.77.0.1/24 dev cni0`"));
+    seen.bridge_addresses = vec![address("10.88.0.1/24"), address("fd00:99::1/64")];
+    let lines = lines(&steps(&conf, &granted(), &seen));
+    assert_eq!(lines.first().unwrap(), "fix the MAC of `cni0` at 02:00:00:00:00:01");
+    assert_eq!(lines.get(1).unwrap(), "add the address `fd00:88::1/64` to `cni0`");
+}
+
+#[test]
+fn another_default_route_beside_is_default_gateway_is_refused() {
+    let conf = conf(json!({"mode": "bridge", "isDefaultGateway": true}));
+    let Attach::Bridge(_) = conf.attach else { panic!("not a bridge") };
+    let mut granted = granted();
+    let mut route = super::wish::bare("0.0.0.0/0".parse().unwrap());
+    route.gw = Some("10.88.0.254".parse().unwrap());
+    granted.routes = Some(vec![route]);
+    let error = wish(&conf, &owner(), None, 1500, &granted, &Observed::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "make `10.88.0.1` the default gateway, where `ipam.routes` has `10.88.0.254`"
+    );
+}
