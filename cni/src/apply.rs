@@ -248,7 +248,9 @@ impl<'a> Hands<'a> {
             }
             Step::Unmasquerade { addresses, owner } => self.nft()?.unmasquerade(addresses, owner),
             Step::SpoofCheck { owner, mac } => self.nft()?.spoof_check(&owner.host_ifname(), mac.0, owner),
-            Step::NoSpoofCheck { owner } => self.nft()?.no_spoof_check(&owner.host_ifname(), None, owner),
+            Step::NoSpoofCheck { owner, mac } => {
+                self.nft()?.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner)
+            }
         }
     }
 

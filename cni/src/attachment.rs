@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use node::{Context, Kind, Result, store};
 use serde::{Deserialize, Serialize};
 
+use crate::mac::Mac;
 use crate::owner::Owner;
 
 /// Where records live. They describe this boot's kernel objects; a record that names another boot is stale.
@@ -49,9 +50,9 @@ pub struct Attachment {
     /// Whether masquerade elements were made.
     #[serde(default)]
     pub masquerade: bool,
-    /// Whether MAC spoof check elements were made.
-    #[serde(default)]
-    pub spoof_check: bool,
+    /// The only MAC that may send, where that is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_mac: Option<Mac>,
     /// The bridge whose neighbour table holds the addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,

@@ -237,8 +237,8 @@ pub fn unmake(attachment: &Attachment) -> Vec<Step> {
     if attachment.masquerade {
         steps.push(Step::Unmasquerade { addresses: attachment.addresses.clone(), owner: owner.clone() });
     }
-    if attachment.spoof_check {
-        steps.push(Step::NoSpoofCheck { owner: owner.clone() });
+    if let Some(mac) = attachment.only_mac {
+        steps.push(Step::NoSpoofCheck { owner: owner.clone(), mac: Some(mac) });
     }
     if let Some(bridge) = &attachment.bridge {
         let addresses = attachment.addresses.iter().rev();

@@ -50,6 +50,8 @@ struct InTheWay {
     chain: bool,
     sets: bool,
     elements: bool,
+    /// Whether it was taken away once, or by somebody else: then it is not why the kernel refuses.
+    gone: bool,
 }
 
 impl InTheWay {
@@ -63,8 +65,12 @@ impl InTheWay {
                 self.elements = true;
                 return true;
             }
-            (Some(Operation::AddChain(_)), libc::EEXIST | libc::EOPNOTSUPP) => self.chain = true,
-            (Some(Operation::AddSet(..)), libc::EEXIST) => self.sets = true,
+            // A chain of another hook, or of none.
+            (Some(Operation::AddChain(_)), libc::EEXIST | libc::EOPNOTSUPP) => self.chain = !self.gone,
+            (Some(Operation::AddSet(..)), libc::EEXIST) => self.sets = !self.gone,
+            (Some(Operation::DropChain(..) | Operation::DropSet(..)), libc::ENOENT) => {
+                *self = Self { gone: true, ..Self::default() };
+            }
             _ => {}
         }
         known != *self

@@ -21,102 +21,38 @@ pub enum Place {
     Pod,
 }
 
-/// One step. Steps of one kind that follow each other may travel to the kernel together.
+/// One step. Changes over rtnetlink that follow each other in one place travel to the kernel together.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "a variant says what its fields are for")]
 pub enum Step {
     /// Write the record of the attachment.
     Record(Box<Attachment>),
     /// Remove it.
-    Forget {
-        /** Whose. */
-        owner: Owner,
-    },
-    /// Take an address for the owner.
-    Reserve {
-        /** `dataDir/NETWORK`. */
-        folder: PathBuf,
-        /** Which. */
-        choice: Choice,
-        /** Whose. */
-        owner: Owner,
-    },
+    Forget { owner: Owner },
+    /// Take an address from the leases in `folder`, which is `dataDir/NETWORK`.
+    Reserve { folder: PathBuf, choice: Choice, owner: Owner },
     /// Give it back.
-    Release {
-        /** `dataDir/NETWORK`. */
-        folder: PathBuf,
-        /** Which. */
-        address: IpAddr,
-        /** Whose. */
-        owner: Owner,
-    },
-    /// The delegate's ADD was called.
-    Delegated {
-        /** Which program. */
-        plugin: String,
-    },
+    Release { folder: PathBuf, address: IpAddr, owner: Owner },
+    /// The IPAM plugin's ADD was called.
+    Delegated { plugin: String },
     /// Call its DEL.
-    Undelegate {
-        /** Which program. */
-        plugin: String,
-    },
-    /// Set a kernel setting.
-    Setting {
-        /** Where. */
-        place: Place,
-        /** As below /proc/sys. */
-        name: String,
-        /** To what. */
-        value: String,
-    },
+    Undelegate { plugin: String },
+    /// Set a kernel setting, named as below `/proc/sys`.
+    Setting { place: Place, name: String, value: String },
     /// Change a link, its addresses, routes or neighbours.
-    Link {
-        /** Where. */
-        place: Place,
-        /** How. */
-        verb: Verb,
-    },
+    Link { place: Place, verb: Verb },
     /// Wait for duplicate address detection.
-    Settle {
-        /** Where. */
-        place: Place,
-        /** On which link. */
-        link: String,
-    },
+    Settle { place: Place, link: String },
     /// Delete a link without waiting for its burial.
-    DeleteLink {
-        /** Which. */
-        link: String,
-    },
-    /// Masquerade what the addresses send outside.
-    Masquerade {
-        /** Whose rules. */
-        network: String,
-        /** Kept as they are. */
-        keep: Vec<IpNet>,
-        /** Of whom. */
-        addresses: Vec<IpAddr>,
-        /** Whose. */
-        owner: Owner,
-    },
+    DeleteLink { link: String },
+    /// Masquerade what the addresses send, but for destinations in `keep`.
+    Masquerade { network: String, keep: Vec<IpNet>, addresses: Vec<IpAddr>, owner: Owner },
     /// Stop that.
-    Unmasquerade {
-        /** Of whom. */
-        addresses: Vec<IpAddr>,
-        /** Whose. */
-        owner: Owner,
-    },
-    /// Drop frames with another source than the pod's MAC.
-    SpoofCheck {
-        /** Whose. */
-        owner: Owner,
-        /** The only one allowed. */
-        mac: Mac,
-    },
-    /// Stop that.
-    NoSpoofCheck {
-        /** Whose. */
-        owner: Owner,
-    },
+    Unmasquerade { addresses: Vec<IpAddr>, owner: Owner },
+    /// Drop frames with another source than `mac`.
+    SpoofCheck { owner: Owner, mac: Mac },
+    /// Stop that; without the MAC, the port's elements are searched for it.
+    NoSpoofCheck { owner: Owner, mac: Option<Mac> },
 }
 
 /// A change over rtnetlink.
@@ -173,11 +109,13 @@ impl node::step::Step for Step {
                 verb: Verb::Neighbour { link, address, permanent: false, .. },
             } => Self::host(Verb::RemoveNeighbour { link, address }),
             Self::Masquerade { addresses, owner, .. } => Self::Unmasquerade { addresses, owner },
-            Self::SpoofCheck { owner, .. } => Self::NoSpoofCheck { owner },
-            // The node's own settings and bridge serve every pod; the rest dies with the link.
-            Self::Setting { .. } | Self::Link { .. } | Self::Settle { .. } => return None,
-            // An inverse has none of its own.
-            Self::Forget { .. }
+            Self::SpoofCheck { owner, mac } => Self::NoSpoofCheck { owner, mac: Some(mac) },
+            // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
+            // has none of its own.
+            Self::Setting { .. }
+            | Self::Link { .. }
+            | Self::Settle { .. }
+            | Self::Forget { .. }
             | Self::Release { .. }
             | Self::Undelegate { .. }
             | Self::DeleteLink { .. }
@@ -213,7 +151,9 @@ impl fmt::Display for Step {
             Self::SpoofCheck { owner, mac } => {
                 write!(f, "let only `{mac}` send by `{}`", owner.host_ifname())
             }
-            Self::NoSpoofCheck { owner } => write!(f, "stop checking who sends by `{}`", owner.host_ifname()),
+            Self::NoSpoofCheck { owner, .. } => {
+                write!(f, "stop checking who sends by `{}`", owner.host_ifname())
+            }
         }
     }
 }
@@ -263,11 +203,10 @@ impl fmt::Display for Verb {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.dst.prefix_len() == 0 {
-            f.write_str("default")?
-        } else {
-            write!(f, "{}", self.dst)?
-        }
+        match self.dst.prefix_len() {
+            0 => f.write_str("default"),
+            _ => write!(f, "{}", self.dst),
+        }?;
         self.gw.map_or(Ok(()), |gw| write!(f, " via {gw}"))?;
         let numbers =
             [("mtu", self.mtu), ("advmss", self.advmss), ("metric", self.priority), ("table", self.table)];

@@ -15,7 +15,7 @@ use crate::observe::{FORWARD_4, Observed};
 use crate::owner::Owner;
 use node::step::Step as _;
 
-fn conf(extra: Value) -> NetConf {
+fn conf(extra: &Value) -> NetConf {
     let mut value = json!({
         "cniVersion": "1.1.0", "name": "pods", "type": "nodeplug-cni", "ipMasq": true,
         "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "fd00:88::/64"}]]}
@@ -55,7 +55,7 @@ fn lines(steps: &[Step]) -> Vec<String> {
 fn a_routed_pod_is_made_in_this_order() {
     let seen = Observed { not_forwarding: vec![FORWARD_4], ..Observed::default() };
     assert_eq!(
-        lines(&steps(&conf(json!({})), &granted(), &seen)),
+        lines(&steps(&conf(&json!({})), &granted(), &seen)),
         [
             "set `net/ipv4/ip_forward` to 1",
             "create the veth `np2178bf6dfa7e` with `eth0` in the pod and MTU 1450",
@@ -86,8 +86,9 @@ fn a_routed_pod_is_made_in_this_order() {
 
 #[test]
 fn a_pod_on_a_bridge_is_made_in_this_order() {
-    let conf =
-        conf(json!({"mode": "bridge", "isDefaultGateway": true, "portIsolation": true, "macspoofchk": true}));
+    let conf = conf(
+        &json!({"mode": "bridge", "isDefaultGateway": true, "portIsolation": true, "macspoofchk": true}),
+    );
     assert_eq!(
         lines(&steps(&conf, &granted(), &Observed::default())),
         [
@@ -120,7 +121,7 @@ fn del_takes_back_exactly_what_add_did() {
     for (extra, bridge) in
         [(json!({}), None), (json!({"mode": "bridge", "isGateway": true, "macspoofchk": true}), Some("cni0"))]
     {
-        let conf = conf(extra);
+        let conf = conf(&extra);
         let granted = granted();
         let record = Attachment {
             boot: "b".into(),
@@ -135,7 +136,7 @@ fn del_takes_back_exactly_what_add_did() {
             leases: Some("/d/pods".into()),
             delegate: Some("other".into()),
             masquerade: true,
-            spoof_check: bridge.is_some(),
+            only_mac: bridge.map(|_| "0a:58:0a:58:00:05".parse().unwrap()),
             bridge: bridge.map(str::to_owned),
         };
         let mut done = vec![Step::Record(Box::new(record.clone()))];
@@ -154,7 +155,7 @@ fn del_takes_back_exactly_what_add_did() {
 
 #[test]
 fn a_bridge_with_another_gateway_is_refused_with_the_command_that_mends_it() {
-    let conf = conf(json!({"mode": "bridge", "isGateway": true}));
+    let conf = conf(&json!({"mode": "bridge", "isGateway": true}));
     let link = Link {
         name: "cni0".into(),
         kind: Some("bridge".into()),
@@ -186,7 +187,7 @@ fn a_bridge_with_another_gateway_is_refused_with_the_command_that_mends_it() {
 
 #[test]
 fn another_default_route_beside_is_default_gateway_is_refused() {
-    let conf = conf(json!({"mode": "bridge", "isDefaultGateway": true}));
+    let conf = conf(&json!({"mode": "bridge", "isDefaultGateway": true}));
     let Attach::Bridge(_) = conf.attach else { panic!("not a bridge") };
     let mut granted = granted();
     let mut route = super::wish::bare("0.0.0.0/0".parse().unwrap());

@@ -70,7 +70,7 @@ pub fn wish(
         pod: pod.map(str::to_owned),
         mtu,
         host_mac: Mac(owner.host_mac()),
-        pod_mac: conf.mac.unwrap_or_else(|| pod_mac(owner, &addresses)),
+        pod_mac: pod_mac(conf, owner, &addresses),
         routes: routes(conf, &addresses, granted.routes.as_deref())?,
         bridge,
         masquerade: conf.masquerade.then(|| kept(conf, granted)),
@@ -95,10 +95,11 @@ fn enough(mtu: u32, addresses: &[Given]) -> Result<()> {
         .hint("set `mtu`, or correct `encapOverhead`"))
 }
 
-fn pod_mac(owner: &Owner, addresses: &[Given]) -> Mac {
+/// The pod's MAC: as asked, or one of its IPv4 address.
+pub fn pod_mac(conf: &NetConf, owner: &Owner, addresses: &[Given]) -> Mac {
     let four =
         addresses.iter().find_map(|g| if let IpAddr::V4(ip) = g.address.addr() { Some(ip) } else { None });
-    four.map_or_else(|| Mac(owner.pod_mac()), Mac::of)
+    conf.mac.unwrap_or_else(|| four.map_or_else(|| Mac(owner.pod_mac()), Mac::of))
 }
 
 /// Destinations that keep the pod's own address: its networks and what the configuration adds.

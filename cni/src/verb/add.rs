@@ -105,7 +105,7 @@ fn record(call: &Call, hands: &mut Hands) -> Result<Attachment> {
         leases: None,
         delegate: None,
         masquerade: call.config.masquerade,
-        spoof_check: bridge.is_some_and(|b| b.mac_spoof_check),
+        only_mac: None,
         bridge: bridge.filter(|b| b.is_gateway).map(|b| b.name.clone()),
     })
 }

@@ -10,11 +10,12 @@ use serde_json::Value;
 
 use crate::apply::Hands;
 use crate::attachment::Attachment;
+use crate::config::Attach;
 use crate::ipam::leases::Choice;
 use crate::ipam::{HostLocal, Ipam, Static, resolv};
 use crate::plan::Given;
 use crate::plan::step::Step;
-use crate::plan::wish::Granted;
+use crate::plan::wish::{Granted, pod_mac};
 use crate::request::Call;
 use crate::result::{CniResult, Ip};
 
@@ -62,7 +63,7 @@ pub fn planned(call: &Call, hands: &mut Hands, record: &mut Attachment) -> Resul
         }
     }
     granted.routes = granted.routes.filter(|_| configures_routes(call));
-    noted(record, &granted);
+    noted(call, record, &granted);
     let mut steps = vec![Step::Record(Box::new(record.clone()))];
     steps.extend(reserve);
     Ok((steps, granted))
@@ -87,7 +88,7 @@ fn delegated<'a>(
         routes: Some(result.routes),
         dns: result.dns,
     };
-    noted(record, &granted);
+    noted(call, record, &granted);
     hands.run(vec![Step::Record(Box::new(record.clone()))], done)?;
     if granted.addresses.is_empty() {
         return Err(Error::new(
@@ -143,7 +144,10 @@ fn reserved(folder: &Path, choice: Choice, call: &Call) -> Step {
     Step::Reserve { folder: folder.to_owned(), choice, owner: call.owner.clone() }
 }
 
-fn noted(record: &mut Attachment, granted: &Granted) {
+fn noted(call: &Call, record: &mut Attachment, granted: &Granted) {
+    if matches!(&call.config.attach, Attach::Bridge(bridge) if bridge.mac_spoof_check) {
+        record.only_mac = Some(pod_mac(&call.config, &call.owner, &granted.addresses));
+    }
     record.addresses = granted.addresses.iter().map(|g| g.address.addr()).collect();
     record.networks.clone_from(&granted.networks);
 }

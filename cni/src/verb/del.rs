@@ -67,7 +67,7 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
 fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     let Ok(nft) = hands.nft() else { return Ok(()) };
     let addresses = nft.masqueraded_by(owner)?;
-    let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone() }];
+    let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone(), mac: None }];
     if !addresses.is_empty() {
         steps.push(Step::Unmasquerade { addresses, owner: owner.clone() });
     }

@@ -12,6 +12,7 @@ use crate::attachment::Attachment;
 use crate::config::NetConf;
 use crate::ipam::{COOLDOWN, Ipam};
 use crate::kernel::link;
+use crate::kernel::nft::Nft;
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
@@ -37,6 +38,9 @@ pub fn gc(call: &Gc) -> Result<()> {
         failures.extend(hands.run_all(steps.collect()).err());
     }
     failures.extend(leases(call, &mut hands).err());
+    if call.config.masquerade {
+        failures.extend(hands.nft().and_then(Nft::tidy).err());
+    }
     if let Some(Ipam::Delegate { plugin }) = &call.config.ipam {
         failures.extend(hands.delegates(&call.path, &call.stdin).gc(plugin).err());
     }

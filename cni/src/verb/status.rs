@@ -7,6 +7,7 @@ use crate::apply::Hands;
 use crate::config::Attach;
 use crate::ipam::Ipam;
 use crate::kernel::link;
+use crate::kernel::nft::Nft;
 use crate::plan::step::Place;
 use crate::request::Status;
 use crate::state::State;
@@ -27,9 +28,11 @@ pub fn status(call: &Status) -> Result<()> {
             .hint("choose another name in `bridge`, or rename the link"));
         }
     }
-    let spoof_check = matches!(&call.config.attach, Attach::Bridge(bridge) if bridge.mac_spoof_check);
-    if call.config.masquerade || spoof_check {
-        hands.nft().and_then(|nft| nft.usable()).map_err(unavailable)?;
+    if call.config.masquerade {
+        hands.nft().and_then(Nft::usable).map_err(unavailable)?;
+    }
+    if matches!(&call.config.attach, Attach::Bridge(bridge) if bridge.mac_spoof_check) {
+        hands.nft().and_then(Nft::spoof_usable).map_err(unavailable)?;
     }
     match &call.config.ipam {
         Some(Ipam::HostLocal(config)) => {

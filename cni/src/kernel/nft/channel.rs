@@ -20,7 +20,7 @@ const SEND_PLAIN: usize = 64 << 10;
 /// Other transactions interrupt a dump; so many in a row mean that something is badly wrong.
 const DUMPS: u32 = 50;
 const NLMSGERR_ATTR_MSG: u16 = 1;
-const BATCH_GENERATION: u16 = libc::NFNL_BATCH_GENID as u16;
+const BATCH_GENERATION: u16 = word(libc::NFNL_BATCH_GENID);
 
 /// The socket and its sequence numbers.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Channel {
                 open = open.saturating_sub(1);
                 match message.refused() {
                     None => *answer = message.body.get(4..).and_then(&read),
-                    Some(refused) if refused.code() == Some(libc::ENOENT) => {}
+                    Some(refused) if is_absence(&refused, questions.get(at)) => {}
                     Some(refused) => return Err(explain(doing(at), refused)),
                 }
             }
@@ -178,7 +178,7 @@ impl Channel {
         loop {
             whole &= self.receive().map_err(fail)?;
             for message in messages(&self.received).filter(|m| m.sequence == sequence) {
-                whole &= message.flags & libc::NLM_F_DUMP_INTR as u16 == 0;
+                whole &= message.flags & word(libc::NLM_F_DUMP_INTR) == 0;
                 if let Some(refused) = message.refused() {
                     return match refused.code() {
                         Some(libc::ENOENT) => Ok(Some(Vec::new())),
@@ -197,10 +197,10 @@ impl Channel {
     /// Appends a message; a batch's own bounds name the subsystem in their resource id.
     fn frame(&mut self, kind: i32, flags: i32, family: u8, bound: bool, fill: impl FnOnce(&mut Vec<u8>)) {
         let start = self.sent.len();
-        let resource = if bound { libc::NFNL_SUBSYS_NFTABLES as u16 } else { 0 };
+        let resource = if bound { word(libc::NFNL_SUBSYS_NFTABLES) } else { 0 };
         self.sent.extend([0; 4]);
-        self.sent.extend((kind as u16).to_ne_bytes());
-        self.sent.extend((flags as u16).to_ne_bytes());
+        self.sent.extend(word(kind).to_ne_bytes());
+        self.sent.extend(word(flags).to_ne_bytes());
         self.sent.extend(self.sequence.to_ne_bytes());
         self.sent.extend([0; 4]);
         self.sent.extend([family, 0]);
@@ -299,7 +299,7 @@ impl Message<'_> {
         }
         // An error repeats the request's header (and no more: NETLINK_CAP_ACK) before its attributes.
         let skip = if kind == libc::NLMSG_ERROR { 4 + HEADER } else { 4 };
-        let has_words = self.flags & libc::NLM_F_ACK_TLVS as u16 != 0;
+        let has_words = self.flags & word(libc::NLM_F_ACK_TLVS) != 0;
         let words = self.body.get(skip..).filter(|_| has_words);
         let says = words.and_then(|w| find_attr(w, NLMSGERR_ATTR_MSG));
         let says = says.map(|s| String::from_utf8_lossy(s).trim_end_matches('\0').to_owned());
@@ -322,8 +322,20 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
+/// A thing that is not there; a key that is too wide or too narrow for a set is not in it either.
+fn is_absence(refused: &Refused, question: Option<&Question>) -> bool {
+    let code = refused.code();
+    code == Some(libc::ENOENT) || code == Some(libc::EINVAL) && matches!(question, Some(Question::Element(_)))
+}
+
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
+}
+
+/// A number of the kernel's headers, which libc types as an int, as the u16 that messages carry.
+const fn word(number: i32) -> u16 {
+    let [low, high, ..] = number.to_le_bytes();
+    u16::from_le_bytes([low, high])
 }
 
 fn subsystem(message: i32) -> i32 {
@@ -383,8 +395,8 @@ mod tests {
         body.extend([10, 0, 1, 0]);
         body.extend(b"taken\0\0\0");
         let message = |flags: i32, body| Message {
-            kind: libc::NLMSG_ERROR as u16,
-            flags: flags as u16,
+            kind: word(libc::NLMSG_ERROR),
+            flags: word(flags),
             sequence: 1,
             body,
         };

@@ -41,10 +41,7 @@ impl Nft {
         if found.iter().any(|r| super::layout::of_chain(&r.chain).is_some()) {
             return Ok(());
         }
-        let layout = Masquerade { network: "probe".to_owned(), keep: Vec::new() }.layout();
-        let mut operations = Vec::new();
-        make(&layout, InTheWay::default(), &mut operations);
-        self.channel.commit(&operations, End::Check).map_err(|refusal| refusal.error)
+        provable(self, &Masquerade { network: "probe".to_owned(), keep: Vec::new() }.layout())
     }
 
     /// The flags of our table in `family`.
@@ -52,6 +49,17 @@ impl Nft {
         let flags = |attributes: &[u8]| TableAttrs::new(attributes).get_flags().ok();
         Ok(self.channel.ask(&[Question::Table(family)], flags)?.pop().flatten())
     }
+}
+
+/// Whether the kernel would take the layout, where it does not stand already.
+pub(super) fn provable(nft: &mut Nft, layout: &Layout) -> Result<()> {
+    let found = nft.channel.list(&Question::Rules(layout.family), HeldRule::read)?;
+    if layout.stands_in(&found) {
+        return Ok(());
+    }
+    let mut operations = Vec::new();
+    make(layout, InTheWay::default(), &mut operations);
+    nft.channel.commit(&operations, End::Check).map_err(|refusal| refusal.error)
 }
 
 /// What is missing or different of a chain with its sets and rules, and of these elements.

@@ -91,8 +91,7 @@ impl Element {
         key.extend(mac);
         // A concatenation holds each part in whole registers of four bytes.
         key.extend([0, 0]);
-        let [a, b, c, d, e, f] = mac;
-        let name = format!("{port} . {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        let name = format!("{port} . {}", mac.map(|b| format!("{b:02x}")).join(":"));
         Self { family: Family::Bridge, set: set.to_owned(), key, name }
     }
 }

@@ -48,10 +48,11 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    /// Traffic to `net` keeps its source.
+    /// Traffic to `net` keeps its source. In nft's own encoding, so that a ruleset that an operator
+    /// saved and loaded again is still ours: whole bytes of a prefix are compared without a mask.
     pub fn keep(net: IpNet) -> Self {
         let net = net.trunc();
-        let (word, protocol, offset, address, mask) = match net {
+        let (word, protocol, offset, mut address, mask) = match net {
             IpNet::V4(n) => {
                 ("ip", NFPROTO_IPV4, 16, n.addr().octets().to_vec(), n.netmask().octets().to_vec())
             }
@@ -59,21 +60,26 @@ impl Rule {
                 ("ip6", NFPROTO_IPV6, 24, n.addr().octets().to_vec(), n.netmask().octets().to_vec())
             }
         };
-        let single = net.prefix_len() == net.max_prefix_len();
-        let mut expressions = address_of(protocol, offset);
-        if !single {
+        let bits = usize::from(net.prefix_len());
+        let whole = bits > 0 && bits.is_multiple_of(8);
+        if whole {
+            address.truncate(bits / 8);
+        }
+        let mut expressions = address_of(protocol, offset, address.len());
+        if !whole {
             expressions.push(Expression::Mask(mask));
         }
         expressions.extend([Expression::Equal(address), Expression::Verdict(RETURN)]);
+        let single = net.prefix_len() == net.max_prefix_len();
         let shown = if single { net.addr().to_string() } else { net.to_string() };
         Self { text: format!("{word} daddr {shown} return"), expressions }
     }
 
     /// Traffic from an address of `set`, of `like`'s family, leaves with the node's address.
     pub fn masquerade(like: IpAddr, set: &str) -> Self {
-        let (word, protocol, offset) =
-            if like.is_ipv4() { ("ip", NFPROTO_IPV4, 12) } else { ("ip6", NFPROTO_IPV6, 8) };
-        let mut expressions = address_of(protocol, offset);
+        let (word, protocol, offset, bytes) =
+            if like.is_ipv4() { ("ip", NFPROTO_IPV4, 12, 4) } else { ("ip6", NFPROTO_IPV6, 8, 16) };
+        let mut expressions = address_of(protocol, offset, bytes);
         expressions.extend([Expression::Lookup(set.to_owned()), Expression::Masquerade]);
         Self { text: format!("{word} saddr @{set} masquerade fully-random"), expressions }
     }
@@ -115,14 +121,13 @@ impl Rule {
         let mut ours = Vec::with_capacity(512);
         self.encode(&mut ours);
         let (ours, theirs) = (IterableChunks::new(&ours), IterableChunks::new(&held.expressions));
-        ours.clone().count() == theirs.clone().count() && ours.zip(theirs).all(|((_, a), (_, b))| says(a, b))
+        ours.count() == theirs.count() && ours.zip(theirs).all(|((_, a), (_, b))| says(a, b))
     }
 }
 
-/// The guard that the inet family needs, and the address at `offset` of the header.
-fn address_of(protocol: u8, offset: u32) -> Vec<Expression> {
-    let length = if protocol == NFPROTO_IPV4 { 4 } else { 16 };
-    let at = (offset, length);
+/// The guard that the inet family needs, and the first `bytes` of the address at `offset` of the header.
+fn address_of(protocol: u8, offset: u32, bytes: usize) -> Vec<Expression> {
+    let at = (offset, u32::try_from(bytes).unwrap_or_default());
     vec![
         Expression::Meta(PROTOCOL),
         Expression::Equal(vec![protocol]),

@@ -18,12 +18,11 @@ impl Nft {
     /// Takes the check of `port` back, where it is `owner`'s. Without the MAC the sets are read whole.
     pub fn no_spoof_check(&mut self, port: &str, mac: Option<[u8; 6]>, owner: &Owner) -> Result<()> {
         let comment = comment(owner);
-        let elements = match mac {
-            Some(mac) => Layout::spoof_elements(port, mac).to_vec(),
-            None => {
-                let held = self.spoof_held()?.into_iter();
-                held.filter(|(_, h)| h.port() == port).map(|(set, h)| element(set, &h)).collect()
-            }
+        let elements = if let Some(mac) = mac {
+            Layout::spoof_elements(port, mac).to_vec()
+        } else {
+            let held = self.spoof_held()?.into_iter();
+            held.filter(|(_, h)| h.port() == port).map(|(set, h)| element(set, &h)).collect()
         };
         self.remove(&elements, &comment)
     }
@@ -31,6 +30,11 @@ impl Nft {
     /// What is missing or different of the check of `port`, one line for each thing.
     pub fn spoof_missing(&mut self, port: &str, mac: [u8; 6], owner: &Owner) -> Result<Vec<String>> {
         check::missing(self, &Layout::spoof_check(), &Layout::spoof_elements(port, mac), &comment(owner))
+    }
+
+    /// Whether the MAC check can be made here, by the same proof as [`Nft::usable`].
+    pub fn spoof_usable(&mut self) -> Result<()> {
+        check::provable(self, &Layout::spoof_check())
     }
 
     /// The ports whose elements name `owner`. Reads every element: for when the records are lost.

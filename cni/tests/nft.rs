@@ -1,0 +1,377 @@
+//! nf_tables against the kernel: each test in a network namespace of its own, checked by what the
+//! `nft` command prints.
+
+// What stands around the tests is theirs too; the lints know the functions marked as tests alone.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::unwrap_used)]
+
+use std::net::IpAddr;
+use std::process::Command;
+use std::thread;
+
+use cni::kernel::nft::{Masquerade, Nft, comment};
+use cni::owner::Owner;
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs `test` in a new network namespace, on a thread of its own; threads that it starts inherit it.
+/// Says so where that is not possible, and fails there in CI.
+fn in_a_namespace(test: impl FnOnce() + Send + 'static) {
+    let run = thread::spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
+        Ok(()) => test(),
+        Err(e) if std::env::var_os("CI").is_some_and(|v| v == "true") => panic!("no network namespace: {e}"),
+        Err(e) => eprintln!("skipped: no network namespace: {e}; run as root"),
+    });
+    if let Err(panic) = run.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// What `nft` says; it is started from this thread and so in its namespace.
+fn nft(words: &str) -> String {
+    let output = Command::new("nft").args(words.split(' ')).output().expect("the `nft` command is installed");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nft {words}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn what(keep: &[&str]) -> Masquerade {
+    Masquerade { network: "pods".into(), keep: keep.iter().map(|n| n.parse().unwrap()).collect() }
+}
+
+fn owner(id: &str) -> Owner {
+    Owner { container_id: id.into(), ifname: "eth0".into() }
+}
+
+fn addresses(list: &[&str]) -> Vec<IpAddr> {
+    list.iter().map(|a| a.parse().unwrap()).collect()
+}
+
+const MASQUERADE: &str = r#"table inet nodeplug {
+	set pods4-pods-NAME {
+		type ipv4_addr
+		elements = { 10.88.0.5 comment "abc:eth0" }
+	}
+
+	set pods6-pods-NAME {
+		type ipv6_addr
+		elements = { fd00::5 comment "abc:eth0" }
+	}
+
+	chain masq-pods-NAME {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip daddr 10.0.0.0/8 return comment "nodeplug 1 of 12"
+		ip daddr 10.128.0.0/9 return comment "nodeplug 2 of 12"
+		ip6 daddr fd00::/8 return comment "nodeplug 3 of 12"
+		ip6 daddr 2001:db8::/33 return comment "nodeplug 4 of 12"
+		ip daddr 0.0.0.0/0 return comment "nodeplug 5 of 12"
+		ip6 daddr ::/0 return comment "nodeplug 6 of 12"
+		ip daddr 224.0.0.0/4 return comment "nodeplug 7 of 12"
+		ip daddr 255.255.255.255 return comment "nodeplug 8 of 12"
+		ip6 daddr ff00::/8 return comment "nodeplug 9 of 12"
+		ip6 daddr fe80::/10 return comment "nodeplug 10 of 12"
+		ip saddr @pods4-pods-NAME masquerade fully-random comment "nodeplug 11 of 12"
+		ip6 saddr @pods6-pods-NAME masquerade fully-random comment "nodeplug 12 of 12"
+	}
+}
+"#;
+
+#[test]
+fn the_ruleset_is_what_nft_prints_and_loads_again() {
+    in_a_namespace(|| {
+        let what = what(&["10.0.0.0/8", "10.128.0.0/9", "fd00::/8", "2001:db8::/33", "0.0.0.0/0", "::/0"]);
+        let name = what.chain().replace("masq-pods-", "");
+        let pod = addresses(&["10.88.0.5", "fd00::5"]);
+        let mut kernel = Nft::open().unwrap();
+        kernel.masquerade(&what, &pod, &owner("abc")).unwrap();
+        let listed = nft("list ruleset");
+        assert_eq!(listed, MASQUERADE.replace("NAME", &name));
+        let file = std::env::temp_dir().join(format!("nodeplug-nft-{}", std::process::id()));
+        std::fs::write(&file, &listed).unwrap();
+        nft("flush ruleset");
+        nft(&format!("-f {}", file.display()));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(kernel.missing(&what, &pod, &owner("abc")).unwrap(), [""; 0]);
+    });
+}
+
+const SPOOF: &str = r#"table bridge nodeplug {
+	set ports {
+		type ifname
+		elements = { "np0123456789ab" comment "abc:eth0" }
+	}
+
+	set macs {
+		type ifname . ether_addr
+		elements = { "np0123456789ab" . 02:00:00:00:00:09 comment "abc:eth0" }
+	}
+
+	chain prerouting {
+		type filter hook prerouting priority dstnat; policy accept;
+		iifname . ether saddr @macs return comment "nodeplug 1 of 2"
+		iifname @ports drop comment "nodeplug 2 of 2"
+	}
+}
+"#;
+
+#[test]
+fn the_mac_check_is_two_elements_and_goes_with_or_without_the_mac() {
+    in_a_namespace(|| {
+        let (port, mac, who) = ("np0123456789ab", [2, 0, 0, 0, 0, 9], owner("abc"));
+        let mut kernel = Nft::open().unwrap();
+        kernel.no_spoof_check(port, None, &who).unwrap();
+        for known in [Some(mac), None] {
+            kernel.spoof_check(port, mac, &who).unwrap();
+            kernel.spoof_check(port, mac, &who).unwrap();
+            assert_eq!(nft("list ruleset"), SPOOF);
+            assert_eq!(kernel.spoof_missing(port, mac, &who).unwrap(), [""; 0]);
+            assert_eq!(kernel.spoof_missing(port, [2, 0, 0, 0, 0, 8], &who).unwrap().len(), 1);
+            assert_eq!(kernel.spoof_checked_by(&who).unwrap(), [port]);
+            kernel.no_spoof_check(port, known, &owner("other")).unwrap();
+            assert_eq!(nft("list ruleset"), SPOOF);
+            kernel.no_spoof_check(port, known, &who).unwrap();
+            kernel.no_spoof_check(port, known, &who).unwrap();
+            assert!(kernel.spoof_owners().unwrap().is_empty());
+            assert_eq!(kernel.spoof_missing(port, mac, &who).unwrap().len(), 2);
+        }
+    });
+}
+
+#[test]
+fn thirty_two_at_once_make_one_chain_and_lose_no_element() {
+    in_a_namespace(|| {
+        let pods = |n: u8| vec![IpAddr::from([10, 88, 0, n])];
+        for network in ["one", "two"] {
+            let what = Masquerade { network: network.into(), keep: vec!["10.0.0.0/8".parse().unwrap()] };
+            let gate = std::sync::Barrier::new(32);
+            thread::scope(|scope| {
+                for n in 0..32 {
+                    let (what, gate) = (&what, &gate);
+                    scope.spawn(move || {
+                        gate.wait();
+                        Nft::open().unwrap().masquerade(what, &pods(n), &owner(&n.to_string())).unwrap();
+                    });
+                }
+            });
+            let listed = nft("list ruleset");
+            let name = what.chain().replace("masq-", "");
+            for set in ["pods4", "pods6"] {
+                let rule = format!("saddr @{set}-{name} masquerade");
+                assert_eq!(listed.matches(&rule).count(), 1, "{listed}");
+            }
+            let mut kernel = Nft::open().unwrap();
+            for n in 0..32 {
+                assert_eq!(kernel.missing(&what, &pods(n), &owner(&n.to_string())).unwrap(), [""; 0]);
+            }
+            assert_eq!(kernel.owners().unwrap().len(), 32, "the second network took the addresses over");
+        }
+    });
+}
+
+#[test]
+fn adding_and_removing_at_once_ends_with_nothing() {
+    in_a_namespace(|| {
+        let what = what(&[]);
+        thread::scope(|scope| {
+            for n in 0..16 {
+                let what = &what;
+                scope.spawn(move || {
+                    let (pod, who) = ([IpAddr::from([10, 88, 1, n])], owner(&n.to_string()));
+                    for _ in 0..5 {
+                        let mut kernel = Nft::open().unwrap();
+                        kernel.masquerade(what, &pod, &who).unwrap();
+                        kernel.unmasquerade(&pod, &who).unwrap();
+                        kernel.tidy().unwrap();
+                    }
+                });
+            }
+        });
+        let mut kernel = Nft::open().unwrap();
+        assert!(kernel.owners().unwrap().is_empty());
+        kernel.tidy().unwrap();
+        assert_eq!(nft("list ruleset"), "table inet nodeplug {\n}\n");
+    });
+}
+
+#[test]
+fn an_element_is_its_owners_until_the_address_is_given_to_another() {
+    in_a_namespace(|| {
+        let (what, pod) = (what(&[]), addresses(&["10.88.0.5", "fd00::5"]));
+        let mut kernel = Nft::open().unwrap();
+        assert!(!kernel.has_table().unwrap());
+        kernel.unmasquerade(&pod, &owner("a")).unwrap();
+        assert!(kernel.masqueraded_by(&owner("a")).unwrap().is_empty());
+        kernel.masquerade(&what, &pod, &owner("a")).unwrap();
+        assert!(kernel.has_table().unwrap());
+        kernel.masquerade(&what, &pod, &owner("b")).unwrap();
+        assert_eq!(kernel.masqueraded_by(&owner("b")).unwrap(), pod);
+        let lines = kernel.missing(&what, &pod, &owner("a")).unwrap();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].ends_with("belongs to `b:eth0`"), "{lines:?}");
+        kernel.unmasquerade(&pod, &owner("a")).unwrap();
+        assert_eq!(kernel.masqueraded_by(&owner("b")).unwrap(), pod);
+        kernel.unmasquerade(&pod, &owner("b")).unwrap();
+        kernel.unmasquerade(&pod, &owner("b")).unwrap();
+        assert!(kernel.owners().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_long_id_is_found_by_its_comment() {
+    in_a_namespace(|| {
+        let (what, pod) = (what(&[]), addresses(&["10.88.0.5"]));
+        let (long, twin) = (owner(&"a".repeat(200)), owner(&format!("{}b", "a".repeat(199))));
+        let mut kernel = Nft::open().unwrap();
+        kernel.masquerade(&what, &pod, &long).unwrap();
+        assert!(nft("list ruleset").contains(&comment(&long)));
+        assert_eq!(kernel.masqueraded_by(&long).unwrap(), pod);
+        assert!(kernel.masqueraded_by(&twin).unwrap().is_empty());
+        kernel.unmasquerade(&pod, &twin).unwrap();
+        assert_eq!(kernel.missing(&what, &pod, &long).unwrap(), [""; 0]);
+        kernel.unmasquerade(&pod, &long).unwrap();
+        assert!(kernel.owners().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn other_settings_are_another_chain_and_the_old_one_goes_when_it_is_empty() {
+    in_a_namespace(|| {
+        let (old, new) = (what(&["10.0.0.0/8"]), what(&["10.0.0.0/9"]));
+        let (first, second) = (addresses(&["10.88.0.1"]), addresses(&["10.88.0.2"]));
+        let mut kernel = Nft::open().unwrap();
+        kernel.masquerade(&old, &first, &owner("a")).unwrap();
+        kernel.masquerade(&old, &second, &owner("b")).unwrap();
+        // The second vanished without a DEL, and its address goes to a pod of the new settings.
+        kernel.masquerade(&new, &second, &owner("c")).unwrap();
+        assert_eq!(kernel.missing(&new, &second, &owner("c")).unwrap(), [""; 0]);
+        assert_eq!(kernel.missing(&old, &first, &owner("a")).unwrap(), [""; 0]);
+        assert_eq!(kernel.owners().unwrap().len(), 2);
+        kernel.tidy().unwrap();
+        assert!(nft("list ruleset").contains(&old.chain()));
+        kernel.unmasquerade(&first, &owner("a")).unwrap();
+        kernel.tidy().unwrap();
+        let listed = nft("list ruleset");
+        assert!(!listed.contains(&old.chain()) && listed.contains(&new.chain()), "{listed}");
+        kernel.masquerade(&old, &first, &owner("a")).unwrap();
+        assert_eq!(kernel.missing(&old, &first, &owner("a")).unwrap(), [""; 0]);
+    });
+}
+
+/// Commands, and what CHECK has to say after them.
+fn damages(chain: &str, set: &str) -> Vec<(Vec<String>, &'static str)> {
+    let base = "type nat hook postrouting priority 100 ;";
+    vec![
+        (vec!["flush ruleset".into()], "the table `inet nodeplug` is missing"),
+        (vec!["delete table inet nodeplug".into()], "the table `inet nodeplug` is missing"),
+        (vec![format!("flush chain inet nodeplug {chain}")], "masquerade fully-random` of the chain"),
+        (vec![format!("delete element inet nodeplug {set} {{ 10.88.0.5 }}")], "`10.88.0.5` in the set"),
+        (vec![format!("add rule inet nodeplug {chain} counter")], "has 8 rules instead of 7"),
+        (vec![format!("insert rule inet nodeplug {chain} accept")], "has 8 rules instead of 7"),
+        (
+            vec![format!("flush chain inet nodeplug {chain}"), format!("delete chain inet nodeplug {chain}")],
+            "is missing",
+        ),
+        (
+            vec![
+                format!("flush chain inet nodeplug {chain}"),
+                format!("delete chain inet nodeplug {chain}"),
+                format!("add chain inet nodeplug {chain}"),
+            ],
+            "of another kind",
+        ),
+        (
+            vec![
+                format!("flush chain inet nodeplug {chain}"),
+                format!("delete chain inet nodeplug {chain}"),
+                format!("add chain inet nodeplug {chain} {{ {} }}", base.replace("100", "99")),
+            ],
+            "of another kind",
+        ),
+        (
+            vec![format!("flush chain inet nodeplug {chain}"), format!("delete set inet nodeplug {set}")],
+            "is missing",
+        ),
+        (
+            vec![
+                format!("flush chain inet nodeplug {chain}"),
+                format!("delete set inet nodeplug {set}"),
+                format!("add set inet nodeplug {set} {{ type ether_addr; }}"),
+            ],
+            "of another kind",
+        ),
+    ]
+}
+
+#[test]
+fn every_damage_is_named_and_repaired() {
+    in_a_namespace(|| {
+        let what = what(&["10.0.0.0/8"]);
+        let (chain, pod, who) = (what.chain(), addresses(&["10.88.0.5"]), owner("abc"));
+        let set = chain.replace("masq-", "pods4-");
+        let mut kernel = Nft::open().unwrap();
+        let handle = |rule: &str| {
+            let listed = nft("-a list ruleset");
+            let line = listed.lines().find(|l| l.contains(rule)).unwrap().to_owned();
+            line.rsplit_once("# handle ").unwrap().1.to_owned()
+        };
+        let broken = |kernel: &mut Nft, words: &[String], expect: &str| {
+            for command in words {
+                nft(command);
+            }
+            let lines = kernel.missing(&what, &pod, &who).unwrap();
+            assert!(lines.iter().any(|l| l.contains(expect)), "{words:?}: {lines:?}");
+            kernel.masquerade(&what, &pod, &who).unwrap();
+            assert_eq!(kernel.missing(&what, &pod, &who).unwrap(), [""; 0], "{words:?}");
+        };
+        kernel.masquerade(&what, &pod, &who).unwrap();
+        for (words, expect) in damages(&chain, &set) {
+            broken(&mut kernel, &words, expect);
+        }
+        for (rule, instead) in [
+            ("224.0.0.0/4", "ip daddr 224.0.0.0/5 return"),
+            ("saddr @pods4", "ip saddr 10.88.0.5 masquerade"),
+        ] {
+            let words = format!("replace rule inet nodeplug {chain} handle {} {instead}", handle(rule));
+            broken(&mut kernel, &[words], "is missing");
+        }
+        let words = format!("delete rule inet nodeplug {chain} handle {}", handle("10.0.0.0/8"));
+        broken(&mut kernel, &[words], "the rule `ip daddr 10.0.0.0/8 return` of the chain");
+    });
+}
+
+#[test]
+fn asking_whether_nf_tables_is_usable_changes_nothing() {
+    in_a_namespace(|| {
+        let mut kernel = Nft::open().unwrap();
+        kernel.usable().unwrap();
+        kernel.spoof_usable().unwrap();
+        assert_eq!(nft("list ruleset"), "");
+        kernel.masquerade(&what(&[]), &addresses(&["10.88.0.5"]), &owner("a")).unwrap();
+        let before = nft("list ruleset");
+        kernel.usable().unwrap();
+        assert_eq!(nft("list ruleset"), before);
+    });
+}
+
+#[test]
+fn a_thousand_kept_networks_fit_into_one_transaction() {
+    in_a_namespace(|| {
+        let keep: Vec<String> = (0..1000).map(|n| format!("10.{}.{}.0/24", n / 250, n % 250)).collect();
+        let what = what(&keep.iter().map(String::as_str).collect::<Vec<_>>());
+        let pod = addresses(&["10.88.0.5"]);
+        let mut kernel = Nft::open().unwrap();
+        kernel.masquerade(&what, &pod, &owner("a")).unwrap();
+        assert_eq!(kernel.missing(&what, &pod, &owner("a")).unwrap(), [""; 0]);
+    });
+}
+
+#[test]
+fn every_element_of_a_full_node_is_listed() {
+    in_a_namespace(|| {
+        let what = what(&[]);
+        let mut kernel = Nft::open().unwrap();
+        for n in 0..2000_u16 {
+            let [a, b] = n.to_be_bytes();
+            kernel.masquerade(&what, &[IpAddr::from([10, 88, a, b])], &owner(&format!("{n:064}"))).unwrap();
+        }
+        assert_eq!(kernel.owners().unwrap().len(), 2000);
+    });
+}
