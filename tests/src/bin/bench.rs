@@ -23,12 +23,20 @@ use harness::kernel::trace;
 use harness::measure::{Measure, Row, Sample, Series, once};
 use harness::node::{LEASES, Namespace, Node, our_binary};
 use harness::runtime::{Call, Flavour, Runtime, flavour};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use serde_json::{Value, json};
 
 /// Rounds before the measured ones: page cache, first-use tables, the bridge.
 const WARM_UP: usize = 10;
-/// Lets the kernel finish what a DEL's child waits for, so that it is not charged to the next call.
-const SETTLE: Duration = Duration::from_millis(25);
+/// A moment of rest after every DEL.
+const REST: Duration = Duration::from_millis(5);
+
+/// Waits for the children that DELs left behind: what they wait for in the kernel is charged neither to the
+/// next call nor shared with it. They are ours to wait for, because `main` made this process their reaper.
+fn settle() {
+    while waitpid(None, Some(WaitPidFlag::__WALL)).is_ok() {}
+    thread::sleep(REST);
+}
 
 /// A group of rows, by a name that `--only` takes.
 type Group = (&'static str, fn(usize) -> Vec<Row>);
@@ -56,6 +64,7 @@ fn main() -> ExitCode {
         eprintln!("run as root: the benchmark makes network namespaces");
         return ExitCode::from(2);
     }
+    nix::sys::prctl::set_child_subreaper(true).expect("become the reaper of orphans");
     let only = after("--only");
     let chosen = GROUPS.iter().filter(|(name, _)| only.is_none_or(|o| o == name));
     let rows: Vec<Row> = chosen.flat_map(|(_, run)| run(rounds)).collect();
@@ -114,7 +123,8 @@ struct Side<'a> {
 }
 
 fn side<'a>(runtime: &'a Runtime, pod: &'a Namespace) -> Side<'a> {
-    let id = "b".repeat(64);
+    // Of the length that runtimes give, and another one for each network.
+    let id = format!("{:b<64}", runtime.config["name"].as_str().unwrap_or_default());
     let other = id.clone();
     Side {
         add: Box::new(move || runtime.call("ADD", &id, pod.name(), None)),
@@ -143,8 +153,7 @@ fn in_turns(sides: &mut [Side], rounds: usize) {
             if round >= WARM_UP {
                 side.dels.push(sample);
             }
-            // The kernel's barriers of two DELs in a row would be waited for as one.
-            thread::sleep(SETTLE);
+            settle();
         }
     }
 }
@@ -223,7 +232,7 @@ fn many_pods(count: usize, rounds: usize) -> Row {
                 series.push(sample);
             }
         }
-        thread::sleep(SETTLE);
+        settle();
     }
     let what = format!("routed ADD with {count} pods on the node / with none");
     Row::ratio(&what, Measure::Wall, 1.3, &on_full, &on_empty)
@@ -289,7 +298,7 @@ fn together(node: &Node, count: usize, rounds: usize) -> Row {
                 series[n].push(Sample { wall: start.elapsed(), cpu });
             }
             all_at_once(&calls("DEL"));
-            thread::sleep(SETTLE * 4);
+            settle();
         }
     }
     let what = format!("{count} concurrent ADDs, makespan / reference");
