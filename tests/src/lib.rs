@@ -1,1 +1,22 @@
 //! A throw-away node for tests: namespaces, pods, and calls as a runtime makes them.
+//!
+//! A test gets a [`node::Node`]: its thread moves into a network and a mount namespace of its own, so
+//! that the host is never touched and everything vanishes with the thread. [`runtime::Runtime`] calls a
+//! plugin as containerd does, [`look`] reads the kernel through `ip` and `nft`, [`traffic`] sends packets,
+//! and [`kernel::trace`] kills a call after its n-th system call.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a harness stops the test at the first surprise, and the panic is its report"
+)]
+
+pub mod call;
+pub mod kernel;
+pub mod look;
+pub mod measure;
+pub mod node;
+pub mod runtime;
+pub mod suite;
+pub mod traffic;

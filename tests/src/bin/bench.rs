@@ -1,0 +1,374 @@
+//! `bench cni [--rounds N] [--json]`: the speed and the memory of the CNI plugin beside the reference's
+//! and the floor's, on a throw-away node.
+//!
+//! Calls are made in turns (reference, ours, floor, in rotating order), so that a slow moment of the
+//! machine meets all of them; a ratio is that of the medians.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark stops at the first surprise, and prints a table"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::call::{LIMIT, tool};
+use harness::kernel::trace;
+use harness::measure::{Measure, Row, Sample, Series, once};
+use harness::node::{LEASES, Namespace, Node, our_binary};
+use harness::runtime::{Call, Flavour, Runtime, flavour};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use serde_json::{Value, json};
+
+/// Rounds before the measured ones: page cache, first-use tables, the bridge.
+const WARM_UP: usize = 10;
+/// A moment of rest after every DEL.
+const REST: Duration = Duration::from_millis(5);
+
+/// Waits for the children that DELs left behind: what they wait for in the kernel is charged neither to the
+/// next call nor shared with it. They are ours to wait for, because `main` made this process their reaper.
+fn settle() {
+    while waitpid(None, Some(WaitPidFlag::__WALL)).is_ok() {}
+    thread::sleep(REST);
+}
+
+/// A group of rows, by a name that `--only` takes.
+type Group = (&'static str, fn(usize) -> Vec<Row>);
+
+const GROUPS: [Group; 7] = [
+    ("bridge", |rounds| on_node(move |node| bridged(node, rounds))),
+    ("routed", |rounds| on_node(move |node| routed(node, rounds))),
+    ("pods", |rounds| vec![many_pods(1000, rounds)]),
+    ("together", |rounds| on_node(move |node| vec![together(node, 32, (rounds / 10).max(5))])),
+    ("leases", |rounds| on_node(move |node| vec![many_leases(node, 60_000, rounds)])),
+    ("families", |rounds| on_node(move |node| vec![two_families(node, rounds)])),
+    ("weight", |_| on_node(weight)),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let after = |flag: &str| words.iter().position(|w| w == flag).and_then(|at| words.get(at + 1));
+    let rounds = after("--rounds").map_or(Some(200), |n| n.parse().ok());
+    let (Some("cni"), Some(rounds)) = (words.first().map(String::as_str), rounds) else {
+        let names = GROUPS.map(|(name, _)| name).join("|");
+        eprintln!("usage: bench cni [--rounds N] [--json] [--only {names}]");
+        return ExitCode::from(2);
+    };
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("run as root: the benchmark makes network namespaces");
+        return ExitCode::from(2);
+    }
+    nix::sys::prctl::set_child_subreaper(true).expect("become the reaper of orphans");
+    let only = after("--only");
+    let chosen = GROUPS.iter().filter(|(name, _)| only.is_none_or(|o| o == name));
+    let rows: Vec<Row> = chosen.flat_map(|(_, run)| run(rounds)).collect();
+    if words.iter().any(|w| w == "--json") {
+        println!("{:#}", Value::Array(rows.iter().map(Row::json).collect()));
+    } else {
+        println!(
+            "| measure | bar | value | held | medians; p10 to p90 of the pairs |\n|---|---|---|---|---|"
+        );
+        for row in &rows {
+            println!("{}", row.line());
+        }
+    }
+    let missed = rows.iter().filter(|row| !row.held()).count();
+    eprintln!("{} bars held, {missed} not", rows.len() - missed);
+    ExitCode::SUCCESS
+}
+
+/// Runs `work` on a thread that is a node, to its end.
+fn on_node<T: Send + 'static>(work: impl FnOnce(&Node) -> T + Send + 'static) -> T {
+    thread::spawn(move || work(&node())).join().expect("a benchmark's thread")
+}
+
+fn node() -> Node {
+    let floor = std::env::current_exe().expect("my own path").with_file_name("floor");
+    let ours: PathBuf = our_binary();
+    assert!(floor.is_file(), "no floor at `{}`", floor.display());
+    let node = Node::with(&[(&ours, "nodeplug-cni"), (&floor, "floor")]);
+    node.install_reference();
+    node
+}
+
+/// A network as both sides understand it; `name` keeps their stores and bridges apart.
+fn network(mode: &str, name: &str, subnets: &[&str]) -> Value {
+    let ranges: Vec<Value> = subnets.iter().map(|s| json!([{ "subnet": s }])).collect();
+    let default = |s: &&&str| if s.contains(':') { "::/0" } else { "0.0.0.0/0" };
+    let routes: Vec<Value> = subnets.iter().map(|s| json!({"dst": default(&s)})).collect();
+    let mut config = json!({
+        "cniVersion": "1.0.0", "name": name, "type": "nodeplug-cni", "mode": mode,
+        "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
+    });
+    if mode == "bridge" {
+        config["bridge"] = json!(format!("br-{name}"));
+        config["isGateway"] = json!(true);
+    }
+    config
+}
+
+/// One side of a comparison: its calls, its pod, what they cost.
+struct Side<'a> {
+    add: Box<dyn Fn() -> Call + 'a>,
+    del: Box<dyn Fn(&Value) -> Call + 'a>,
+    adds: Series,
+    dels: Series,
+    result: Value,
+}
+
+fn side<'a>(runtime: &'a Runtime, pod: &'a Namespace) -> Side<'a> {
+    // Of the length that runtimes give, and another one for each network.
+    let id = format!("{:b<64}", runtime.config["name"].as_str().unwrap_or_default());
+    let other = id.clone();
+    Side {
+        add: Box::new(move || runtime.call("ADD", &id, pod.name(), None)),
+        del: Box::new(move |result| runtime.call("DEL", &other, pod.name(), Some(result))),
+        adds: Series::default(),
+        dels: Series::default(),
+        result: Value::Null,
+    }
+}
+
+/// All ADDs of a round, then all DELs, beginning with another side each time.
+fn in_turns(sides: &mut [Side], rounds: usize) {
+    for round in 0..rounds + WARM_UP {
+        let order: Vec<usize> = (0..sides.len()).map(|n| (n + round) % sides.len()).collect();
+        for n in &order {
+            let side = &mut sides[*n];
+            let (sample, result) = once(&(side.add)());
+            side.result = result;
+            if round >= WARM_UP {
+                side.adds.push(sample);
+            }
+        }
+        for n in &order {
+            let side = &mut sides[*n];
+            let (sample, _) = once(&(side.del)(&side.result));
+            if round >= WARM_UP {
+                side.dels.push(sample);
+            }
+            settle();
+        }
+    }
+}
+
+/// Bridge mode, without masquerade: ours, the reference, the floor.
+fn bridged(node: &Node, rounds: usize) -> Vec<Row> {
+    let theirs = Runtime::of(Flavour::Reference, network("bridge", "ref", &["10.60.0.0/16"]));
+    let ours = Runtime::new(network("bridge", "own", &["10.61.0.0/16"]));
+    let pods = [node.pod(), node.pod(), node.pod()];
+    tool(&["ip", "link", "add", "br-floor", "type", "bridge"]);
+    tool(&["ip", "link", "set", "br-floor", "up"]);
+    let call = |command: &str| {
+        let call = ours.call(command, "floor", pods[2].name(), None);
+        let call = call.env("CNI_ARGS", "vethfloor br-floor 10.62.0.2 16 10.62.0.1").stdin(b"");
+        Call { plugin: "floor".to_owned(), ..call }
+    };
+    let floor = Side {
+        add: Box::new(|| call("ADD")),
+        del: Box::new(|_| call("DEL")),
+        adds: Series::default(),
+        dels: Series::default(),
+        result: Value::Null,
+    };
+    let mut sides = [side(&theirs, &pods[0]), side(&ours, &pods[1]), floor];
+    in_turns(&mut sides, rounds);
+    let [theirs, ours, floor] = &sides;
+    let reference = "ADD, bridge mode with IPAM / reference bridge + host-local";
+    let mut rows = vec![
+        Row::ratio(reference, Measure::Wall, 0.26, &ours.adds, &theirs.adds),
+        Row::ratio(reference, Measure::Cpu, 0.20, &ours.adds, &theirs.adds),
+    ];
+    let bare = "ADD, bridge mode, no masquerade / floor";
+    rows.push(Row::ratio(bare, Measure::Wall, 1.6, &ours.adds, &floor.adds));
+    let reference = "DEL, bridge mode / reference";
+    rows.push(Row::ratio(reference, Measure::Wall, 0.10, &ours.dels, &theirs.dels));
+    rows.push(Row::ratio(reference, Measure::Cpu, 0.17, &ours.dels, &theirs.dels));
+    for measure in [Measure::Wall, Measure::Cpu] {
+        for (what, bare, whole) in [("ADD", &floor.adds, &theirs.adds), ("DEL", &floor.dels, &theirs.dels)] {
+            let row = Row::ratio(what, measure, 1.0, bare, whole);
+            eprintln!("floor / reference, {} = {:.3} ({})", row.what, row.value, row.detail);
+        }
+    }
+    rows
+}
+
+/// Routed mode with masquerade beside ptp with iptables.
+fn routed(node: &Node, rounds: usize) -> Vec<Row> {
+    let masquerade = |name: &str, subnet: &str| {
+        let mut config = network("routed", name, &[subnet]);
+        config["ipMasq"] = json!(true);
+        config
+    };
+    let theirs = Runtime::of(Flavour::Reference, masquerade("ref", "10.60.0.0/16"));
+    let ours = Runtime::new(masquerade("own", "10.61.0.0/16"));
+    let pods = [node.pod(), node.pod()];
+    let mut sides = [side(&theirs, &pods[0]), side(&ours, &pods[1])];
+    in_turns(&mut sides, rounds);
+    let [theirs, ours] = &sides;
+    let what = "ADD, routed mode with IPAM and ipMasq / reference ptp + host-local with ipMasq";
+    vec![
+        Row::ratio(what, Measure::Wall, 0.13, &ours.adds, &theirs.adds),
+        Row::ratio(what, Measure::Cpu, 0.11, &ours.adds, &theirs.adds),
+    ]
+}
+
+/// Two nodes, one of them full, measured in turns.
+fn many_pods(count: usize, rounds: usize) -> Row {
+    let (full, empty) = (Worker::start(count), Worker::start(0));
+    let (mut on_full, mut on_empty) = (Series::default(), Series::default());
+    for round in 0..rounds + WARM_UP {
+        let order = if round % 2 == 0 { [true, false] } else { [false, true] };
+        for crowded in order {
+            let sample = if crowded { full.turn() } else { empty.turn() };
+            let series = if crowded { &mut on_full } else { &mut on_empty };
+            if round >= WARM_UP {
+                series.push(sample);
+            }
+        }
+        settle();
+    }
+    let what = format!("routed ADD with {count} pods on the node / with none");
+    Row::ratio(&what, Measure::Wall, 1.3, &on_full, &on_empty)
+}
+
+/// A node with pods on it, that makes an ADD and a DEL when it is told to.
+struct Worker {
+    go: mpsc::Sender<()>,
+    done: mpsc::Receiver<Sample>,
+}
+
+impl Worker {
+    fn start(count: usize) -> Self {
+        let (go, told) = mpsc::channel::<()>();
+        let (tell, done) = mpsc::channel();
+        thread::spawn(move || {
+            let node = node();
+            let mut config = network("routed", "own", &["10.61.0.0/16"]);
+            config["ipMasq"] = json!(true);
+            let runtime = Runtime::new(config);
+            let pods: Vec<Namespace> = (0..count).map(|_| node.pod()).collect();
+            for (n, pod) in pods.iter().enumerate() {
+                runtime.added(&format!("{n:064}"), pod);
+            }
+            let pod = node.pod();
+            let mut side = [side(&runtime, &pod)];
+            while told.recv().is_ok() {
+                let (sample, result) = once(&(side[0].add)());
+                side[0].result = result;
+                once(&(side[0].del)(&side[0].result));
+                if tell.send(sample).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { go, done }
+    }
+
+    fn turn(&self) -> Sample {
+        self.go.send(()).expect("a living worker");
+        self.done.recv_timeout(LIMIT * 10).expect("a worker's sample")
+    }
+}
+
+/// The time until the last of `count` concurrent ADDs has answered.
+fn together(node: &Node, count: usize, rounds: usize) -> Row {
+    let theirs = Runtime::of(Flavour::Reference, network("bridge", "ref", &["10.60.0.0/16"]));
+    let ours = Runtime::new(network("bridge", "own", &["10.61.0.0/16"]));
+    let sides = [&theirs, &ours];
+    let pods: Vec<Vec<Namespace>> = sides.iter().map(|_| (0..count).map(|_| node.pod()).collect()).collect();
+    let mut series = [Series::default(), Series::default()];
+    for round in 0..=rounds {
+        for turn in [0, 1] {
+            let n = (turn + round) % 2;
+            let calls = |command: &str| -> Vec<Call> {
+                let pods = pods[n].iter().enumerate();
+                pods.map(|(k, pod)| sides[n].call(command, &format!("{k:064}"), pod.name(), None)).collect()
+            };
+            let start = Instant::now();
+            let samples = all_at_once(&calls("ADD"));
+            let cpu = samples.iter().map(|s| s.cpu).sum();
+            if round > 0 {
+                series[n].push(Sample { wall: start.elapsed(), cpu });
+            }
+            all_at_once(&calls("DEL"));
+            settle();
+        }
+    }
+    let what = format!("{count} concurrent ADDs, makespan / reference");
+    Row::ratio(&what, Measure::Wall, 0.20, &series[1], &series[0])
+}
+
+fn all_at_once(calls: &[Call]) -> Vec<Sample> {
+    thread::scope(|scope| {
+        let running: Vec<_> = calls.iter().map(|call| scope.spawn(|| once(call).0)).collect();
+        running.into_iter().map(|r| r.join().expect("a concurrent call")).collect()
+    })
+}
+
+/// Two stores, one of them with leases in it as the reference would have left them.
+fn many_leases(node: &Node, count: u32, rounds: usize) -> Row {
+    let full = Runtime::new(network("routed", "full", &["10.60.0.0/16"]));
+    let empty = Runtime::new(network("routed", "empty", &["10.61.0.0/16"]));
+    let folder = Path::new(LEASES).join("full");
+    std::fs::create_dir_all(&folder).expect("make the store");
+    for n in 0..count {
+        let ip = std::net::Ipv4Addr::from(u32::from(std::net::Ipv4Addr::new(10, 60, 0, 2)) + n);
+        std::fs::write(folder.join(ip.to_string()), format!("{n:064}\r\neth0")).expect("write a lease");
+        if n + 1 == count {
+            std::fs::write(folder.join("last_reserved_ip.0"), ip.to_string()).expect("write the last");
+        }
+    }
+    let pods = [node.pod(), node.pod()];
+    let mut sides = [side(&full, &pods[0]), side(&empty, &pods[1])];
+    in_turns(&mut sides, rounds);
+    let what = format!("ADD with {count} leases in the store / with none");
+    Row::ratio(&what, Measure::Wall, 1.2, &sides[0].adds, &sides[1].adds)
+}
+
+fn two_families(node: &Node, rounds: usize) -> Row {
+    let dual = Runtime::new(network("routed", "dual", &["10.60.0.0/16", "fd60::/64"]));
+    let single = Runtime::new(network("routed", "single", &["10.61.0.0/16"]));
+    let pods = [node.pod(), node.pod()];
+    let mut sides = [side(&dual, &pods[0]), side(&single, &pods[1])];
+    in_turns(&mut sides, rounds);
+    let what = "dual-stack ADD / IPv4-only ADD";
+    Row::ratio(what, Measure::Wall, 1.3, &sides[0].adds, &sides[1].adds)
+}
+
+/// Peak memory and programs exec'd, both of the costliest ADD: dual-stack with masquerade.
+fn weight(node: &Node) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for mode in ["routed", "bridge"] {
+        let mut config = network(mode, "own", &["10.61.0.0/16", "fd61::/64"]);
+        config["ipMasq"] = json!(true);
+        let runtime = Runtime::new(config);
+        let pod = node.pod();
+        let call = |command: &str| runtime.call(command, "weight", pod.name(), None);
+        once(&call("ADD"));
+        once(&call("DEL"));
+        let (peak, answer) = trace::peak_memory(&call("ADD"));
+        answer.success();
+        once(&call("DEL"));
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand KiB")]
+        let mebibytes = peak as f64 / 1024.0;
+        let what = format!("peak memory of ADD, {mode} mode, MiB");
+        rows.push(Row { what, bar: 4.0, value: mebibytes, detail: format!("{peak} KiB resident") });
+        for command in ["ADD", "DEL"] {
+            let count = trace::execs(&call(command));
+            let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+            let what = format!("processes exec'd by {command}, {mode} mode");
+            rows.push(Row { what, bar: 0.0, value: count, detail: String::new() });
+        }
+    }
+    if flavour() == Flavour::Reference {
+        eprintln!("note: `ours` is the reference in this run");
+    }
+    rows
+}

@@ -1,0 +1,222 @@
+//! What the kernel and the disk hold, read by `ip -j`, `nft -j` and plain files.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::call::try_tool;
+use crate::node::{LEASES, Namespace, RECORDS};
+
+/// The JSON of `ip -j WORDS` on the node; an empty list where `ip` has nothing to say.
+pub fn ip(words: &[&str]) -> Vec<Value> {
+    let mut all = vec!["ip", "-j"];
+    all.extend(words);
+    list(&try_tool(&all).stdout)
+}
+
+/// The JSON of `ip -j WORDS` in a namespace.
+pub fn ip_in(namespace: &Namespace, words: &[&str]) -> Vec<Value> {
+    let mut all = vec!["ip", "-j"];
+    all.extend(words);
+    list(&namespace.try_tool(&all).stdout)
+}
+
+fn list(text: &str) -> Vec<Value> {
+    match serde_json::from_str(text) {
+        Ok(Value::Array(list)) => list,
+        _ => Vec::new(),
+    }
+}
+
+/// The names of the node's links.
+pub fn links() -> Vec<String> {
+    ip(&["link"]).iter().map(|l| text(l, "ifname")).collect()
+}
+
+/// The host ends of pods: ours, and the reference's.
+pub fn host_ends() -> Vec<String> {
+    links().into_iter().filter(|name| is_host_end(name)).collect()
+}
+
+fn is_host_end(name: &str) -> bool {
+    let ours = name.len() == 14 && name.starts_with("np");
+    ours || name.starts_with("veth")
+}
+
+/// The addresses of a link in a pod, link-local ones left out, as `address/prefix`.
+pub fn addresses(pod: &Namespace, link: &str) -> BTreeSet<String> {
+    let all = ip_in(pod, &["addr", "show", "dev", link]);
+    let infos = all.iter().flat_map(|l| l["addr_info"].as_array().cloned().unwrap_or_default());
+    infos
+        .filter(|a| a["scope"] != "link")
+        .map(|a| format!("{}/{}", text(&a, "local"), a["prefixlen"]))
+        .collect()
+}
+
+/// The MTU of a link in a pod.
+pub fn mtu(pod: &Namespace, link: &str) -> Option<u64> {
+    ip_in(pod, &["link", "show", "dev", link]).first().and_then(|l| l["mtu"].as_u64())
+}
+
+/// The addresses that are leased, with their owners, below `/var/lib/cni/networks/NETWORK`.
+pub fn leases(network: &str) -> Vec<(IpAddr, String)> {
+    leases_in(&Path::new(LEASES).join(network))
+}
+
+/// The addresses that are leased in a folder of host-local's format.
+pub fn leases_in(folder: &Path) -> Vec<(IpAddr, String)> {
+    let mut found: Vec<(IpAddr, String)> = Vec::new();
+    for path in files(folder) {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        // On disk an IPv6 address is written as it is read: file names may hold colons.
+        if let Ok(address) = name.parse() {
+            let owner = fs::read_to_string(&path).unwrap_or_default();
+            found.push((address, owner.replace("\r\n", ":")));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The attachments on record.
+pub fn records() -> Vec<String> {
+    let names = files(Path::new(RECORDS)).into_iter();
+    names.filter_map(|p| p.file_name().map(|n| n.to_string_lossy().into_owned())).collect()
+}
+
+/// The rule set, without what changes on its own.
+pub fn rules() -> Vec<Value> {
+    let answer = try_tool(&["nft", "-j", "list", "ruleset"]);
+    let Ok(Value::Object(mut top)) = serde_json::from_str(&answer.stdout) else { return Vec::new() };
+    let Some(Value::Array(mut items)) = top.remove("nftables") else { return Vec::new() };
+    items.retain(|item| item.get("metainfo").is_none());
+    items.iter_mut().for_each(forget_handles);
+    items
+}
+
+fn forget_handles(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.remove("handle");
+            object.values_mut().for_each(forget_handles);
+        }
+        Value::Array(list) => list.iter_mut().for_each(forget_handles),
+        _ => {}
+    }
+}
+
+/// The elements of the sets and maps of our tables: `MAP ELEMENT`.
+pub fn elements() -> Vec<String> {
+    let mut found = Vec::new();
+    for item in rules() {
+        for kind in ["set", "map"] {
+            let set = &item[kind];
+            if set["table"] == "nodeplug" {
+                let list = set["elem"].as_array().cloned().unwrap_or_default();
+                found.extend(list.iter().map(|e| format!("{} {e}", text(set, "name"))));
+            }
+        }
+    }
+    found
+}
+
+/// The full name of our set whose name begins like this: a network's name and hash follow.
+pub fn set_named(start: &str) -> Option<String> {
+    let rules = rules();
+    let sets = rules.iter().map(|item| &item["set"]).filter(|set| set["table"] == "nodeplug");
+    sets.map(|set| text(set, "name")).find(|name| name.starts_with(start))
+}
+
+/// All that pods left on the node: links, routes, neighbours, elements, leases, records.
+pub fn leftovers() -> Vec<String> {
+    let mut found: Vec<String> = host_ends().iter().map(|l| format!("link {l}")).collect();
+    for family in ["-4", "-6"] {
+        found.extend(of_host_ends("route", ip(&[family, "route", "show", "table", "all"])));
+        found.extend(of_host_ends("neighbour", ip(&[family, "neigh", "show"])));
+        let stuck = ip(&[family, "neigh", "show", "nud", "permanent"]).into_iter();
+        found.extend(stuck.map(|n| format!("neighbour {n}")));
+    }
+    found.extend(elements().iter().map(|e| format!("element {e}")));
+    for folder in folders(Path::new(LEASES)) {
+        found.extend(leases_in(&folder).iter().map(|(ip, owner)| format!("lease {ip} of {owner}")));
+    }
+    found.extend(records().iter().map(|r| format!("record {r}")));
+    found
+}
+
+fn of_host_ends(what: &str, items: Vec<Value>) -> Vec<String> {
+    let items = items.into_iter().filter(|i| is_host_end(&text(i, "dev")));
+    items.map(|i| format!("{what} {i}")).collect()
+}
+
+/// Stops the test when pods left anything.
+#[track_caller]
+pub fn assert_nothing_left(when: &str) {
+    let left = leftovers();
+    assert!(left.is_empty(), "{when}: {} left: {left:#?}", left.len());
+}
+
+/// The whole state of the node, one fact a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot(BTreeSet<String>);
+
+impl Snapshot {
+    /// Every fact that `keep` does not refuse. Facts begin with their kind: `link`, `address`, `route`,
+    /// `neighbour`, `nft`, `file`.
+    pub fn take(keep: impl Fn(&str) -> bool) -> Self {
+        let mut facts = BTreeSet::new();
+        for link in ip(&["addr"]) {
+            facts.insert(format!("link {} mtu {} {}", text(&link, "ifname"), link["mtu"], link["address"]));
+            for a in link["addr_info"].as_array().into_iter().flatten() {
+                facts.insert(format!("address {} {}", text(&link, "ifname"), text(a, "local")));
+            }
+        }
+        for family in ["-4", "-6"] {
+            let routes = ip(&[family, "route", "show", "table", "all"]);
+            facts.extend(routes.iter().map(|r| format!("route {r}")));
+            let stuck = ip(&[family, "neigh", "show", "nud", "permanent"]);
+            facts.extend(stuck.iter().map(|n| format!("neighbour {n}")));
+        }
+        facts.extend(rules().iter().map(|r| format!("nft {r}")));
+        for folder in ["/var/lib/cni", "/var/lib/nodeplug", "/run"] {
+            facts.extend(tree(Path::new(folder)).iter().map(|p| format!("file {}", p.display())));
+        }
+        Self(facts.into_iter().filter(|f| keep(f)).collect())
+    }
+
+    /// What is here and not in `other`, and the other way round.
+    pub fn difference(&self, other: &Self) -> Vec<String> {
+        let gone = self.0.difference(&other.0).map(|f| format!("- {f}"));
+        let new = other.0.difference(&self.0).map(|f| format!("+ {f}"));
+        gone.chain(new).collect()
+    }
+}
+
+fn tree(folder: &Path) -> Vec<PathBuf> {
+    let mut found = files(folder);
+    for below in folders(folder) {
+        found.extend(tree(&below));
+    }
+    found
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    entries(folder, |kind| !kind.is_dir())
+}
+
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    entries(folder, fs::FileType::is_dir)
+}
+
+fn entries(folder: &Path, want: impl Fn(&fs::FileType) -> bool) -> Vec<PathBuf> {
+    let Ok(read) = fs::read_dir(folder) else { return Vec::new() };
+    let wanted = read.flatten().filter(|e| e.file_type().is_ok_and(|kind| want(&kind)));
+    wanted.map(|e| e.path()).collect()
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_default().to_owned()
+}

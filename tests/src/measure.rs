@@ -1,0 +1,144 @@
+//! Times a call, and compares series of calls that were made in turns.
+
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::kernel::usage;
+use crate::runtime::Call;
+
+/// What one call cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// From the spawn to the exit and the end of both pipes.
+    pub wall: Duration,
+    /// User and system time of the process and of the children that it waited for.
+    pub cpu: Duration,
+}
+
+/// Makes a call that must succeed, and tells its cost and its answer.
+pub fn once(call: &Call) -> (Sample, Value) {
+    let mut command = call.command();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let start = Instant::now();
+    let mut child = command.spawn().expect("spawn the plugin");
+    let (out, err) = talk(&mut child, &call.stdin);
+    let usage = usage::wait(child.id()).expect("wait for the plugin");
+    let wall = start.elapsed();
+    assert_eq!(usage.exit, 0, "{}: {out}{err}", call.plugin);
+    let answer = serde_json::from_str(&out).unwrap_or(Value::Null);
+    (Sample { wall, cpu: usage.cpu }, answer)
+}
+
+fn talk(child: &mut Child, stdin: &[u8]) -> (String, String) {
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdin.take().expect("a pipe").write_all(stdin).expect("write the input");
+    child.stdout.take().expect("a pipe").read_to_string(&mut out).expect("read the answer");
+    child.stderr.take().expect("a pipe").read_to_string(&mut err).expect("read the messages");
+    (out, err)
+}
+
+/// Samples of one kind of call, in the order of the rounds.
+#[derive(Debug, Default, Clone)]
+pub struct Series {
+    wall: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+impl Series {
+    /// Adds the next round's.
+    pub fn push(&mut self, sample: Sample) {
+        self.wall.push(sample.wall.as_secs_f64() * 1000.0);
+        self.cpu.push(sample.cpu.as_secs_f64() * 1000.0);
+    }
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Wall time.
+    Wall,
+    /// CPU time.
+    Cpu,
+}
+
+impl Measure {
+    fn of(self, series: &Series) -> &[f64] {
+        match self {
+            Self::Wall => &series.wall,
+            Self::Cpu => &series.cpu,
+        }
+    }
+}
+
+/// One line of the table: a value, its bar, and whether it holds.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What was measured.
+    pub what: String,
+    /// The most that it may be.
+    pub bar: f64,
+    /// What it is.
+    pub value: f64,
+    /// What the value is made of.
+    pub detail: String,
+}
+
+impl Row {
+    /// The ratio of the medians of two series, with the 10th and the 90th percentile of the ratios of
+    /// their pairs.
+    pub fn ratio(what: &str, measure: Measure, bar: f64, ours: &Series, theirs: &Series) -> Self {
+        let (a, b) = (measure.of(ours), measure.of(theirs));
+        let pairs: Vec<f64> = a.iter().zip(b).map(|(a, b)| a / b.max(1e-9)).collect();
+        let (one, other) = (percentile(a, 0.5), percentile(b, 0.5));
+        let name = if measure == Measure::Wall { "wall" } else { "CPU" };
+        let (low, high) = (percentile(&pairs, 0.1), percentile(&pairs, 0.9));
+        let detail = format!("{one:.2} / {other:.2} ms; pairs {low:.3} to {high:.3}");
+        Self { what: format!("{what}: {name}"), bar, value: one / other.max(1e-9), detail }
+    }
+
+    /// Whether the value is within its bar.
+    pub fn held(&self) -> bool {
+        self.value <= self.bar
+    }
+
+    /// The row of a Markdown table.
+    pub fn line(&self) -> String {
+        let held = if self.held() { "yes" } else { "NO" };
+        let number = |n: f64| if n.fract() == 0.0 { format!("{n:.0}") } else { format!("{n:.3}") };
+        let (bar, value) = (number(self.bar), number(self.value));
+        format!("| {} | {bar} | {value} | {held} | {} |", self.what, self.detail)
+    }
+
+    /// The row as JSON.
+    pub fn json(&self) -> Value {
+        let Self { what, bar, value, detail } = self;
+        json!({"measure": what, "bar": bar, "value": value, "held": self.held(), "detail": detail})
+    }
+}
+
+/// The value below which this part of the values lies.
+pub fn percentile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let at = (last as f64 * part).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_value_of_the_series() {
+        let values = [5.0, 1.0, 4.0, 2.0, 3.0];
+        assert!((percentile(&values, 0.5) - 3.0).abs() < 1e-9);
+        assert!((percentile(&values, 0.0) - 1.0).abs() < 1e-9);
+        assert!((percentile(&values, 1.0) - 5.0).abs() < 1e-9);
+        assert!(percentile(&[], 0.5).is_nan());
+    }
+}

@@ -1,0 +1,45 @@
+//! `nodeplug-cni` as a runtime meets it: the real binary, a real kernel, a node that is thrown away.
+//!
+//! `NODEPLUG_CNI=PATH` names the binary; `NODEPLUG_TEST_FLAVOUR=reference` drives Debian's reference
+//! plugins in its place, to show that a failure is not the harness's.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::format_collect,
+    clippy::assigning_clones,
+    missing_docs,
+    reason = "a test stops at the first surprise, and the panic is its report"
+)]
+
+mod addresses;
+mod containerd;
+mod crashes;
+mod deletion;
+mod errors;
+mod harness_itself;
+mod networks;
+mod noise;
+mod traffic;
+mod upkeep;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let modules = [
+        addresses::trials(),
+        containerd::trials(),
+        crashes::trials(),
+        deletion::trials(),
+        errors::trials(),
+        harness_itself::trials(),
+        noise::trials(),
+        traffic::trials(),
+        upkeep::trials(),
+    ];
+    libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
+}
