@@ -206,6 +206,7 @@ impl<'a> Hands<'a> {
             Verb::Promiscuous { link } => link::promiscuous(link),
             Verb::Port { link, hairpin, isolated } => link::port(link, *hairpin, *isolated),
             Verb::NoLinkLocal { link } => link::without_link_local(link),
+            Verb::ArpNotify { link } => link::arp_notify(link),
             Verb::Address { net, dad, .. } => address::add(index, *net, *dad),
             Verb::RemoveAddress { net, .. } => address::delete(index, *net),
             Verb::Route { route, .. } => route::add(index, route),
@@ -240,6 +241,7 @@ impl<'a> Hands<'a> {
                 sysctl::set(name, value)
             }
             Step::Link { place, verb } => self.batch(*place, vec![verb.clone()], &mut Done::default()),
+            Step::EnableIpv6 { link } => self.enable_ipv6(link),
             Step::Settle { place, link } => self.settle(*place, link),
             Step::DeleteLink { link } => self.delete_link(link),
             Step::Masquerade { network, keep, addresses, owner } => {
@@ -288,6 +290,18 @@ impl<'a> Hands<'a> {
         self.go(Place::Host)?;
         let slots = self.state.reaper_slots();
         reaper::delete_link(self.socket(Place::Host)?, name, &slots)
+    }
+
+    fn enable_ipv6(&mut self, name: &str) -> Result<()> {
+        let found = link::find(self.socket(Place::Pod)?, name)?;
+        if let Some(link) = &found {
+            self.know(Place::Pod, name, link.index);
+        }
+        if found.is_some_and(|l| l.ipv6_off) {
+            self.go(Place::Pod)?;
+            sysctl::set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")?;
+        }
+        Ok(())
     }
 
     fn settle(&mut self, place: Place, name: &str) -> Result<()> {
@@ -354,6 +368,8 @@ fn takes_away(verb: &Verb) -> bool {
 fn is_done_already(verb: &Verb, refusal: &Refusal) -> bool {
     match verb {
         Verb::CreateBridge { .. } | Verb::Address { .. } => refusal.errno() == libc::EEXIST,
+        // A kernel without IPv6 makes no link-local address anyway.
+        Verb::NoLinkLocal { .. } => matches!(refusal.errno(), libc::EAFNOSUPPORT | libc::EOPNOTSUPP),
         verb if takes_away(verb) => {
             matches!(refusal.errno(), libc::ENODEV | libc::ENOENT | libc::EADDRNOTAVAIL | libc::ESRCH)
         }

@@ -1,7 +1,7 @@
 //! Hardware addresses as people write them.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::de::Error as _;
@@ -17,6 +17,13 @@ impl Mac {
     pub fn of(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x0a, 0x58, a, b, c, d])
+    }
+
+    /// The link-local address of a link with this address (RFC 4291, appendix A: modified EUI-64).
+    pub fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let half = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+        Ipv6Addr::new(0xfe80, 0, 0, 0, half(a ^ 2, b), half(c, 0xff), half(0xfe, d), half(e, f))
     }
 }
 
@@ -82,6 +89,7 @@ mod tests {
         let mac: Mac = "0A:58:0a:58:00:05".parse().unwrap();
         assert_eq!(mac, Mac::of(Ipv4Addr::new(10, 88, 0, 5)));
         assert_eq!(mac.to_string(), "0a:58:0a:58:00:05");
+        assert_eq!(mac.link_local().to_string(), "fe80::858:aff:fe58:5");
         for wrong in [
             "",
             "0a:58",

@@ -17,6 +17,9 @@ use crate::mac::Mac;
 use crate::owner::Owner;
 use step::{Place, Step, Verb};
 
+/// Every link-local address is of a /64 (RFC 4291, section 2.5.6).
+const LINK_LOCAL_PREFIX: u8 = 64;
+
 /// One address for the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
@@ -74,6 +77,8 @@ pub struct Wish {
     pub host_mac: Mac,
     /// The pod's end.
     pub pod_mac: Mac,
+    /// Somebody asked for that MAC.
+    pub mac_is_asked_for: bool,
     /// In the order of the range sets.
     pub addresses: Vec<Given>,
     /// Routes in the pod, gateways filled in.
@@ -125,43 +130,56 @@ impl Wish {
             let (hairpin, isolated) = (bridge.hairpin, bridge.isolated);
             steps.push(Step::host(Verb::Port { link: host.clone(), hairpin, isolated }));
         }
-        // Routed mode needs no link-local address on the host end; without one there is nothing to detect.
-        if self.bridge.is_none() && self.addresses.iter().any(|g| g.address.addr().is_ipv6()) {
-            steps.push(Step::host(Verb::NoLinkLocal { link: host }));
+        // Nobody talks to the host end by a link-local address; one would be announced to every pod.
+        steps.push(Step::host(Verb::NoLinkLocal { link: host }));
+        steps
+    }
+
+    /// Everything that must stand before the link comes up. Settings below /proc/sys are the exception:
+    /// their files are looked up among those of every pod on the node.
+    fn pod_settings(&self) -> Vec<Step> {
+        let link = &self.owner.ifname;
+        let mut steps = Vec::new();
+        if self.bridge.is_some() {
+            // Another pod on the bridge must not become this one's IPv6 router (CVE-2020-10749).
+            steps.push(Step::setting(Place::Pod, &format!("net/ipv6/conf/{link}/accept_ra"), "0"));
+        }
+        if self.has_ipv6() {
+            steps.push(Step::EnableIpv6 { link: link.clone() });
+        }
+        if !self.dad() {
+            // Without detection, the link-local address is ours to give; without IPv6 there is none.
+            steps.push(Step::pod(Verb::NoLinkLocal { link: link.clone() }));
+        }
+        if self.bridge.is_some() && self.mac_is_asked_for {
+            // A MAC of the pod's IPv4 address is the one that neighbours know; any other is announced.
+            steps.push(Step::pod(Verb::ArpNotify { link: link.clone() }));
         }
         steps
     }
 
-    fn pod_settings(&self) -> Vec<Step> {
-        let ifname = &self.owner.ifname;
-        let mut settings = Vec::new();
-        if self.bridge.is_some() {
-            // Another pod on the bridge must not become this one's IPv6 router (CVE-2020-10749), and
-            // neighbours outside learn a moved address at once.
-            settings.push((format!("net/ipv6/conf/{ifname}/accept_ra"), "0"));
-            settings.push((format!("net/ipv4/conf/{ifname}/arp_notify"), "1"));
-        }
-        if self.addresses.iter().any(|g| g.address.addr().is_ipv6()) {
-            // Runtimes switch IPv6 off in new namespaces; link-local addresses need not wait either.
-            settings.push((format!("net/ipv6/conf/{ifname}/disable_ipv6"), "0"));
-            if !self.bridge.as_ref().is_some_and(|b| b.dad) {
-                settings.push((format!("net/ipv6/conf/{ifname}/accept_dad"), "0"));
-            }
-            settings.push((format!("net/ipv6/conf/{ifname}/keep_addr_on_down"), "1"));
-        }
-        settings.into_iter().map(|(name, value)| Step::setting(Place::Pod, &name, value)).collect()
+    fn has_ipv6(&self) -> bool {
+        self.addresses.iter().any(|g| g.address.addr().is_ipv6())
+    }
+
+    fn dad(&self) -> bool {
+        self.has_ipv6() && self.bridge.as_ref().is_some_and(|b| b.dad)
     }
 
     /// Addresses come before the link is up, so that its first announcement names them; routes after.
     fn inside(&self) -> Vec<Step> {
         let link = &self.owner.ifname;
-        let dad = self.bridge.as_ref().is_some_and(|b| b.dad);
+        let dad = self.dad();
         let given = self
             .addresses
             .iter()
             .map(|g| if self.bridge.is_some() { g.address } else { alone(g.address.addr()) });
         let mut steps: Vec<Step> =
             given.map(|net| Step::pod(Verb::Address { link: link.clone(), net, dad })).collect();
+        if self.has_ipv6() && !dad {
+            let net = IpNet::new(self.pod_mac.link_local().into(), LINK_LOCAL_PREFIX);
+            steps.extend(net.map(|net| Step::pod(Verb::Address { link: link.clone(), net, dad })));
+        }
         steps.push(Step::pod(Verb::Up { link: link.clone() }));
         if self.bridge.is_none() {
             for gateway in self.addresses.iter().filter_map(|g| g.gateway) {
@@ -181,7 +199,7 @@ impl Wish {
         steps.extend(
             self.routes.iter().map(|r| Step::pod(Verb::Route { link: link.clone(), route: r.clone() })),
         );
-        if dad && self.addresses.iter().any(|g| g.address.addr().is_ipv6()) {
+        if dad {
             steps.push(Step::Settle { place: Place::Pod, link: link.clone() });
         }
         steps

@@ -2,12 +2,12 @@
 
 use std::os::fd::RawFd;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use node::Result;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
@@ -42,6 +42,8 @@ pub struct Link {
     pub isolated: Option<bool>,
     /// The alias that an operator sees.
     pub alias: Option<String>,
+    /// IPv6 is switched off on it.
+    pub ipv6_off: bool,
 }
 
 /// A pair to be made: the host end here, the pod end in another namespace.
@@ -127,6 +129,22 @@ pub fn without_link_local(name: &str) -> Request {
     Request { message: RouteNetlinkMessage::SetLink(link.build()), flags: 0 }
 }
 
+/// `sysctl net.ipv4.conf.NAME.arp_notify=1`, said over netlink: the file below /proc/sys costs a walk over
+/// every pod's file of that name.
+pub fn arp_notify(name: &str) -> Request {
+    // `IFLA_INET_CONF` holds one attribute a setting, named by its number (linux/if_link.h, linux/ip.h).
+    const INET_CONF: u16 = 1;
+    const ARP_NOTIFY: u16 = 22;
+    let mut setting = Vec::with_capacity(8);
+    setting.extend(8_u16.to_ne_bytes());
+    setting.extend(ARP_NOTIFY.to_ne_bytes());
+    setting.extend(1_u32.to_ne_bytes());
+    let conf = AfSpecInet::Other(DefaultNla::new(INET_CONF | NLA_F_NESTED, setting));
+    let spec = vec![AfSpecUnspec::Inet(vec![conf])];
+    let link = LinkUnspec::new_with_name(name).append_extra_attribute(LinkAttribute::AfSpecUnspec(spec));
+    Request { message: RouteNetlinkMessage::SetLink(link.build()), flags: 0 }
+}
+
 /// `bridge link set dev NAME hairpin … isolated …`.
 pub fn port(name: &str, hairpin: bool, isolated: bool) -> Request {
     let data = vec![InfoBridgePort::HairpinMode(hairpin), InfoBridgePort::Isolated(isolated)];
@@ -171,7 +189,9 @@ pub fn list(socket: &mut RouteSocket, kind: InfoKind) -> Result<Vec<Link>> {
     Ok(found.into_iter().filter_map(|m| described(&m)).collect())
 }
 
-fn ask(socket: &mut RouteSocket, query: LinkMessage, name: &str) -> Result<Option<Link>> {
+fn ask(socket: &mut RouteSocket, mut query: LinkMessage, name: &str) -> Result<Option<Link>> {
+    // Counters are most of the answer, and nobody here reads them.
+    query.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let doing = || format!("look up the link `{name}`");
     Ok(socket.get(RouteNetlinkMessage::GetLink(query), doing)?.as_ref().and_then(described))
 }
@@ -203,11 +223,17 @@ pub fn described(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Controller(index) => link.master = Some(*index),
             LinkAttribute::Link(index) => link.peer = Some(*index),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+            LinkAttribute::AfSpecUnspec(specs) => link.ipv6_off = specs.iter().any(is_ipv6_off),
             LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| note(&mut link, info)),
             _ => {}
         }
     }
     Some(link)
+}
+
+fn is_ipv6_off(spec: &AfSpecUnspec) -> bool {
+    let AfSpecUnspec::Inet6(settings) = spec else { return false };
+    settings.iter().any(|s| matches!(s, AfSpecInet6::DevConf(conf) if conf.disable_ipv6 != 0))
 }
 
 fn note(link: &mut Link, info: &LinkInfo) {

@@ -41,6 +41,8 @@ pub enum Step {
     Setting { place: Place, name: String, value: String },
     /// Change a link, its addresses, routes or neighbours.
     Link { place: Place, verb: Verb },
+    /// Switch IPv6 on, where a runtime switched it off.
+    EnableIpv6 { link: String },
     /// Wait for duplicate address detection.
     Settle { place: Place, link: String },
     /// Delete a link without waiting for its burial.
@@ -68,6 +70,7 @@ pub enum Verb {
     Promiscuous { link: String },
     Port { link: String, hairpin: bool, isolated: bool },
     NoLinkLocal { link: String },
+    ArpNotify { link: String },
     Address { link: String, net: IpNet, dad: bool },
     RemoveAddress { link: String, net: IpNet },
     Route { link: String, route: Route },
@@ -114,6 +117,7 @@ impl node::step::Step for Step {
             // has none of its own.
             Self::Setting { .. }
             | Self::Link { .. }
+            | Self::EnableIpv6 { .. }
             | Self::Settle { .. }
             | Self::Forget { .. }
             | Self::Release { .. }
@@ -140,6 +144,7 @@ impl fmt::Display for Step {
             Self::Undelegate { plugin } => write!(f, "have the IPAM plugin `{plugin}` release its addresses"),
             Self::Setting { place, name, value } => write!(f, "{place}set `{name}` to {value}"),
             Self::Link { place, verb } => write!(f, "{place}{verb}"),
+            Self::EnableIpv6 { link } => write!(f, "in the pod: see that IPv6 is on for `{link}`"),
             Self::Settle { place, link } => {
                 write!(f, "{place}wait for duplicate address detection on `{link}`")
             }
@@ -185,6 +190,7 @@ impl fmt::Display for Verb {
             Self::Port { link, hairpin, isolated } => {
                 write!(f, "set the port `{link}`: hairpin {hairpin}, isolated {isolated}")
             }
+            Self::ArpNotify { link } => write!(f, "have `{link}` announce its addresses"),
             Self::NoLinkLocal { link } => write!(f, "make no link-local address on `{link}`"),
             Self::Address { link, net, .. } => write!(f, "add the address `{net}` to `{link}`"),
             Self::RemoveAddress { link, net } => write!(f, "remove the address `{net}` from `{link}`"),

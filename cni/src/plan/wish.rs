@@ -71,6 +71,7 @@ pub fn wish(
         mtu,
         host_mac: Mac(owner.host_mac()),
         pod_mac: pod_mac(conf, owner, &addresses),
+        mac_is_asked_for: conf.mac.is_some(),
         routes: routes(conf, &addresses, granted.routes.as_deref())?,
         bridge,
         masquerade: conf.masquerade.then(|| kept(conf, granted)),
