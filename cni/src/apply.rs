@@ -254,9 +254,13 @@ impl<'a> Hands<'a> {
         }
     }
 
+    /// Gives an address back. The lock stays with these hands until the steps need another folder's, so
+    /// that the addresses of one pod cost it once.
     fn release(&mut self, folder: &Path, address: IpAddr, owner: &Owner) -> Result<()> {
-        let Some(mut leases) = self.open_existing_leases(folder, COOLDOWN)? else { return Ok(()) };
-        leases.release(address, owner).map(drop)
+        if self.leases.as_ref().is_none_or(|l| l.folder() != folder) {
+            self.leases = self.open_existing_leases(folder, COOLDOWN)?;
+        }
+        self.leases.as_mut().map_or(Ok(()), |leases| leases.release(address, owner).map(drop))
     }
 
     /// The leases below `folder`, locked and up to date; made where they are missing.
@@ -279,6 +283,8 @@ impl<'a> Hands<'a> {
     }
 
     fn delete_link(&mut self, name: &str) -> Result<()> {
+        // The reaper's child would keep the lock for as long as the kernel makes it wait.
+        self.leases = None;
         self.go(Place::Host)?;
         let slots = self.state.reaper_slots();
         reaper::delete_link(self.socket(Place::Host)?, name, &slots)

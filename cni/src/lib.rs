@@ -6,6 +6,7 @@ pub mod command;
 pub mod config;
 pub mod ipam;
 pub mod kernel;
+pub mod log;
 pub mod mac;
 pub mod name;
 pub mod observe;

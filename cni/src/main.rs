@@ -5,11 +5,12 @@ use std::env;
 use std::io::{Read, Write};
 use std::panic;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use cni::request::{Refused, Request};
 use cni::verb::run;
 use cni::version::Version;
-use cni::{command, render};
+use cni::{command, log, render};
 use node::{Error, Kind};
 use serde_json::Value;
 
@@ -47,7 +48,10 @@ fn serve() -> Result<Option<Value>, Refused> {
     let _ = std::io::stdin().take(LONGEST_STDIN).read_to_end(&mut stdin);
     let request = Request::read(&|name| env::var_os(name), &stdin)?;
     let version = request.version();
-    run(&request).map_err(|error| Refused { error, version })
+    let start = Instant::now();
+    let outcome = run(&request);
+    log::append(&request, outcome.as_ref().map_err(AsRef::as_ref), start.elapsed());
+    outcome.map_err(|error| Refused { error, version })
 }
 
 /// Writes the answer. A caller that closed its pipe has gone; there is nobody else to tell.

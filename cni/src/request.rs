@@ -160,6 +160,19 @@ impl Request {
         request.map_err(|error| Refused { error, version })
     }
 
+    /// `CNI_COMMAND`.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Add { .. } => "ADD",
+            Self::Del(_) => "DEL",
+            Self::Check { .. } => "CHECK",
+            Self::Gc(_) => "GC",
+            Self::Status(_) => "STATUS",
+            Self::Version(_) => "VERSION",
+            Self::Person => "",
+        }
+    }
+
     /// The version to answer in.
     pub fn version(&self) -> Version {
         match self {

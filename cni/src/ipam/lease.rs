@@ -67,6 +67,10 @@ fn parse_owner(content: &[u8]) -> Option<Owner> {
     fits.then(|| Owner { container_id: id.to_owned(), ifname: ifname.to_owned() })
 }
 
+pub(crate) fn there(path: &Path) -> Result<bool> {
+    path.try_exists().doing(Kind::Io, || format!("look for `{}`", path.display()))
+}
+
 /// Writes a new file. What a killed process left under that name is unlinked and not truncated: it may
 /// be a second name of a lease that is in use.
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<()> {

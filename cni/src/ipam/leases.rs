@@ -27,9 +27,10 @@
 //! that a forked child inherits keeps it: drop [`Leases`] before any fork.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -39,7 +40,7 @@ use node::{Context, Error, Kind, Result};
 
 use super::HostLocal;
 use super::cooling::Cooling;
-use super::lease::{Lease, holds, lease_path, list, read_owner, write_new};
+use super::lease::{Lease, holds, lease_path, list, read_owner, there, write_new};
 use super::ranges::RangeSet;
 use super::sync::{self, State};
 use crate::attachment::Attachments;
@@ -147,10 +148,15 @@ impl Leases {
         if folder.is_dir() { Self::open(folder, facts).map(Some) } else { Ok(None) }
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// One address from each range set, chosen and not yet taken. Each of `wanted` is given from the set
     /// that it is in; the other sets go on after the address that they gave last.
     pub fn choose(&self, config: &HostLocal, wanted: &[IpAddr], owner: &Owner) -> Result<Vec<Choice>> {
-        let asked = assigned(config, wanted)?;
+        let asked = config.assign(wanted)?;
         let mut choices = Vec::with_capacity(config.sets.len());
         for ((index, set), asked) in config.sets.iter().enumerate().zip(asked) {
             let address = match asked {
@@ -358,12 +364,21 @@ impl Leases {
         Ok(text.and_then(|t| String::from_utf8_lossy(&t).trim().parse().ok()))
     }
 
+    /// Notes the address last given from a set. Written over the old one and not renamed onto it: ext4
+    /// flushes a file that replaces another (auto_da_alloc), for more time than all the rest takes.
+    /// One write of a few bytes is whole for a `kill -9`; a tail of a longer old address, from a kill
+    /// before the cut, is at worst another starting point.
     fn note_last(&self, set: usize, address: IpAddr) -> Result<()> {
         let path = self.folder.join(format!("last_reserved_ip.{set}"));
-        let new = self.folder.join(sync::OURS).join("last.new");
         // The reference parses the whole content as an address: no line end.
-        write_new(&new, address.to_string().as_bytes())?;
-        fs::rename(&new, &path).doing(Kind::Io, || format!("write `{}`", path.display()))
+        let text = address.to_string();
+        let put = || {
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create(true).truncate(false).mode(0o644).open(&path)?;
+            file.write_all(text.as_bytes())?;
+            file.set_len(text.len() as u64)
+        };
+        put().doing(Kind::Io, || format!("write `{}`", path.display()))
     }
 }
 
@@ -374,31 +389,6 @@ impl Drop for Leases {
             let _ = sync::seal(&self.folder, self.state);
         }
     }
-}
-
-/// Which wanted address each range set has to give, if any.
-fn assigned(config: &HostLocal, wanted: &[IpAddr]) -> Result<Vec<Option<IpAddr>>> {
-    let mut left: Vec<IpAddr> = Vec::new();
-    // CNI_ARGS and the runtime may name the same one.
-    for address in wanted.iter().map(IpAddr::to_canonical) {
-        if !left.contains(&address) {
-            left.push(address);
-        }
-    }
-    let take = |set: &RangeSet| {
-        let at = left.iter().position(|a| set.range_of(*a).is_some());
-        at.map(|i| left.remove(i))
-    };
-    let asked = config.sets.iter().map(take).collect();
-    let Some(address) = left.first() else { return Ok(asked) };
-    let ranges: Vec<_> = config.sets.iter().map(RangeSet::to_string).collect();
-    let doing = format!("give the wanted address `{address}` from the ranges `{}`", ranges.join(" "));
-    Err(Error::new(Kind::Config, doing)
-        .hint("ask for an address inside the ranges, and for one of each range set at most"))
-}
-
-fn there(path: &Path) -> Result<bool> {
-    path.try_exists().doing(Kind::Io, || format!("look for `{}`", path.display()))
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use node::{Error, Kind, Result};
 
 use self::ranges::RangeSet;
 use crate::result::{Dns, Ip, Route};
@@ -71,6 +72,27 @@ impl HostLocal {
     /// The folder of `network`'s leases. The name was checked when the configuration was read.
     pub fn folder(&self, network: &str) -> PathBuf {
         self.data_dir.join(network)
+    }
+
+    /// Which wanted address each range set has to give, if any.
+    pub(crate) fn assign(&self, wanted: &[IpAddr]) -> Result<Vec<Option<IpAddr>>> {
+        let mut left: Vec<IpAddr> = Vec::new();
+        // CNI_ARGS and the runtime may name the same one.
+        for address in wanted.iter().map(IpAddr::to_canonical) {
+            if !left.contains(&address) {
+                left.push(address);
+            }
+        }
+        let take = |set: &RangeSet| {
+            let at = left.iter().position(|a| set.range_of(*a).is_some());
+            at.map(|i| left.remove(i))
+        };
+        let asked = self.sets.iter().map(take).collect();
+        let Some(address) = left.first() else { return Ok(asked) };
+        let ranges: Vec<_> = self.sets.iter().map(RangeSet::to_string).collect();
+        let doing = format!("give the wanted address `{address}` from the ranges `{}`", ranges.join(" "));
+        Err(Error::new(Kind::Config, doing)
+            .hint("ask for an address inside the ranges, and for one of each range set at most"))
     }
 }
 

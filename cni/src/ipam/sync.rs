@@ -67,9 +67,7 @@ pub(crate) fn scan(folder: &Path, cooling: &Cooling, facts: &Facts<'_>) -> Resul
     store::make_folder(&cooling.folder)?;
     let first_look = read(folder)?.is_none_or(|(boot, _)| boot != facts.boot);
     cooling.sweep(first_look)?;
-    for left in ["lease.new", "last.new"] {
-        store::remove(&folder.join(OURS).join(left))?;
-    }
+    store::remove(&folder.join(OURS).join("lease.new"))?;
     let mut foreign = Vec::new();
     let mut ended = Vec::new();
     for lease in list(folder)? {
