@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use harness::call::try_tool;
 use harness::kernel::trace::{self, End};
 use harness::look;
 use harness::node::{Namespace, Node, RECORDS};
@@ -53,7 +54,7 @@ fn sweep<T>(prepare: impl Fn() -> (T, Call), mut after: impl FnMut(T, &str)) {
 struct Ruins(Vec<String>);
 
 impl Ruins {
-    /// Notes what is left, and takes files away that nobody would.
+    /// Notes what is left, and takes it away, so that the next step starts from nothing.
     fn look(&mut self, when: &str) {
         let left = look::leftovers();
         if left.is_empty() {
@@ -62,6 +63,11 @@ impl Ruins {
         for record in look::records() {
             drop(fs::remove_file(Path::new(RECORDS).join(record)));
         }
+        for link in look::host_ends() {
+            try_tool(&["ip", "link", "del", &link]);
+        }
+        // The next ADD makes it again.
+        try_tool(&["nft", "delete", "table", "inet", "nodeplug"]);
         self.0.push(format!("{when}: {left:?}"));
     }
 
@@ -278,7 +284,8 @@ fn failures(node: &Node, mode: &str) {
                 assert!(runtime.call("DEL", &id, pod.name(), None).run().ok());
                 break;
             };
-            let when = format!("{mode}: errno {errno} for system call {number}, the {n}-th: {answer:?}");
+            let said = format!("exit {:?}, code {}, {}", answer.exit, answer.code(), answer.message());
+            let when = format!("{mode}: errno {errno} for system call {number}, the {n}-th: {said}");
             assert!(answer.signal.is_none(), "{when}");
             if answer.ok() && answer.json.is_none() {
                 ruins.0.push(format!("{when}: exit 0 without an answer"));
