@@ -118,8 +118,7 @@ impl<'a> Hands<'a> {
         let mut steps = steps.into_iter().peekable();
         while let Some(step) = steps.next() {
             let Step::Link { place, verb } = step else {
-                self.single(&step)?;
-                done.push(step);
+                self.alone(step, done)?;
                 continue;
             };
             let mut verbs = vec![verb];
@@ -148,6 +147,15 @@ impl<'a> Hands<'a> {
         first
     }
 
+    /// A failure may come after the effect: the answer was lost, a later part of the step went wrong.
+    fn alone(&mut self, step: Step, done: &mut Done<Step>) -> Result<()> {
+        let result = self.single(&step);
+        if result.is_ok() || step.may_be_done() {
+            done.push(step);
+        }
+        result
+    }
+
     fn batch(&mut self, place: Place, verbs: Vec<Verb>, done: &mut Done<Step>) -> Result<()> {
         let mut requests = Vec::with_capacity(verbs.len());
         for verb in &verbs {
@@ -156,7 +164,14 @@ impl<'a> Hands<'a> {
                 None => return Ok(()),
             }
         }
-        let answers = self.socket(place)?.batch(requests)?;
+        let answers = match self.socket(place)?.batch(requests) {
+            Ok(answers) => answers,
+            // Sent or not, answered or not: nobody knows what the kernel did.
+            Err(error) => {
+                done.extend(verbs.into_iter().map(|verb| Step::Link { place, verb }));
+                return Err(error);
+            }
+        };
         let mut first = None;
         for (verb, answer) in verbs.into_iter().zip(answers) {
             match answer.filter(|refusal| !is_done_already(&verb, refusal)) {
@@ -224,7 +239,8 @@ impl<'a> Hands<'a> {
     /// A step that travels alone.
     fn single(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Record(attachment) => self.state.attachments.put(attachment),
+            Step::Record(attachment) => self.state.attachments.create(attachment),
+            Step::Amend(attachment) => self.state.attachments.amend(attachment),
             Step::Forget { owner } => self.state.attachments.remove(owner),
             Step::Reserve { choice, owner, folder } => match &mut self.leases {
                 Some(leases) => leases.reserve(choice, owner),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use node::{Context, Kind, Result, store};
+use node::{Context, Error, Kind, Result, store};
 use serde::{Deserialize, Serialize};
 
 use crate::mac::Mac;
@@ -81,23 +81,38 @@ impl Attachments {
         self.path(owner).exists()
     }
 
-    /// Writes a record whole, replacing an older one.
-    pub fn put(&self, attachment: &Attachment) -> Result<()> {
+    /// Writes the record of a new attachment. [`Kind::Conflict`] where the owner has one: of two ADDs for
+    /// one interface, one goes on.
+    pub fn create(&self, attachment: &Attachment) -> Result<()> {
         let path = self.path(&attachment.owner);
-        let bytes = serde_json::to_vec(attachment)
-            .doing(Kind::Internal, || format!("encode `{}`", path.display()))?;
-        match store::write_whole(&path, &bytes) {
+        let bytes = encoded(attachment)?;
+        let made = match store::create_whole(&path, &bytes) {
             Err(e) if e.errno() == Some(libc::ENOENT) => {
                 store::make_folder(&self.folder)?;
-                store::write_whole(&path, &bytes)
+                store::create_whole(&path, &bytes)
             }
             other => other,
-        }
+        };
+        made.map_err(|e| if e.kind() == Kind::Conflict { attached(&attachment.owner) } else { e })
+    }
+
+    /// Replaces the record by what is known now.
+    pub fn amend(&self, attachment: &Attachment) -> Result<()> {
+        store::write_whole(&self.path(&attachment.owner), &encoded(attachment)?)
     }
 
     /// Removes a record; one that is not there is removed already.
     pub fn remove(&self, owner: &Owner) -> Result<()> {
-        store::remove(&self.path(owner))
+        let path = self.path(owner);
+        store::remove(&path)?;
+        // What a kill in the middle of `amend` leaves.
+        store::remove(&store::beside(&path))
+    }
+
+    /// Removes what killed writers left of records that never came to be.
+    pub fn tidy(&self) -> Result<()> {
+        let names = store::names(&self.folder)?;
+        names.iter().filter(|n| n.starts_with('.')).try_for_each(|n| store::remove(&self.folder.join(n)))
     }
 
     /// Every readable record. Unreadable ones are left for DEL and `ipam check`.
@@ -114,4 +129,15 @@ impl Attachments {
     fn path(&self, owner: &Owner) -> PathBuf {
         self.folder.join(owner.key())
     }
+}
+
+fn encoded(attachment: &Attachment) -> Result<Vec<u8>> {
+    serde_json::to_vec(attachment)
+        .doing(Kind::Internal, || format!("encode the record of `{}`", attachment.owner))
+}
+
+/// The refusal of a second ADD for one interface.
+pub fn attached(owner: &Owner) -> Box<Error> {
+    Error::new(Kind::Conflict, format!("attach `{owner}`, which is attached already"))
+        .hint("call DEL first; a second ADD for one interface is not part of the protocol")
 }

@@ -2,12 +2,13 @@
 //! person who runs it without `CNI_COMMAND` gets the commands of [`cni::command`].
 
 use std::env;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::panic;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use cni::request::{Refused, Request};
+use cni::verb::add::take_back;
 use cni::verb::run;
 use cni::version::Version;
 use cni::{command, log, render};
@@ -25,36 +26,59 @@ fn main() -> ExitCode {
     panic::set_hook(Box::new(|info| {
         let what = Error::caused(Kind::Internal, "serve the call", info.to_string())
             .hint("this is a mistake in nodeplug-cni: please report it; DEL cleans up");
-        answer(&render::error(&what, Version::NEWEST));
+        let _ = answer(&render::error(&what, Version::NEWEST));
         // The profile aborts after the hook; the runtime expects an exit code beside the answer.
         #[allow(clippy::exit, reason = "a panic has no other way out that lets the caller read the answer")]
         std::process::exit(1);
     }));
     match serve() {
-        Ok(text) => {
-            text.iter().for_each(answer);
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(refused) => {
-            answer(&render::error(&refused.error, refused.version));
+            // A caller that closed its pipe has gone; there is nobody else to tell.
+            let _ = answer(&render::error(&refused.error, refused.version));
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve() -> Result<Option<Value>, Refused> {
+fn serve() -> Result<(), Refused> {
     let mut stdin = Vec::new();
     // What cannot be read cannot be decoded either: the verb decides whether that matters.
     let _ = std::io::stdin().take(LONGEST_STDIN).read_to_end(&mut stdin);
     let request = Request::read(&|name| env::var_os(name), &stdin)?;
     let version = request.version();
     let start = Instant::now();
-    let outcome = run(&request);
+    let outcome = run(&request).and_then(|text| delivered(&request, text));
     log::append(&request, outcome.as_ref().map_err(AsRef::as_ref), start.elapsed());
-    outcome.map_err(|error| Refused { error, version })
+    outcome.map(drop).map_err(|error| Refused { error, version })
 }
 
-/// Writes the answer. A caller that closed its pipe has gone; there is nobody else to tell.
-fn answer(value: &Value) {
-    let _ = std::io::stdout().write_all(render::text(value).as_bytes());
+/// Hands the answer over. A runtime that did not hear of a network takes the ADD for failed, and nothing
+/// may stay of a failed ADD.
+fn delivered(request: &Request, text: Option<Value>) -> node::Result<Option<Value>> {
+    let Some(value) = text else { return Ok(None) };
+    let Err(error) = answer(&value) else { return Ok(Some(value)) };
+    let error = Error::caused(Kind::Io, "write the answer to stdout", error);
+    match request {
+        Request::Add { call, .. } if call.config.makes_an_interface() => Err(match take_back(call) {
+            Ok(()) => error,
+            Err(left) => error.hint(format!("the clean-up met: {}; DEL will try again", left.chain())),
+        }),
+        _ => Err(error),
+    }
+}
+
+/// Writes an answer past every buffer: it is one, and whole.
+fn answer(value: &Value) -> std::io::Result<()> {
+    let text = render::text(value);
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match nix::unistd::write(std::io::stdout(), rest) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }

@@ -130,8 +130,10 @@ impl Wish {
             let (hairpin, isolated) = (bridge.hairpin, bridge.isolated);
             steps.push(Step::host(Verb::Port { link: host.clone(), hairpin, isolated }));
         }
-        // Nobody talks to the host end by a link-local address; one would be announced to every pod.
-        steps.push(Step::host(Verb::NoLinkLocal { link: host }));
+        // Nobody talks to the host end by a link-local address; one would be announced to every pod. The
+        // link comes up last: a change to one that is up makes the kernel walk every IPv6 route.
+        steps.push(Step::host(Verb::NoLinkLocal { link: host.clone() }));
+        steps.push(Step::host(Verb::Up { link: host }));
         steps
     }
 

@@ -63,6 +63,7 @@ impl State {
                 self.attachments.remove(&attachment.owner)?;
             }
         }
+        self.attachments.tidy()?;
         let text = format!("{}\n{}\n", self.boot, if lost { PARTIAL } else { WHOLE });
         store::write_whole(&self.marker_path(), text.as_bytes())
     }

@@ -5,8 +5,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::linkat;
 
 use crate::{Context, Kind, Result};
 
@@ -52,11 +57,33 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     put().inspect_err(|_| drop(fs::remove_file(&temporary))).doing(Kind::Io, doing)
 }
 
-/// A temporary name beside `path`; the process id keeps two writers apart, the leading dot keeps it
-/// out of listings by name.
+/// Makes `path` with `content` and mode 0600, whole or not at all; [`Kind::Conflict`] where it is there.
+/// The file has no name before it is whole, so that a `kill -9` leaves nothing (open(2), `O_TMPFILE`).
+pub fn create_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let put = || -> io::Result<()> {
+        let mut file = File::from(open(folder, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+        file.write_all(content)?;
+        // Naming a descriptor by AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH.
+        let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(linkat(AT_FDCWD, nameless.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?)
+    };
+    match put() {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            Err(e).doing(Kind::Conflict, || format!("make `{}`", path.display()))
+        }
+        // A file system that cannot make nameless files (an old overlayfs).
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => write_whole(path, content),
+        other => other.doing(Kind::Io, || format!("make `{}`", path.display())),
+    }
+}
+
+/// The temporary name beside `path`. One writer at a time: the holder of a lock, or the maker of the
+/// file. Whoever removes the file removes what a killed writer left under this name, too.
 pub fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    path.with_file_name(format!(".{name}.{}", std::process::id()))
+    path.with_file_name(format!(".{name}.new"))
 }
 
 /// The content of `path`; `None` where there is no such file.
@@ -103,7 +130,8 @@ mod tests {
         make_folder(&folder).unwrap();
         let path = folder.join("a");
         assert_eq!(read(&path).unwrap(), None);
-        write_whole(&path, b"one").unwrap();
+        create_whole(&path, b"one").unwrap();
+        assert_eq!(create_whole(&path, b"two").unwrap_err().kind(), Kind::Conflict);
         write_whole(&path, b"2").unwrap();
         assert_eq!(read(&path).unwrap().unwrap(), b"2");
         assert_eq!(names(&folder).unwrap(), ["a"]);

@@ -31,7 +31,7 @@ Exit codes: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arg
 
 /// A pod's network in one process: CNI plugin for Kubernetes nodes.
 #[derive(Debug, Parser)]
-#[command(name = "nodeplug-cni", version, after_help = EXAMPLE, arg_required_else_help = true)]
+#[command(name = "nodeplug-cni", version, after_help = EXAMPLE)]
 struct Arguments {
     /// How answers are printed.
     #[arg(long, short, value_enum, default_value_t = Output::Table, global = true)]
@@ -85,6 +85,12 @@ enum Command {
 
 /// Runs a person's command.
 pub fn main() -> ExitCode {
+    if std::env::args_os().len() < 2 {
+        // The protocol has no word for a call without CNI_COMMAND: say what this is, and that nothing is wrong.
+        let about = Arguments::command().render_help().to_string();
+        let _ = std::io::stderr().write_all(about.as_bytes());
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok((text, code)) => {

@@ -93,6 +93,11 @@ const MAKING: [&str; 2] = ["mode", "ipam"];
 const SHAPING: [&str; 5] = ["mtu", "encapOverhead", "ipMasq", "ipMasqBackend", "nonMasqueradeCIDRs"];
 
 impl NetConf {
+    /// Whether an ADD makes an interface of the pod's own.
+    pub fn makes_an_interface(&self) -> bool {
+        matches!(self.attach, Attach::Routed | Attach::Bridge(_))
+    }
+
     /// Reads `value`, which stands at `at` (empty for the whole of stdin). `asked` is what `CNI_ARGS` wishes.
     pub fn read(
         value: &Value,

@@ -59,7 +59,8 @@ impl Scratch {
             "leases": self.folder(),
         });
         let record: Attachment = serde_json::from_value(record).unwrap();
-        self.attachments.put(&record).unwrap();
+        self.attachments.remove(&record.owner).unwrap();
+        self.attachments.create(&record).unwrap();
     }
 
     /// A lease as the reference leaves it.

@@ -65,7 +65,7 @@ pub struct Veth<'a> {
     pub netns: RawFd,
 }
 
-/// `ip link add HOST mtu … up master … type veth peer POD netns …`, in one message. One queue at each
+/// `ip link add HOST mtu … master … type veth peer POD netns …`, in one message. One queue at each
 /// end spares two RCU waits in veth_init_queues; the peer made in its namespace spares the move, which
 /// waits for an RCU barrier with RTNL held.
 pub fn create_veth(veth: &Veth) -> Request {
@@ -82,8 +82,7 @@ pub fn create_veth(veth: &Veth) -> Request {
         .address(veth.host_mac.0.to_vec())
         .append_extra_attribute(LinkAttribute::NumTxQueues(1))
         .append_extra_attribute(LinkAttribute::NumRxQueues(1))
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .up();
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
     if let Some(master) = veth.master {
         host = host.controller(master);
     }

@@ -27,6 +27,8 @@ pub enum Place {
 pub enum Step {
     /// Write the record of the attachment.
     Record(Box<Attachment>),
+    /// Note in the record what is known since.
+    Amend(Box<Attachment>),
     /// Remove it.
     Forget { owner: Owner },
     /// Take an address from the leases in `folder`, which is `dataDir/NETWORK`.
@@ -90,6 +92,13 @@ impl Step {
         Self::Link { place: Place::Pod, verb }
     }
 
+    /// Whether the step may have had its effect although it failed, so that its inverse is due. A record
+    /// that could not be made is the only thing that may be somebody else's: everything else says whose
+    /// it is before it is taken away.
+    pub fn may_be_done(&self) -> bool {
+        !matches!(self, Self::Record(_))
+    }
+
     /// A kernel setting.
     pub fn setting(place: Place, name: &str, value: &str) -> Self {
         Self::Setting { place, name: name.to_owned(), value: value.to_owned() }
@@ -117,6 +126,7 @@ impl node::step::Step for Step {
             // has none of its own.
             Self::Setting { .. }
             | Self::Link { .. }
+            | Self::Amend(_)
             | Self::EnableIpv6 { .. }
             | Self::Settle { .. }
             | Self::Forget { .. }
@@ -133,6 +143,9 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record(attachment) => write!(f, "record the attachment `{}`", attachment.owner),
+            Self::Amend(attachment) => {
+                write!(f, "note the addresses of `{}` in its record", attachment.owner)
+            }
             Self::Forget { owner } => write!(f, "forget the attachment `{owner}`"),
             Self::Reserve { folder, choice, .. } => {
                 write!(f, "lease `{}` in `{}`", choice.address.addr(), folder.display())

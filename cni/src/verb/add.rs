@@ -8,7 +8,7 @@ use node::step::Done;
 use node::{Error, Kind, Result};
 
 use crate::apply::Hands;
-use crate::attachment::Attachment;
+use crate::attachment::{Attachment, attached};
 use crate::config::Attach;
 use crate::kernel::link;
 use crate::kernel::nft::Nft;
@@ -27,15 +27,24 @@ pub fn add(call: &Call) -> Result<CniResult> {
     let state = State::open()?;
     begin(&state)?;
     if state.attachments.has(&call.owner) {
-        let what = format!("attach `{}`, which is attached already", call.owner);
-        return Err(Error::new(Kind::Conflict, what)
-            .hint("call DEL first; a second ADD for one interface is not part of the protocol"));
+        return Err(attached(&call.owner));
     }
     let mut hands = Hands::new(&state, home, Some(pod));
     let mut done = Done::default();
     match attach(call, &mut hands, &mut done) {
         Ok(result) => Ok(result),
         Err(first) => Err(done.roll_back(first, |step| hands.run_all(vec![step]))),
+    }
+}
+
+/// Takes an ADD back whose answer nobody heard.
+pub fn take_back(call: &Call) -> Result<()> {
+    let state = State::open()?;
+    let mut hands = Hands::new(&state, Namespace::current()?, None);
+    hands.delegates(&call.path, &call.stdin);
+    match state.attachments.find(&call.owner)? {
+        Some(record) => hands.run_all(unmake(&record)),
+        None => Ok(()),
     }
 }
 

@@ -89,7 +89,7 @@ fn delegated<'a>(
         dns: result.dns,
     };
     noted(call, record, &granted);
-    hands.run(vec![Step::Record(Box::new(record.clone()))], done)?;
+    hands.run(vec![Step::Amend(Box::new(record.clone()))], done)?;
     if granted.addresses.is_empty() {
         return Err(Error::new(
             Kind::Delegate(0),
