@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use netlink_packet_route::link::InfoKind;
 use node::namespace::Namespace;
 use node::step::Done;
 use node::{Error, Kind, Result};
@@ -132,14 +131,15 @@ impl<'a> Hands<'a> {
         self.go(Place::Host)
     }
 
-    /// Takes every step's effect away, going on past failures; the first of them is the answer.
+    /// Takes every step's effect away, going on past failures; the first of them is the answer. As long as
+    /// something is left the record stays: it is what the next try goes by.
     pub fn run_all(&mut self, steps: Vec<Step>) -> Result<()> {
         let mut first = Ok(());
         for step in steps {
-            let result = match step {
-                Step::Link { place, verb } => self.batch(place, vec![verb], &mut Done::default()),
-                step => self.single(&step),
-            };
+            if first.is_err() && matches!(step, Step::Forget { .. }) {
+                continue;
+            }
+            let result = self.single(&step);
             if first.is_ok() {
                 first = result;
             }
@@ -225,7 +225,6 @@ impl<'a> Hands<'a> {
             Verb::Address { net, dad, .. } => address::add(index, *net, *dad),
             Verb::RemoveAddress { net, .. } => address::delete(index, *net),
             Verb::Route { route, .. } => route::add(index, route),
-            Verb::ReplaceRoute { route, .. } => route::replace(index, route),
             Verb::Neighbour { address, mac, permanent: true, .. } => {
                 neighbour::permanent(index, *address, *mac)
             }
@@ -257,7 +256,7 @@ impl<'a> Hands<'a> {
                 sysctl::set(name, value)
             }
             Step::Link { place, verb } => self.batch(*place, vec![verb.clone()], &mut Done::default()),
-            Step::EnableIpv6 { link } => self.enable_ipv6(link),
+            Step::EnableIpv6 { place, link } => self.enable_ipv6(*place, link),
             Step::Settle { place, link } => self.settle(*place, link),
             Step::DeleteLink { link } => self.delete_link(link),
             Step::Masquerade { network, keep, addresses, owner } => {
@@ -308,13 +307,13 @@ impl<'a> Hands<'a> {
         reaper::delete_link(self.socket(Place::Host)?, name, &slots)
     }
 
-    fn enable_ipv6(&mut self, name: &str) -> Result<()> {
-        let found = link::find(self.socket(Place::Pod)?, name)?;
+    fn enable_ipv6(&mut self, place: Place, name: &str) -> Result<()> {
+        let found = link::find(self.socket(place)?, name)?;
         if let Some(link) = &found {
-            self.know(Place::Pod, name, link.index);
+            self.know(place, name, link.index);
         }
         if found.is_some_and(|l| l.ipv6_off) {
-            self.go(Place::Pod)?;
+            self.go(place)?;
             sysctl::set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")?;
         }
         Ok(())
@@ -359,7 +358,7 @@ fn facts(state: &State, cooldown: Duration) -> Facts<'_> {
 
 /// Whether any link on this node may be a pod's. Asked once a boot at the most.
 fn pods_on_node() -> Result<bool> {
-    Ok(!link::list(&mut RouteSocket::open()?, InfoKind::Veth)?.is_empty())
+    Ok(!link::veths(&mut RouteSocket::open()?)?.is_empty())
 }
 
 fn needs_index(verb: &Verb) -> Option<&str> {
@@ -368,7 +367,6 @@ fn needs_index(verb: &Verb) -> Option<&str> {
         Verb::Address { link, .. }
         | Verb::RemoveAddress { link, .. }
         | Verb::Route { link, .. }
-        | Verb::ReplaceRoute { link, .. }
         | Verb::Neighbour { link, .. }
         | Verb::RemoveNeighbour { link, .. } => Some(link),
         _ => None,
@@ -399,6 +397,10 @@ fn explained(step: Step, refusal: Refusal) -> Box<Error> {
     match step {
         Step::Link { verb: Verb::CreateVeth { host, pod, .. }, .. } if exists => error.hint(format!(
             "the pod has an interface `{pod}` already, or the node has `{host}` left from an ADD that was never deleted: call DEL first"
+        )),
+        Step::Link { place: Place::Host, verb: Verb::Route { route, .. } } if exists => error.hint(format!(
+            "another pod on this node has the address: `ip route get {}` shows its link, whose alias names it",
+            route.dst.addr()
         )),
         _ => error,
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use node::{Context, Error, Kind, Result, store};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::mac::Mac;
 use crate::owner::Owner;
@@ -26,6 +27,9 @@ pub struct Attachment {
     /// Whose it is.
     #[serde(flatten)]
     pub owner: Owner,
+    /// The configuration's cniVersion.
+    #[serde(default)]
+    pub version: String,
     /// CNI_NETNS at ADD.
     pub netns: String,
     /// `namespace/name` of the pod, where the runtime told it.
@@ -47,6 +51,9 @@ pub struct Attachment {
     /// The IPAM plugin that was asked by exec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegate: Option<String>,
+    /// Its configuration, without secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegate_ipam: Option<Value>,
     /// Whether masquerade elements were made.
     #[serde(default)]
     pub masquerade: bool,
@@ -113,6 +120,21 @@ impl Attachments {
     pub fn tidy(&self) -> Result<()> {
         let names = store::names(&self.folder)?;
         names.iter().filter(|n| n.starts_with('.')).try_for_each(|n| store::remove(&self.folder.join(n)))
+    }
+
+    /// Owners whose record cannot be read as one.
+    pub fn unreadable(&self) -> Result<Vec<Owner>> {
+        let mut owners = Vec::new();
+        for owner in store::names(&self.folder)?
+            .iter()
+            .filter(|n| !n.starts_with('.'))
+            .filter_map(|n| Owner::from_key(n))
+        {
+            if self.has(&owner) && self.find(&owner)?.is_none() {
+                owners.push(owner);
+            }
+        }
+        Ok(owners)
     }
 
     /// Every readable record. Unreadable ones are left for DEL and `ipam check`.

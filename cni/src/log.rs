@@ -13,7 +13,9 @@ use crate::request::Request;
 
 /// Appends the line of a call that is over.
 pub fn append(request: &Request, outcome: Result<&Option<Value>, &Error>, elapsed: Duration) {
-    if let Some(file) = conf(request).and_then(|c| c.log_file.as_deref()) {
+    // Runtimes ask for STATUS every few seconds: only a bad one is news.
+    let routine = outcome.is_ok() && matches!(request, Request::Status(_));
+    if let Some(file) = conf(request).and_then(|c| c.log_file.as_deref()).filter(|_| !routine) {
         write(file, request, outcome, elapsed);
     }
 }
@@ -27,7 +29,7 @@ fn write(file: &Path, request: &Request, outcome: Result<&Option<Value>, &Error>
     put("containerID", owner(request).map(|o| o.container_id.as_str().into()));
     put("ifname", owner(request).map(|o| o.ifname.as_str().into()));
     put("link", owner(request).map(|o| o.host_ifname().into()));
-    put("milliseconds", Some((elapsed.as_secs_f64() * 1000.0).into()));
+    put("microseconds", Some(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).into()));
     match outcome {
         Ok(answer) => put("ips", answer.as_ref().and_then(|a| a.get("ips")).cloned()),
         Err(error) => {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use cni::request::{Refused, Request};
-use cni::verb::add::take_back;
+use cni::verb::add::undone;
 use cni::verb::run;
 use cni::version::Version;
 use cni::{command, log, render};
@@ -60,10 +60,7 @@ fn delivered(request: &Request, text: Option<Value>) -> node::Result<Option<Valu
     let Err(error) = answer(&value) else { return Ok(Some(value)) };
     let error = Error::caused(Kind::Io, "write the answer to stdout", error);
     match request {
-        Request::Add { call, .. } if call.config.makes_an_interface() => Err(match take_back(call) {
-            Ok(()) => error,
-            Err(left) => error.hint(format!("the clean-up met: {}; DEL will try again", left.chain())),
-        }),
+        Request::Add { call, .. } if call.config.makes_an_interface() => Err(undone(call, error)),
         _ => Err(error),
     }
 }

@@ -26,13 +26,37 @@ pub struct Observed {
     pub not_forwarding: Vec<&'static str>,
 }
 
+/// What decides the MTU, looked at before anything is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    /// The MTU of the device that the default route leaves by; not asked for where the configuration has one.
+    pub default_mtu: Option<u32>,
+    /// The bridge, where the mode has one and it exists.
+    pub bridge: Option<Link>,
+}
+
+/// Looks at the links that `conf` builds on.
+pub fn links(socket: &mut RouteSocket, conf: &NetConf) -> Result<Links> {
+    Ok(Links {
+        default_mtu: if conf.mtu.is_none() { default_mtu(socket)? } else { None },
+        bridge: match &conf.attach {
+            Attach::Bridge(bridge) => link::find(socket, &bridge.name)?,
+            _ => None,
+        },
+    })
+}
+
 /// Looks at the node for `conf` and the families of `addresses`.
-pub fn node(socket: &mut RouteSocket, conf: &NetConf, addresses: &[IpAddr]) -> Result<Observed> {
-    let mut seen = Observed::default();
+pub fn node(
+    socket: &mut RouteSocket,
+    conf: &NetConf,
+    links: Links,
+    addresses: &[IpAddr],
+) -> Result<Observed> {
+    let mut seen = Observed { bridge: links.bridge, ..Observed::default() };
     let mut routes = true;
     if let Attach::Bridge(bridge) = &conf.attach {
         routes = bridge.is_gateway;
-        seen.bridge = link::find(socket, &bridge.name)?;
         if let Some(found) = seen.bridge.as_ref().filter(|_| bridge.is_gateway) {
             seen.bridge_addresses = address::list(socket, found.index)?;
         }
@@ -48,7 +72,7 @@ pub fn node(socket: &mut RouteSocket, conf: &NetConf, addresses: &[IpAddr]) -> R
 
 /// The MTU of the device that the default route leaves by, IPv4's before IPv6's: the one towards an
 /// address that no network routes more specifically (RFC 5737, RFC 3849).
-pub fn default_mtu(socket: &mut RouteSocket) -> Result<Option<u32>> {
+fn default_mtu(socket: &mut RouteSocket) -> Result<Option<u32>> {
     for probe in [IpAddr::from([192, 0, 2, 1]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])] {
         if let Some(found) = route::matching(socket, probe)? {
             return Ok(

@@ -34,6 +34,12 @@ impl Owner {
         format!("np{:012x}", (hash ^ (hash >> 48)) & 0xffff_ffff_ffff)
     }
 
+    /// Whether `name` is of the form of [`Owner::host_ifname`].
+    pub fn is_host_ifname(name: &str) -> bool {
+        let hash = name.strip_prefix("np");
+        hash.is_some_and(|h| h.len() == 12 && h.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    }
+
     /// A locally administered MAC for the host end, the same for the same owner.
     pub fn host_mac(&self) -> [u8; 6] {
         let [_, _, _, a, b, c, d, e] = self.hash().to_be_bytes();
@@ -69,6 +75,7 @@ mod tests {
         assert_eq!(owner.key(), "abc:eth0");
         assert_eq!(Owner::from_key("abc:eth0"), Some(owner.clone()));
         assert_eq!(owner.host_ifname(), "np2178bf6dfa7e");
-        assert!(owner.host_ifname().len() <= 15);
+        assert!(Owner::is_host_ifname(&owner.host_ifname()));
+        assert!(!Owner::is_host_ifname("nproc") && !Owner::is_host_ifname("veth2178bf6dfa7e"));
     }
 }

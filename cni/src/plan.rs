@@ -20,6 +20,9 @@ use step::{Place, Step, Verb};
 /// Every link-local address is of a /64 (RFC 4291, section 2.5.6).
 const LINK_LOCAL_PREFIX: u8 = 64;
 
+/// `IFALIASZ` in linux/if.h, less the final NUL.
+const LONGEST_ALIAS: usize = 255;
+
 /// One address for the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
@@ -36,6 +39,8 @@ pub struct BridgeWish {
     pub name: String,
     /// Its address: a new bridge is given one, so that it never follows its ports.
     pub mac: Mac,
+    /// Its MTU in bytes.
+    pub mtu: u32,
     /// It exists already.
     pub exists: bool,
     /// Bring it up (it exists and is down).
@@ -97,7 +102,7 @@ impl Wish {
         let mut steps: Vec<Step> =
             self.settings.iter().map(|(n, v)| Step::setting(Place::Host, n, v)).collect();
         if let Some(bridge) = &self.bridge {
-            steps.extend(bridge_steps(bridge, self.mtu));
+            steps.extend(bridge_steps(bridge));
         }
         steps.extend(self.pair());
         if self.bridge.as_ref().is_none_or(|b| !b.no_container_interface) {
@@ -124,7 +129,7 @@ impl Wish {
             bridge: self.bridge.as_ref().map(|b| b.name.clone()),
         })];
         steps.extend(
-            self.pod.iter().map(|pod| Step::host(Verb::Alias { link: host.clone(), alias: pod.clone() })),
+            self.pod.iter().map(|pod| Step::host(Verb::Alias { link: host.clone(), alias: alias(pod) })),
         );
         if let Some(bridge) = self.bridge.as_ref().filter(|b| b.hairpin || b.isolated) {
             let (hairpin, isolated) = (bridge.hairpin, bridge.isolated);
@@ -147,7 +152,7 @@ impl Wish {
             steps.push(Step::setting(Place::Pod, &format!("net/ipv6/conf/{link}/accept_ra"), "0"));
         }
         if self.has_ipv6() {
-            steps.push(Step::EnableIpv6 { link: link.clone() });
+            steps.push(Step::EnableIpv6 { place: Place::Pod, link: link.clone() });
         }
         if !self.dad() {
             // Without detection, the link-local address is ours to give; without IPv6 there is none.
@@ -210,6 +215,9 @@ impl Wish {
     fn routed_host_side(&self) -> Vec<Step> {
         let host = self.owner.host_ifname();
         let mut steps = Vec::new();
+        if self.has_ipv6() {
+            steps.push(Step::EnableIpv6 { place: Place::Host, link: host.clone() });
+        }
         for given in &self.addresses {
             let (address, mac, link) = (given.address.addr(), self.pod_mac, || host.clone());
             // The gateway's address on every host end answers a pod that pings it, and gives the host a
@@ -217,7 +225,7 @@ impl Wish {
             steps.extend(
                 given.gateway.map(|g| Step::host(Verb::Address { link: link(), net: alone(g), dad: false })),
             );
-            steps.push(Step::host(Verb::ReplaceRoute { link: link(), route: Route::direct(alone(address)) }));
+            steps.push(Step::host(Verb::Route { link: link(), route: Route::direct(alone(address)) }));
             steps.push(Step::host(Verb::Neighbour { link: link(), address, mac, permanent: true }));
         }
         steps
@@ -280,16 +288,29 @@ pub fn unmake(attachment: &Attachment) -> Vec<Step> {
     steps
 }
 
+/// The pod's name as a link can bear it: 255 bytes (IFALIASZ), nothing that a terminal would obey.
+fn alias(pod: &str) -> String {
+    let shown = pod.chars().map(|c| if c.is_control() { '?' } else { c });
+    let mut alias = String::new();
+    for c in shown {
+        if alias.len() + c.len_utf8() > LONGEST_ALIAS {
+            break;
+        }
+        alias.push(c);
+    }
+    alias
+}
+
 /// The address with a prefix that names it alone.
 pub fn alone(address: IpAddr) -> IpNet {
     IpNet::from(address)
 }
 
-fn bridge_steps(bridge: &BridgeWish, mtu: u32) -> Vec<Step> {
+fn bridge_steps(bridge: &BridgeWish) -> Vec<Step> {
     let link = || bridge.name.clone();
     let mut steps = Vec::new();
     if !bridge.exists {
-        steps.push(Step::host(Verb::CreateBridge { link: link(), mac: bridge.mac, mtu }));
+        steps.push(Step::host(Verb::CreateBridge { link: link(), mac: bridge.mac, mtu: bridge.mtu }));
     }
     if bridge.raise {
         steps.push(Step::host(Verb::Up { link: link() }));
@@ -297,6 +318,9 @@ fn bridge_steps(bridge: &BridgeWish, mtu: u32) -> Vec<Step> {
     steps.extend(bridge.pin.map(|mac| Step::host(Verb::Mac { link: link(), mac })));
     if bridge.promiscuous {
         steps.push(Step::host(Verb::Promiscuous { link: link() }));
+    }
+    if bridge.add.iter().any(|net| net.addr().is_ipv6()) {
+        steps.push(Step::EnableIpv6 { place: Place::Host, link: link() });
     }
     steps.extend(bridge.remove.iter().map(|net| Step::host(Verb::RemoveAddress { link: link(), net: *net })));
     steps.extend(

@@ -25,7 +25,10 @@ pub fn run(request: &Request) -> Result<Option<Value>> {
                 (Attach::Chained, Some(previous)) => Ok(previous.clone()),
                 _ => add::add(call),
             };
-            result.and_then(|r| r.to_json(version)).map(Some)
+            let made = call.config.makes_an_interface();
+            result
+                .and_then(|r| r.to_json(version).map_err(|e| if made { add::undone(call, e) } else { e }))
+                .map(Some)
         }
         Request::Check { call, previous } => match call.config.attach {
             Attach::Loopback => loopback::check(call),

@@ -8,10 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-/// Appends `fields` with the time to `path`. A log that cannot be written never fails the operation:
+/// Appends `fields` with the time, in milliseconds since the epoch, to `path`. A log that cannot be written never fails the operation:
 /// the pod's network is worth more than its log line.
 pub fn append(path: &Path, fields: Map<String, Value>) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
     let mut line = Map::new();
     line.insert("time".into(), Value::from(now));
     line.extend(fields);

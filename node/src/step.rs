@@ -39,20 +39,16 @@ impl<S: Step> Done<S> {
         self.steps.into_iter().rev().filter_map(|s| s.inverse())
     }
 
-    /// Takes everything back with `apply`, going on when one inverse meets an error. The error that
-    /// caused it all leads; what the clean-up met is added to its hint.
-    pub fn roll_back(self, first: Box<Error>, mut apply: impl FnMut(S) -> Result<()>) -> Box<Error> {
-        let mut left = Vec::new();
-        for step in self.undo() {
-            if let Err(error) = apply(step) {
-                left.push(error.chain());
+    /// Takes everything back with `apply`. The error that caused it all leads; what the clean-up met is
+    /// added to its hint.
+    pub fn roll_back(self, first: Box<Error>, apply: impl FnOnce(Vec<S>) -> Result<()>) -> Box<Error> {
+        match apply(self.undo().collect()) {
+            Ok(()) => first,
+            Err(left) => {
+                let advice = first.advice().map_or_else(String::new, |h| format!("{h}; "));
+                first.hint(format!("{advice}the clean-up met: {}; DEL will try again", left.chain()))
             }
         }
-        if left.is_empty() {
-            return first;
-        }
-        let advice = first.advice().map_or_else(String::new, |h| format!("{h}; "));
-        first.hint(format!("{advice}the clean-up met: {}; DEL will try again", left.join("; ")))
     }
 }
 
@@ -85,13 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn undo_is_the_inverses_last_first_and_goes_on_past_a_failure() {
+    fn undo_is_the_inverses_last_first_and_the_first_error_leads() {
         let mut done = Done::default();
         done.extend([Door::Open(1), Door::Look, Door::Open(2)]);
         let mut seen = Vec::new();
-        let error = done.roll_back(Error::new(Kind::Kernel, "third"), |s| {
-            seen.push(s.clone());
-            if s == Door::Close(2) { Err(Error::new(Kind::Kernel, "stuck")) } else { Ok(()) }
+        let error = done.roll_back(Error::new(Kind::Kernel, "third"), |steps| {
+            seen = steps;
+            Err(Error::new(Kind::Kernel, "stuck"))
         });
         assert_eq!(seen, [Door::Close(2), Door::Close(1)]);
         assert_eq!(error.chain(), "third");

@@ -74,9 +74,27 @@ pub fn create_whole(path: &Path, content: &[u8]) -> Result<()> {
             Err(e).doing(Kind::Conflict, || format!("make `{}`", path.display()))
         }
         // A file system that cannot make nameless files (an old overlayfs).
-        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => write_whole(path, content),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            create_named(path, content)
+        }
         other => other.doing(Kind::Io, || format!("make `{}`", path.display())),
     }
+}
+
+fn create_named(path: &Path, content: &[u8]) -> Result<()> {
+    let temporary = beside(path);
+    let put = || -> io::Result<()> {
+        fs::write(&temporary, content)?;
+        fs::hard_link(&temporary, path)
+    };
+    let made = put();
+    remove(&temporary)?;
+    let kind = if matches!(&made, Err(e) if e.kind() == io::ErrorKind::AlreadyExists) {
+        Kind::Conflict
+    } else {
+        Kind::Io
+    };
+    made.doing(kind, || format!("make `{}`", path.display()))
 }
 
 /// The temporary name beside `path`. One writer at a time: the holder of a lock, or the maker of the

@@ -1,13 +1,12 @@
 //! `ipam list | check | free`: who holds which address, which lease or record nobody answers for, and
 //! giving one back by hand.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
-use netlink_packet_route::link::InfoKind;
 use node::namespace::Namespace;
 use node::{Error, Kind, Result, store};
 use serde_json::{Value, json};
@@ -22,6 +21,9 @@ use crate::owner::Owner;
 use crate::plan::step::Place;
 use crate::state::State;
 use crate::verb::del;
+
+/// A record without its link that is younger may be that of an ADD at work.
+const STILL_BEING_MADE: Duration = Duration::from_secs(60);
 
 /// What to do with leases.
 #[derive(Debug, Subcommand)]
@@ -108,92 +110,146 @@ impl Command {
 }
 
 impl Where {
-    fn networks(&self) -> Result<Vec<String>> {
-        let mut names = match &self.network {
-            Some(name) => vec![name.clone()],
-            None => store::names(&self.data_dir)?,
-        };
-        names.retain(|name| self.data_dir.join(name).is_dir());
-        names.sort();
-        Ok(names)
+    /// The folders of leases: those below `data_dir`, and those that records name.
+    fn folders(&self, records: &[Attachment]) -> Result<BTreeMap<PathBuf, String>> {
+        let below = store::names(&self.data_dir)?.into_iter().map(|name| (self.data_dir.join(&name), name));
+        let named = records.iter().filter_map(|r| Some((r.leases.clone()?, r.network.clone())));
+        let wanted = |name: &String| self.network.as_ref().is_none_or(|n| n == name);
+        Ok(below.chain(named).filter(|(folder, name)| wanted(name) && folder.is_dir()).collect())
     }
 
-    fn leases(&self) -> Result<Vec<(String, Lease)>> {
+    fn leases(&self, records: &[Attachment]) -> Result<Vec<Held>> {
         let mut all = Vec::new();
-        for network in self.networks()? {
-            let found = lease::list(&self.data_dir.join(&network))?;
-            all.extend(found.into_iter().map(|lease| (network.clone(), lease)));
+        for (folder, network) in self.folders(records)? {
+            let found = lease::list(&folder)?;
+            all.extend(found.into_iter().map(|lease| Held {
+                network: network.clone(),
+                folder: folder.clone(),
+                lease,
+            }));
         }
         Ok(all)
     }
 }
 
+/// A lease and where it is.
+#[derive(Debug)]
+struct Held {
+    network: String,
+    folder: PathBuf,
+    lease: Lease,
+}
+
 fn list(state: &State, place: &Where) -> Result<Report> {
+    let records = state.attachments.all()?;
     let mut rows = Vec::new();
-    for (network, lease) in place.leases()? {
-        let record = lease.owner.as_ref().map(|o| state.attachments.find(o)).transpose()?.flatten();
-        let pod = record.as_ref().and_then(|r| r.pod.clone()).unwrap_or_else(|| "-".to_owned());
-        let since = record.map_or(lease.since, |r| UNIX_EPOCH + Duration::from_secs(r.since));
-        rows.push(vec![network, lease.address.to_string(), pod, holder(&lease), ago(since)]);
+    for held in place.leases(&records)? {
+        let record = records.iter().find(|r| held.lease.owner.as_ref() == Some(&r.owner));
+        let pod = record.and_then(|r| r.pod.clone()).unwrap_or_else(|| "-".to_owned());
+        let since = record.map_or(held.lease.since, |r| UNIX_EPOCH + Duration::from_secs(r.since));
+        rows.push(vec![held.network, held.lease.address.to_string(), pod, holder(&held.lease), ago(since)]);
     }
-    let summary = format!("{} leases", rows.len());
+    let summary = counted(rows.len(), "lease");
     Ok(Report { heading: &["NETWORK", "ADDRESS", "POD", "HOLDER", "SINCE"], rows, summary, fine: true })
 }
 
 fn check(state: &State, place: &Where, fix: bool) -> Result<Report> {
-    let mut hands = Hands::new(state, Namespace::current()?, None);
-    let links: BTreeSet<String> =
-        link::list(hands.socket(Place::Host)?, InfoKind::Veth)?.into_iter().map(|l| l.name).collect();
+    // Records first: an ADD makes its link after its record, and its lease in between.
     let records = state.attachments.all()?;
-    let dead = records.iter().filter(|r| r.boot != state.boot || !links.contains(&r.owner.host_ifname()));
-    let dead: Vec<&Attachment> =
-        dead.filter(|r| place.network.as_ref().is_none_or(|n| *n == r.network)).collect();
-    let mut rows: Vec<Vec<String>> = dead
-        .iter()
-        .map(|r| row(&r.network, &addresses(r), &r.owner.to_string(), "its link is gone"))
-        .collect();
-    if fix {
-        for record in &dead {
+    let mut hands = Hands::new(state, Namespace::current()?, None);
+    let (mut rows, mut left) = (Vec::new(), 0);
+    for record in records.iter().filter(|r| place.network.as_ref().is_none_or(|n| *n == r.network)) {
+        let Some((what, mendable)) = ailing(state, record, &mut hands)? else { continue };
+        rows.push(row(&record.network, &addresses(record), &record.owner.to_string(), &what));
+        left += usize::from(!mendable);
+        // Read again: a DEL may have taken it meanwhile, and an ADD may have made it anew.
+        if fix && mendable && state.attachments.find(&record.owner)?.as_ref() == Some(record) {
             del::remembered(record, &mut hands)?;
         }
     }
-    let known: BTreeSet<&Owner> = records.iter().map(|r| &r.owner).collect();
-    let strays =
-        place.leases()?.into_iter().filter(|(_, l)| l.owner.as_ref().is_none_or(|o| !known.contains(o)));
-    let mut kept = 0;
-    for (network, lease) in strays {
-        let gone = lease.owner.is_none() || links.is_empty();
-        let what =
-            if gone { "no attachment is known" } else { "no attachment of ours; maybe another plugin's" };
-        rows.push(row(&network, &lease.address.to_string(), &holder(&lease), what));
-        kept += usize::from(fix && !gone);
-        if let (true, true, Some(owner)) = (fix, gone, &lease.owner)
-            && let Some(mut leases) = hands.open_existing_leases(&place.data_dir.join(&network), COOLDOWN)?
-        {
-            leases.release(lease.address, owner)?;
+    for owner in state.attachments.unreadable()? {
+        rows.push(row("-", "-", &owner.to_string(), "its record cannot be read"));
+        if fix {
+            del::unreadable(&owner, &mut hands)?;
         }
     }
-    let summary = match (rows.len(), fix) {
-        (0, _) => "every lease has its attachment".to_owned(),
-        (n, true) => format!("{} mended, {kept} left: `ipam free ADDRESS` gives one back by hand", n - kept),
-        (n, false) => format!("{n} to look at: `ipam check --fix` mends them"),
+    let alone = link::veths(hands.socket(Place::Host)?)?.is_empty();
+    for held in place.leases(&records)? {
+        let Some(owner) = &held.lease.owner else { continue };
+        if state.attachments.has(owner) {
+            continue;
+        }
+        let what = if alone {
+            "no pod is left on this node"
+        } else {
+            "no attachment of ours; maybe another plugin's"
+        };
+        rows.push(row(&held.network, &held.lease.address.to_string(), &owner.to_string(), what));
+        left += usize::from(!alone);
+        if fix
+            && alone
+            && let Some(mut leases) = hands.open_existing_leases(&held.folder, COOLDOWN)?
+        {
+            leases.release(held.lease.address, owner)?;
+        }
+        hands.leases = None;
+    }
+    let found = rows.len();
+    let summary = match (found, fix) {
+        (0, _) => "every attachment has its link and lease, every lease its attachment".to_owned(),
+        (_, true) => {
+            format!("{} mended, {left} left: `ipam free ADDRESS` gives one back by hand", found - left)
+        }
+        (_, false) => format!("{found} to look at: `ipam check --fix` mends {}", found - left),
     };
     Ok(Report {
         heading: &["NETWORK", "ADDRESS", "HOLDER", "WHAT"],
-        fine: rows.is_empty() || (fix && kept == 0),
+        fine: found == 0 || (fix && left == 0),
         rows,
         summary,
     })
 }
 
+/// What is wrong with an attachment, and whether taking it back is the mend.
+fn ailing(state: &State, record: &Attachment, hands: &mut Hands) -> Result<Option<(String, bool)>> {
+    let there = link::find(hands.socket(Place::Host)?, &record.owner.host_ifname())?.is_some();
+    let age =
+        SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(record.since)).unwrap_or_default();
+    if record.boot == state.boot && !there && age < STILL_BEING_MADE {
+        return Ok(Some(("its link is not there; the ADD may still be at work".to_owned(), false)));
+    }
+    if record.boot != state.boot || !there {
+        return Ok(Some(match &record.delegate {
+            None => ("its link is gone".to_owned(), true),
+            Some(plugin) => (
+                format!("its link is gone; `{plugin}` holds the address until the runtime calls DEL or GC"),
+                false,
+            ),
+        }));
+    }
+    let Some(folder) = &record.leases else { return Ok(None) };
+    let leases = lease::list(folder)?;
+    let held =
+        |address| leases.iter().any(|l| l.address == address && l.owner.as_ref() == Some(&record.owner));
+    let lost = record.addresses.iter().find(|address| !held(**address));
+    Ok(lost.map(|address| (format!("its lease of `{address}` is gone: restart the pod"), false)))
+}
+
 fn free(state: &State, place: &Where, address: IpAddr, force: bool) -> Result<Report> {
     let mut hands = Hands::new(state, Namespace::current()?, None);
-    let found = place.leases()?.into_iter().find(|(_, l)| l.address == address);
-    let Some((network, lease)) = found else {
+    let mut found =
+        place.leases(&state.attachments.all()?)?.into_iter().filter(|held| held.lease.address == address);
+    let Some(held) = found.next() else {
         return Err(Error::new(Kind::Config, format!("free `{address}`, which nobody holds"))
             .hint("see `nodeplug-cni ipam list`"));
     };
-    let owner = lease.owner.clone().unwrap_or(Owner { container_id: String::new(), ifname: String::new() });
+    if let Some(other) = found.next() {
+        let what =
+            format!("free `{address}`, which is leased in `{}` and in `{}`", held.network, other.network);
+        return Err(Error::new(Kind::Usage, what).hint("name one with `--network`"));
+    }
+    let owner =
+        held.lease.owner.clone().unwrap_or(Owner { container_id: String::new(), ifname: String::new() });
     if state.attachments.has(&owner) && !force {
         return Err(Error::new(
             Kind::Conflict,
@@ -201,10 +257,10 @@ fn free(state: &State, place: &Where, address: IpAddr, force: bool) -> Result<Re
         )
         .hint("delete the pod, or give `--force` when you know that it is gone"));
     }
-    if let Some(mut leases) = hands.open_existing_leases(&place.data_dir.join(&network), COOLDOWN)? {
+    if let Some(mut leases) = hands.open_existing_leases(&held.folder, COOLDOWN)? {
         leases.release(address, &owner)?;
     }
-    let rows = vec![vec![network, address.to_string(), holder(&lease)]];
+    let rows = vec![vec![held.network, address.to_string(), holder(&held.lease)]];
     Ok(Report {
         heading: &["NETWORK", "ADDRESS", "HOLDER"],
         rows,
@@ -224,6 +280,10 @@ fn addresses(record: &Attachment) -> String {
 
 fn holder(lease: &Lease) -> String {
     lease.owner.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string)
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A time that has passed, in its largest unit.

@@ -58,7 +58,7 @@ enum Command {
         /// The file, usually below /etc/cni/net.d.
         conflist: PathBuf,
     },
-    /// Print the plan of an ADD for a pod of this conflist, and do none of it. Only the network's lock is taken.
+    /// Print the plan of an ADD for a pod of this conflist, and do none of it.
     DryRun {
         /// The file, usually below /etc/cni/net.d.
         conflist: PathBuf,
@@ -107,7 +107,9 @@ pub fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(String, ExitCode)> {
     let json = arguments.output == Output::Json;
     match &arguments.command {
-        _ if arguments.dry_run => {
+        Some(_) if arguments.dry_run => Err(Error::new(Kind::Usage, "use `--dry-run` beside a command")
+            .hint("`dry-run CONFLIST` is a command of its own")),
+        None if arguments.dry_run => {
             dry_run::from_environment().map(|plan| said(&plan.to_json(), &plan.to_table(), json))
         }
         None => Err(Error::new(Kind::Usage, "run without a command").hint("see `nodeplug-cni --help`")),
@@ -162,7 +164,8 @@ fn print(text: &str) {
 }
 
 fn complain(error: &Error) {
-    let hint = error.advice().map_or_else(String::new, |h| format!("\nhint: {h}"));
+    let unprivileged = matches!(error.errno(), Some(libc::EACCES | libc::EPERM)).then_some("run as root");
+    let hint = error.advice().or(unprivileged).map_or_else(String::new, |h| format!("\nhint: {h}"));
     let _ = std::io::stderr().write_all(format!("nodeplug-cni: {}{hint}\n", error.chain()).as_bytes());
 }
 

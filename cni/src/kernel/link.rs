@@ -159,9 +159,10 @@ pub fn set_group(name: &str, group: u32) -> Request {
     change(LinkUnspec::new_with_name(name).link_group(group))
 }
 
-/// `ip link del NAME`; both ends of a veth go.
-pub fn delete(name: &str) -> Request {
-    Request { message: RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(name).build()), flags: 0 }
+/// `ip link del`, by index: a name may be another link's by the time that a late request arrives. Both
+/// ends of a veth go.
+pub fn delete(index: u32) -> Request {
+    Request { message: RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(index).build()), flags: 0 }
 }
 
 /// `ip link del group N`: one unregister batch in the kernel, hence one RCU barrier for all.
@@ -180,10 +181,10 @@ pub fn find_index(socket: &mut RouteSocket, index: u32) -> Result<Option<Link>> 
     ask(socket, LinkUnspec::new_with_index(index).build(), &format!("#{index}"))
 }
 
-/// `ip link show type KIND`, filtered by the kernel. Not for the path of a pod's ADD.
-pub fn list(socket: &mut RouteSocket, kind: InfoKind) -> Result<Vec<Link>> {
+/// `ip link show type veth`, filtered by the kernel. Not for the path of a pod's ADD.
+pub fn veths(socket: &mut RouteSocket) -> Result<Vec<Link>> {
     let mut query = LinkMessage::default();
-    query.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
+    query.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
     let found = socket.dump(&RouteNetlinkMessage::GetLink(query), || "list the links".to_owned())?;
     Ok(found.into_iter().filter_map(|m| described(&m)).collect())
 }

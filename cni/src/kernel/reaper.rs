@@ -37,16 +37,16 @@ pub fn delete_link(socket: &mut RouteSocket, name: &str, slots: &Path) -> Result
     let mut events = RouteSocket::open()?;
     let ready = events.listen(LINK_EVENTS).is_ok();
     let slot = if ready { free_slot(slots) } else { None };
-    match slot.and_then(|slot| start(name, slot)) {
+    match slot.and_then(|slot| start(found.index, slot)) {
         Some(child) => wait_until_gone(socket, &mut events, name, found.index, child),
-        None => delete_and_wait(socket, name),
+        None => delete_and_wait(socket, name, found.index),
     }
 }
 
-/// `ip link del NAME`, with the kernel's wait.
-pub fn delete_and_wait(socket: &mut RouteSocket, name: &str) -> Result<()> {
+/// `ip link del`, with the kernel's wait.
+fn delete_and_wait(socket: &mut RouteSocket, name: &str, index: u32) -> Result<()> {
     let doing = || format!("delete the link `{name}`");
-    match socket.batch(vec![link::delete(name)])?.pop().flatten() {
+    match socket.batch(vec![link::delete(index)])?.pop().flatten() {
         Some(refusal) if refusal.errno() != libc::ENODEV => Err(refused(doing(), refusal)),
         _ => Ok(()),
     }
@@ -77,7 +77,7 @@ fn free_slot(slots: &Path) -> Option<File> {
 }
 
 /// Starts the child that deletes and waits.
-fn start(name: &str, slot: File) -> Option<Pid> {
+fn start(index: u32, slot: File) -> Option<Pid> {
     // SAFETY: this process has one thread, so the child may use the allocator and every lock in it.
     match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => {
@@ -86,7 +86,7 @@ fn start(name: &str, slot: File) -> Option<Pid> {
             Some(child)
         }
         Ok(ForkResult::Child) => {
-            let code = i32::from(reap(name).is_err());
+            let code = i32::from(reap(index).is_err());
             drop(slot);
             // SAFETY: _exit ends the child at once and runs nothing of the parent's.
             unsafe { libc::_exit(code) }
@@ -98,13 +98,13 @@ fn start(name: &str, slot: File) -> Option<Pid> {
 /// The child's work. The runtime reads our pipes to their end: the child must not hold them. Its own
 /// session keeps it alive when the runtime kills the caller's process group. Descriptors other than
 /// the pipes stay open on purpose: closing the nfnetlink socket is one of the waits it takes over.
-fn reap(name: &str) -> Result<()> {
+fn reap(index: u32) -> Result<()> {
     let _ = setsid();
     for descriptor in 0..=2 {
         // SAFETY: the child uses none of the three again; a descriptor that is closed already is EBADF.
         unsafe { libc::close(descriptor) };
     }
-    delete_and_wait(&mut RouteSocket::open()?, name)
+    delete_and_wait(&mut RouteSocket::open()?, "", index)
 }
 
 fn wait_until_gone(
@@ -125,7 +125,7 @@ fn wait_until_gone(
             break;
         }
     }
-    delete_and_wait(socket, name)
+    delete_and_wait(socket, name, index)
 }
 
 /// Waits a little for the announcement. A queue that overran (ENOBUFS) or a silence is no answer: the

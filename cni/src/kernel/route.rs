@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
     RouteScope, RouteType,
@@ -55,14 +55,6 @@ pub fn add(index: u32, route: &Route) -> Request {
     Request {
         message: RouteNetlinkMessage::NewRoute(message(index, route)),
         flags: NLM_F_CREATE | NLM_F_EXCL,
-    }
-}
-
-/// `ip route replace …`: an address that was leased to us is ours, whatever stood there.
-pub fn replace(index: u32, route: &Route) -> Request {
-    Request {
-        message: RouteNetlinkMessage::NewRoute(message(index, route)),
-        flags: NLM_F_CREATE | NLM_F_REPLACE,
     }
 }
 

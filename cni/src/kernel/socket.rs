@@ -10,12 +10,19 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
 use node::{Context, Error, Kind, Result};
 
 /// Where the kernel writes why it refused (`NLMSGERR_ATTR_MSG` in linux/netlink.h).
 const MESSAGE: u16 = 1;
 /// Large enough for one skb of a dump on every kernel (32 KiB since 4.19).
 const ROOM: usize = 64 * 1024;
+/// Acknowledgements of more requests than some 250 overrun the socket's receive buffer, and are lost.
+const TOGETHER: usize = 64;
+/// The kernel answers in milliseconds, after an RCU barrier under load in seconds. Silence for longer is a
+/// lost answer, which an error tells and waiting does not.
+const PATIENCE: TimeVal = TimeVal::new(30, 0);
 /// How often an interrupted dump is asked again before the caller hears of it.
 const DUMP_TRIES: usize = 8;
 
@@ -94,20 +101,31 @@ impl RouteSocket {
         socket.set_cap_ack(true).doing(Kind::Kernel, doing)?;
         socket.set_ext_ack(true).doing(Kind::Kernel, doing)?;
         socket.set_netlink_get_strict_chk(true).doing(Kind::Kernel, doing)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &PATIENCE).doing(Kind::Kernel, doing)?;
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(ROOM) })
     }
 
-    /// Sends `requests` in one system call; the kernel carries out every one, in order, whatever
-    /// became of the ones before. The answer holds one entry a request: `None` is done.
+    /// Sends `requests` together; the kernel carries out every one, in order, whatever became of the ones
+    /// before. The answer holds one entry a request: `None` is done.
     pub fn batch(&mut self, requests: Vec<Request>) -> Result<Vec<Option<Refusal>>> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut requests = requests.into_iter().peekable();
+        while requests.peek().is_some() {
+            answers.extend(self.together(requests.by_ref().take(TOGETHER))?);
+        }
+        Ok(answers)
+    }
+
+    /// One system call's worth of requests.
+    fn together(&mut self, requests: impl Iterator<Item = Request>) -> Result<Vec<Option<Refusal>>> {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(1024);
-        let count = requests.len();
+        let mut answers: Vec<Option<Option<Refusal>>> = Vec::new();
         for request in requests {
             self.append(&mut bytes, request.message, request.flags | NLM_F_ACK);
+            answers.push(None);
         }
         self.send(&bytes)?;
-        let mut answers: Vec<Option<Option<Refusal>>> = (0..count).map(|_| None).collect();
         while answers.iter().any(Option::is_none) {
             for message in self.receive()? {
                 let slot = message.header.sequence_number.wrapping_sub(first);

@@ -44,7 +44,7 @@ pub enum Step {
     /// Change a link, its addresses, routes or neighbours.
     Link { place: Place, verb: Verb },
     /// Switch IPv6 on, where a runtime switched it off.
-    EnableIpv6 { link: String },
+    EnableIpv6 { place: Place, link: String },
     /// Wait for duplicate address detection.
     Settle { place: Place, link: String },
     /// Delete a link without waiting for its burial.
@@ -76,7 +76,6 @@ pub enum Verb {
     Address { link: String, net: IpNet, dad: bool },
     RemoveAddress { link: String, net: IpNet },
     Route { link: String, route: Route },
-    ReplaceRoute { link: String, route: Route },
     Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
     RemoveNeighbour { link: String, address: IpAddr },
 }
@@ -157,7 +156,7 @@ impl fmt::Display for Step {
             Self::Undelegate { plugin } => write!(f, "have the IPAM plugin `{plugin}` release its addresses"),
             Self::Setting { place, name, value } => write!(f, "{place}set `{name}` to {value}"),
             Self::Link { place, verb } => write!(f, "{place}{verb}"),
-            Self::EnableIpv6 { link } => write!(f, "in the pod: see that IPv6 is on for `{link}`"),
+            Self::EnableIpv6 { place, link } => write!(f, "{place}see that IPv6 is on for `{link}`"),
             Self::Settle { place, link } => {
                 write!(f, "{place}wait for duplicate address detection on `{link}`")
             }
@@ -207,7 +206,7 @@ impl fmt::Display for Verb {
             Self::NoLinkLocal { link } => write!(f, "make no link-local address on `{link}`"),
             Self::Address { link, net, .. } => write!(f, "add the address `{net}` to `{link}`"),
             Self::RemoveAddress { link, net } => write!(f, "remove the address `{net}` from `{link}`"),
-            Self::Route { link, route } | Self::ReplaceRoute { link, route } => {
+            Self::Route { link, route } => {
                 write!(f, "add the route `{route}` on `{link}`")
             }
             Self::Neighbour { link, address, mac, .. } => {

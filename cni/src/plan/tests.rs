@@ -11,7 +11,7 @@ use crate::config::{Attach, NetConf, Position};
 use crate::ipam::leases::Choice;
 use crate::kernel::link::Link;
 use crate::mac::Mac;
-use crate::observe::{FORWARD_4, Observed};
+use crate::observe::{FORWARD_4, Links, Observed};
 use crate::owner::Owner;
 use node::step::Step as _;
 
@@ -44,7 +44,16 @@ fn granted() -> Granted {
 }
 
 fn steps(conf: &NetConf, granted: &Granted, seen: &Observed) -> Vec<Step> {
-    wish(conf, &owner(), Some("default/web"), mtu(conf, Some(1450)), granted, seen).unwrap().steps()
+    wish(
+        conf,
+        &owner(),
+        Some("default/web"),
+        mtu(conf, &Links { default_mtu: Some(1450), bridge: None }),
+        granted,
+        seen,
+    )
+    .unwrap()
+    .steps()
 }
 
 fn lines(steps: &[Step]) -> Vec<String> {
@@ -74,6 +83,7 @@ fn a_routed_pod_is_made_in_this_order() {
             "in the pod: tell `eth0` that `fd00:88::1` is at 02:78:bf:6d:5b:9a",
             "in the pod: add the route `default via 10.88.0.1` on `eth0`",
             "in the pod: add the route `default via fd00:88::1` on `eth0`",
+            "see that IPv6 is on for `np2178bf6dfa7e`",
             "add the address `10.88.0.1/32` to `np2178bf6dfa7e`",
             "add the route `10.88.0.5/32` on `np2178bf6dfa7e`",
             "tell `np2178bf6dfa7e` that `10.88.0.5` is at 0a:58:0a:58:00:05",
@@ -94,6 +104,7 @@ fn a_pod_on_a_bridge_is_made_in_this_order() {
         lines(&steps(&conf, &granted(), &Observed::default())),
         [
             "create the bridge `cni0` with MAC 02:ad:f0:3f:f7:78 and MTU 1450",
+            "see that IPv6 is on for `cni0`",
             "add the address `10.88.0.1/24` to `cni0`",
             "add the address `fd00:88::1/64` to `cni0`",
             "create the veth `np2178bf6dfa7e` with `eth0` in the pod and MTU 1450 on the bridge `cni0`",
@@ -130,6 +141,7 @@ fn del_takes_back_exactly_what_add_did() {
             since: 0,
             network: "pods".into(),
             owner: owner(),
+            version: "1.1.0".into(),
             netns: "/n".into(),
             pod: None,
             addresses: granted.addresses.iter().map(|g| g.address.addr()).collect(),
@@ -137,6 +149,7 @@ fn del_takes_back_exactly_what_add_did() {
             mtu: 1450,
             leases: Some("/d/pods".into()),
             delegate: Some("other".into()),
+            delegate_ipam: None,
             masquerade: true,
             only_mac: bridge.map(|_| "0a:58:0a:58:00:05".parse().unwrap()),
             bridge: bridge.map(str::to_owned),
@@ -163,6 +176,7 @@ fn a_bridge_with_another_gateway_is_refused_with_the_command_that_mends_it() {
         kind: Some("bridge".into()),
         mac: Some(Mac([2, 0, 0, 0, 0, 1])),
         up: true,
+        mtu: 1500,
         ..Link::default()
     };
     let address = |net: &str| crate::kernel::address::Address {
@@ -184,7 +198,8 @@ fn a_bridge_with_another_gateway_is_refused_with_the_command_that_mends_it() {
     seen.bridge_addresses = vec![address("10.88.0.1/24"), address("fd00:99::1/64")];
     let lines = lines(&steps(&conf, &granted(), &seen));
     assert_eq!(lines.first().unwrap(), "fix the MAC of `cni0` at 02:00:00:00:00:01");
-    assert_eq!(lines.get(1).unwrap(), "add the address `fd00:88::1/64` to `cni0`");
+    assert_eq!(lines.get(1).unwrap(), "see that IPv6 is on for `cni0`");
+    assert_eq!(lines.get(2).unwrap(), "add the address `fd00:88::1/64` to `cni0`");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::config::bridge::Bridge;
 use crate::config::{Attach, NetConf};
 use crate::kernel::route::Route;
 use crate::mac::Mac;
-use crate::observe::Observed;
+use crate::observe::{Links, Observed};
 use crate::owner::Owner;
 use crate::result::{self, Dns};
 
@@ -51,17 +51,13 @@ pub fn wish(
         _ => true,
     };
     if gateway {
-        // Whoever routes needs an address to be asked at: the first of the subnet where the IPAM names none.
-        for given in addresses
-            .iter_mut()
-            .filter(|g| g.gateway.is_none() && g.address.prefix_len() < g.address.max_prefix_len())
-        {
-            given.gateway = given.address.hosts().next();
+        for given in &mut addresses {
+            given.gateway = Some(gateway_of(given, &conf.attach)?);
         }
     }
     enough(mtu, &addresses)?;
     let bridge = match &conf.attach {
-        Attach::Bridge(bridge) => Some(bridge_wish(bridge, owner, &addresses, seen)?),
+        Attach::Bridge(bridge) => Some(bridge_wish(bridge, owner, mtu, &addresses, seen)?),
         _ => None,
     };
     Ok(Wish {
@@ -80,10 +76,13 @@ pub fn wish(
     })
 }
 
-/// The MTU of both ends: as configured, or that of the default route's device, `default`, less what an
-/// encapsulation takes.
-pub fn mtu(conf: &NetConf, default: Option<u32>) -> u32 {
-    conf.mtu.unwrap_or_else(|| default.unwrap_or(USUAL_MTU).min(MOST_MTU).saturating_sub(conf.encap_overhead))
+/// The MTU of both ends: as configured, or that of the default route's device less what an encapsulation
+/// takes, and no more than the bridge's.
+pub fn mtu(conf: &NetConf, links: &Links) -> u32 {
+    conf.mtu.unwrap_or_else(|| {
+        let device = links.default_mtu.unwrap_or(USUAL_MTU).min(MOST_MTU).saturating_sub(conf.encap_overhead);
+        links.bridge.as_ref().map_or(device, |bridge| device.min(bridge.mtu))
+    })
 }
 
 fn enough(mtu: u32, addresses: &[Given]) -> Result<()> {
@@ -94,6 +93,36 @@ fn enough(mtu: u32, addresses: &[Given]) -> Result<()> {
     }
     Err(Error::new(Kind::Config, format!("use an MTU of {mtu}, where these addresses need {least}"))
         .hint("set `mtu`, or correct `encapOverhead`"))
+}
+
+/// Whoever routes needs an address to be asked at: the IPAM's, or the first of the subnet.
+fn gateway_of(given: &Given, attach: &Attach) -> Result<IpAddr> {
+    const HINT: &str = "name the `gateway` beside the address";
+    if let Some(gateway) = given.gateway {
+        return Ok(gateway);
+    }
+    let address = given.address.addr();
+    let refused =
+        |why: &str| Error::new(Kind::Config, format!("route for `{}`, {why}", given.address)).hint(HINT);
+    let first = first_of(&given.address)
+        .ok_or_else(|| refused("which names no gateway and leaves no other address"))?;
+    match attach {
+        Attach::Bridge(bridge) if first == address => {
+            Err(refused(&format!("which the bridge `{}` would take as the subnet's first", bridge.name)))
+        }
+        _ if first == address => Err(refused("which is the subnet's first, and so its own gateway")),
+        _ => Ok(first),
+    }
+}
+
+/// The first address of a subnet that a host can have; a point-to-point subnet has none to spare.
+fn first_of(net: &IpNet) -> Option<IpAddr> {
+    let spare = net.max_prefix_len() - net.prefix_len() > 1;
+    let first = match net.network() {
+        IpAddr::V4(ip) => IpAddr::V4(u32::from(ip).checked_add(1)?.into()),
+        IpAddr::V6(ip) => IpAddr::V6(u128::from(ip).checked_add(1)?.into()),
+    };
+    spare.then_some(first)
 }
 
 /// The pod's MAC: as asked, or one of its IPv4 address.
@@ -129,8 +158,10 @@ fn routes(conf: &NetConf, addresses: &[Given], configured: Option<&[result::Rout
             0,
         );
         let (Ok(dst), Some(gateway)) = (everywhere, given.gateway) else { continue };
+        let configured = || configured.unwrap_or_default().iter().any(|r| r.dst == dst && r.table.is_none());
         match routes.iter().find(|r| r.dst == dst && r.table.is_none()) {
-            Some(other) if other.gw != Some(gateway) => {
+            // Of several addresses of a family, the first one's gateway leads out.
+            Some(other) if other.gw != Some(gateway) && configured() => {
                 let other = other.gw.map_or_else(|| "the link".to_owned(), |gw| format!("`{gw}`"));
                 let what = format!("make `{gateway}` the default gateway, where `ipam.routes` has {other}");
                 return Err(Error::new(Kind::Config, what)
@@ -163,7 +194,13 @@ pub(super) fn bare(dst: IpNet) -> result::Route {
     result::Route { dst, gw: None, mtu: None, advmss: None, priority: None, table: None, scope: None }
 }
 
-fn bridge_wish(bridge: &Bridge, owner: &Owner, addresses: &[Given], seen: &Observed) -> Result<BridgeWish> {
+fn bridge_wish(
+    bridge: &Bridge,
+    owner: &Owner,
+    mtu: u32,
+    addresses: &[Given],
+    seen: &Observed,
+) -> Result<BridgeWish> {
     let exists = seen.bridge.as_ref();
     if let Some(other) = exists.filter(|l| l.kind.as_deref() != Some("bridge")) {
         let kind = other.kind.as_deref().unwrap_or("physical");
@@ -172,6 +209,11 @@ fn bridge_wish(bridge: &Bridge, owner: &Owner, addresses: &[Given], seen: &Obser
             format!("use `{}` as the bridge, which is a {kind} link", bridge.name),
         )
         .hint("choose another name in `bridge`"));
+    }
+    if let Some(link) = exists.filter(|l| l.mtu < mtu) {
+        let what = format!("use an MTU of {mtu} on the bridge `{}`, which has {}", bridge.name, link.mtu);
+        return Err(Error::new(Kind::Conflict, what)
+            .hint(format!("leave `mtu` out, or `ip link set {} mtu {mtu}`", bridge.name)));
     }
     let (mut add, mut remove) = (Vec::new(), Vec::new());
     for wanted in addresses.iter().filter(|_| bridge.is_gateway).filter_map(gateway_net) {
@@ -200,6 +242,7 @@ fn bridge_wish(bridge: &Bridge, owner: &Owner, addresses: &[Given], seen: &Obser
     Ok(BridgeWish {
         name: bridge.name.clone(),
         mac: exists.and_then(|l| l.mac).unwrap_or_else(|| bridge_mac(&bridge.name, owner)),
+        mtu: exists.map_or(mtu, |l| l.mtu),
         exists: exists.is_some(),
         raise: exists.is_some_and(|l| !l.up),
         // A bridge that somebody else made may still take its ports' address: fix the one it has now.

@@ -12,7 +12,9 @@ use crate::attachment::{Attachment, attached};
 use crate::config::Attach;
 use crate::kernel::link;
 use crate::kernel::nft::Nft;
-use crate::observe;
+use crate::kernel::socket::RouteSocket;
+use crate::observe::{self, Links};
+use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::wish::{Granted, mtu, wish};
 use crate::plan::{Wish, unmake};
@@ -23,22 +25,30 @@ use crate::verb::addresses;
 
 /// Attaches the pod. On a failure everything that was done is taken back.
 pub fn add(call: &Call) -> Result<CniResult> {
-    let (home, pod) = namespaces(&call.netns, call.netns_override)?;
     let state = State::open()?;
     begin(&state)?;
+    // Before the namespace is looked at: code 3 for one that is gone says that nothing has to be deleted.
     if state.attachments.has(&call.owner) {
         return Err(attached(&call.owner));
     }
+    let (home, pod) = namespaces(&call.netns, call.netns_override)?;
     let mut hands = Hands::new(&state, home, Some(pod));
     let mut done = Done::default();
     match attach(call, &mut hands, &mut done) {
         Ok(result) => Ok(result),
-        Err(first) => Err(done.roll_back(first, |step| hands.run_all(vec![step]))),
+        Err(first) => Err(done.roll_back(first, |steps| hands.run_all(steps))),
     }
 }
 
-/// Takes an ADD back whose answer nobody heard.
-pub fn take_back(call: &Call) -> Result<()> {
+/// Takes a whole ADD back, because its answer could not be given; `first` leads.
+pub fn undone(call: &Call, first: Box<Error>) -> Box<Error> {
+    match take_back(call) {
+        Ok(()) => first,
+        Err(left) => first.hint(format!("the clean-up met: {}; DEL will try again", left.chain())),
+    }
+}
+
+fn take_back(call: &Call) -> Result<()> {
     let state = State::open()?;
     let mut hands = Hands::new(&state, Namespace::current()?, None);
     hands.delegates(&call.path, &call.stdin);
@@ -52,17 +62,19 @@ pub fn take_back(call: &Call) -> Result<()> {
 pub fn dry_run(call: &Call) -> Result<Vec<Step>> {
     let state = State::open()?;
     let mut hands = Hands::new(&state, Namespace::current()?, None);
-    let mut record = record(call, &mut hands)?;
+    let links = observe::links(hands.socket(Place::Host)?, &call.config)?;
+    let mut record = record(call, &hands, &links);
     let (mut steps, granted) = addresses::planned(call, &mut hands, &mut record)?;
-    let wish = decide(call, &record, &granted, &mut hands)?;
+    let wish = decide(call, &record, links, &granted, &mut hands)?;
     steps.extend(wish.steps());
     Ok(steps)
 }
 
 fn attach<'a>(call: &'a Call, hands: &mut Hands<'a>, done: &mut Done<Step>) -> Result<CniResult> {
-    let mut record = record(call, hands)?;
+    let links = observe::links(hands.socket(Place::Host)?, &call.config)?;
+    let mut record = record(call, hands, &links);
     let granted = addresses::obtain(call, hands, &mut record, done)?;
-    let wish = decide(call, &record, &granted, hands)?;
+    let wish = decide(call, &record, links, &granted, hands)?;
     hands.run(wish.steps(), done)?;
     let bridge = bridge_of(&wish, hands)?;
     Ok(result(call, &wish, &granted, bridge))
@@ -77,7 +89,7 @@ pub fn namespaces(path: &str, may_be_host: bool) -> Result<(Namespace, Namespace
             Kind::Namespace,
             format!("use `{path}` as the pod's network namespace, which is the node's own"),
         )
-        .hint("a pod on the host network needs no CNI call; set CNI_NETNS_OVERRIDE=1 if this is meant"));
+        .hint("a pod on the host network needs no CNI call"));
     }
     Ok((home, pod))
 }
@@ -89,19 +101,22 @@ fn begin(state: &State) -> Result<()> {
         let on_disk = unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. }));
         hands.run_all(on_disk.collect())
     };
-    state.begin(give_back, || Ok(Nft::open().and_then(|mut nft| nft.has_table()).unwrap_or(false)))
+    state.begin(give_back, traces)
 }
 
-fn record(call: &Call, hands: &mut Hands) -> Result<Attachment> {
-    let default_mtu = match call.config.mtu {
-        Some(_) => None,
-        None => observe::default_mtu(hands.socket(Place::Host)?)?,
-    };
+/// Whether the kernel holds anything that an attachment of this boot made.
+fn traces() -> Result<bool> {
+    let links = link::veths(&mut RouteSocket::open()?)?;
+    let table = || Nft::open().and_then(|mut nft| nft.has_table()).unwrap_or(false);
+    Ok(links.iter().any(|l| Owner::is_host_ifname(&l.name)) || table())
+}
+
+fn record(call: &Call, hands: &Hands, links: &Links) -> Attachment {
     let bridge = match &call.config.attach {
         Attach::Bridge(bridge) => Some(bridge),
         _ => None,
     };
-    Ok(Attachment {
+    Attachment {
         boot: hands.state().boot.clone(),
         since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         network: call.config.name.clone(),
@@ -110,19 +125,27 @@ fn record(call: &Call, hands: &mut Hands) -> Result<Attachment> {
         pod: call.args.pod(),
         addresses: Vec::new(),
         networks: Vec::new(),
-        mtu: mtu(&call.config, default_mtu),
+        mtu: mtu(&call.config, links),
+        version: call.config.version.as_str().to_owned(),
         leases: None,
         delegate: None,
+        delegate_ipam: None,
         masquerade: call.config.masquerade,
         only_mac: None,
         bridge: bridge.filter(|b| b.is_gateway).map(|b| b.name.clone()),
-    })
+    }
 }
 
 /// Looks at the node and decides.
-pub fn decide(call: &Call, record: &Attachment, granted: &Granted, hands: &mut Hands) -> Result<Wish> {
+pub fn decide(
+    call: &Call,
+    record: &Attachment,
+    links: Links,
+    granted: &Granted,
+    hands: &mut Hands,
+) -> Result<Wish> {
     let addresses: Vec<_> = granted.addresses.iter().map(|g| g.address.addr()).collect();
-    let seen = observe::node(hands.socket(Place::Host)?, &call.config, &addresses)?;
+    let seen = observe::node(hands.socket(Place::Host)?, &call.config, links, &addresses)?;
     if let Some(bridge) = &seen.bridge {
         hands.know(Place::Host, &bridge.name, bridge.index);
     }
@@ -133,12 +156,14 @@ pub fn decide(call: &Call, record: &Attachment, granted: &Granted, hands: &mut H
 /// its MAC is the kernel's to tell.
 fn bridge_of(wish: &Wish, hands: &mut Hands) -> Result<Option<Interface>> {
     let Some(bridge) = &wish.bridge else { return Ok(None) };
-    let mut mac = bridge.mac;
-    if !bridge.exists {
-        let found = link::find(hands.socket(Place::Host)?, &bridge.name)?;
-        mac = found.and_then(|l| l.mac).unwrap_or(mac);
+    let (mut mac, mut mtu) = (bridge.mac, bridge.mtu);
+    if !bridge.exists
+        && let Some(found) = link::find(hands.socket(Place::Host)?, &bridge.name)?
+    {
+        (mac, mtu) = (found.mac.unwrap_or(mac), found.mtu);
     }
-    Ok(Some(Interface { name: bridge.name.clone(), mac: Some(mac.to_string()), ..Interface::default() }))
+    let (name, mac) = (bridge.name.clone(), Some(mac.to_string()));
+    Ok(Some(Interface { name, mac, mtu: Some(mtu), ..Interface::default() }))
 }
 
 fn result(call: &Call, wish: &Wish, granted: &Granted, bridge: Option<Interface>) -> CniResult {

@@ -77,6 +77,7 @@ fn delegated<'a>(
     done: &mut Done<Step>,
 ) -> Result<Granted> {
     record.delegate = Some(plugin.to_owned());
+    record.delegate_ipam = call.config.ipam_json.as_ref().map(without_secrets);
     hands.run(vec![Step::Record(Box::new(record.clone()))], done)?;
     // The specification wants a DEL after a failed ADD, too: noted as done before it is called.
     done.push(Step::Delegated { plugin: plugin.to_owned() });
@@ -85,7 +86,8 @@ fn delegated<'a>(
     let granted = Granted {
         networks: result.ips.iter().map(|ip| ip.address.trunc()).collect(),
         addresses: given(result.ips),
-        routes: Some(result.routes),
+        // A plugin that names no route leaves them to the mode.
+        routes: Some(result.routes).filter(|r| !r.is_empty()),
         dns: result.dns,
     };
     noted(call, record, &granted);
@@ -97,6 +99,14 @@ fn delegated<'a>(
         ));
     }
     Ok(granted)
+}
+
+/// The plugin's configuration as the record may keep it for a DEL after the operator changed it.
+fn without_secrets(ipam: &Value) -> Value {
+    const SECRET: [&str; 5] = ["password", "secret", "token", "credential", "privatekey"];
+    let Some(object) = ipam.as_object() else { return ipam.clone() };
+    let told = |key: &str| !SECRET.iter().any(|s| key.to_lowercase().contains(s));
+    object.iter().filter(|(key, _)| told(key)).map(|(k, v)| (k.clone(), without_secrets(v))).collect()
 }
 
 fn read(plugin: &str, answer: &[u8], call: &Call) -> Result<CniResult> {

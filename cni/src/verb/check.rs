@@ -3,6 +3,7 @@
 //! The same decisions as for an ADD give the same steps; each step is then looked for in the kernel. So
 //! whatever ADD learns to make, CHECK learns to miss.
 
+use ipnet::IpNet;
 use node::{Error, Kind, Result};
 
 use crate::apply::Hands;
@@ -13,11 +14,12 @@ use crate::kernel::nft::Masquerade;
 use crate::kernel::route::{self, Route};
 use crate::kernel::{address, neighbour, sysctl};
 use crate::mac::Mac;
+use crate::observe;
 use crate::plan::Given;
 use crate::plan::step::{Place, Step, Verb};
 use crate::plan::wish::Granted;
 use crate::request::Call;
-use crate::result::CniResult;
+use crate::result::{self, CniResult, Interface};
 use crate::state::State;
 use crate::verb::add;
 
@@ -26,16 +28,25 @@ const MAIN: u32 = 254;
 
 /// Says everything that is missing or different, or nothing.
 pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
-    let (home, pod) = add::namespaces(&call.netns, call.netns_override)?;
     let state = State::open()?;
-    let mut hands = Hands::new(&state, home, Some(pod));
-    let mut missing = Vec::new();
-    let Some(record) = state.attachments.find(&call.owner)? else {
+    let Some(mut record) = state.attachments.find(&call.owner)? else {
         return Err(mismatch(call, &["its record is gone".to_owned()]));
     };
-    let granted = granted(previous, &record);
+    // With a record there is something to delete, whatever became of the namespace: not code 3.
+    let (home, pod) = add::namespaces(&call.netns, call.netns_override).map_err(|e| {
+        let what = format!("its namespace cannot be used: {}", e.chain());
+        mismatch(call, &[what])
+    })?;
+    let mut hands = Hands::new(&state, home, Some(pod));
+    let mut missing = Vec::new();
+    // A plugin later in the chain may have set another MTU or MAC: the result says so.
+    if let Some(mtu) = inside(previous, call).and_then(|i| i.mtu) {
+        record.mtu = mtu;
+    }
+    let granted = granted(previous, &record, call);
     missing.extend(leases(call, &record, &mut hands)?);
-    let mut wish = add::decide(call, &record, &granted, &mut hands)?;
+    let links = observe::links(hands.socket(Place::Host)?, &call.config)?;
+    let mut wish = add::decide(call, &record, links, &granted, &mut hands)?;
     if let Some(mac) = mac_of(previous, call) {
         wish.pod_mac = mac;
     }
@@ -56,19 +67,34 @@ fn mismatch(call: &Call, missing: &[String]) -> Box<Error> {
 }
 
 /// What the pod was given, from the result that the runtime kept.
-fn granted(previous: &CniResult, record: &Attachment) -> Granted {
+fn granted(previous: &CniResult, record: &Attachment, call: &Call) -> Granted {
     let ours = previous.ips.iter().filter(|ip| record.addresses.contains(&ip.address.addr()));
+    let configured = match &call.config.ipam {
+        Some(Ipam::HostLocal(config)) => config.routes.as_slice(),
+        Some(Ipam::Static(config)) => config.routes.as_slice(),
+        Some(Ipam::Delegate { .. }) | None => &[],
+    };
+    // Results before 1.1.0 have no words for a route's table, scope and metrics: the configuration has.
+    let whole = |route: &result::Route| {
+        let same =
+            |c: &&result::Route| c.dst.trunc() == route.dst.trunc() && (c.gw.is_none() || c.gw == route.gw);
+        let plain = route.table.is_none() && route.scope.is_none() && route.priority.is_none();
+        configured.iter().filter(|_| plain).find(same).unwrap_or(route).clone()
+    };
     Granted {
         addresses: ours.map(|ip| Given { address: ip.address, gateway: ip.gateway }).collect(),
-        routes: Some(previous.routes.clone()),
+        routes: Some(previous.routes.iter().map(whole).collect()),
         networks: record.networks.clone(),
         dns: previous.dns.clone(),
     }
 }
 
+fn inside<'a>(previous: &'a CniResult, call: &Call) -> Option<&'a Interface> {
+    previous.interfaces.iter().find(|i| i.sandbox.is_some() && i.name == call.owner.ifname)
+}
+
 fn mac_of(previous: &CniResult, call: &Call) -> Option<Mac> {
-    let inside = previous.interfaces.iter().find(|i| i.sandbox.is_some() && i.name == call.owner.ifname);
-    inside.and_then(|i| i.mac.as_deref()).and_then(|mac| mac.parse().ok())
+    inside(previous, call).and_then(|i| i.mac.as_deref()).and_then(|mac| mac.parse().ok())
 }
 
 fn leases(call: &Call, record: &Attachment, hands: &mut Hands) -> Result<Vec<String>> {
@@ -139,6 +165,8 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
                 }
             }
         }
+        // The link-local address is of the MAC at ADD, which a later plugin may have changed.
+        Verb::Address { net: IpNet::V6(net), .. } if net.addr().is_unicast_link_local() => {}
         Verb::Address { link, net, .. } => {
             if let Some(index) = index(place, link, hands)?
                 && !address::list(hands.socket(place)?, index)?.iter().any(|a| a.net == *net)
@@ -146,7 +174,7 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
                 say(format!("`{link}` lacks the address `{net}`"));
             }
         }
-        Verb::Route { link, route } | Verb::ReplaceRoute { link, route } => {
+        Verb::Route { link, route } => {
             if let Some(index) = index(place, link, hands)?
                 && !route::list(hands.socket(place)?, index)?.iter().any(|(r, _)| is(r, route))
             {
@@ -208,9 +236,11 @@ fn wrong(place: Place, link: &Link, mtu: u32) -> Vec<String> {
 /// Whether `there` is what `wanted` asks for; what it leaves open may be anything.
 fn is(there: &Route, wanted: &Route) -> bool {
     let open = |wanted: Option<u32>, there: Option<u32>| wanted.is_none() || wanted == there;
+    // The kernel takes table 0 (unspecified) for main.
+    let table = |route: &Route| route.table.filter(|t| *t != 0).unwrap_or(MAIN);
     there.dst.trunc() == wanted.dst.trunc()
         && there.gw == wanted.gw
-        && there.table.unwrap_or(MAIN) == wanted.table.unwrap_or(MAIN)
+        && table(there) == table(wanted)
         && open(wanted.priority, there.priority)
         && open(wanted.mtu, there.mtu)
         && open(wanted.advmss, there.advmss)

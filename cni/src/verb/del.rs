@@ -4,35 +4,62 @@
 
 use std::path::{Path, PathBuf};
 
-use node::Result;
 use node::namespace::Namespace;
-use serde_json::Value;
+use node::{Kind, Result};
+use serde_json::{Value, json};
 
 use crate::apply::Hands;
 use crate::attachment::Attachment;
 use crate::config::Attach;
 use crate::ipam::{COOLDOWN, DATA_DIR, Ipam};
-use crate::kernel::link;
+use crate::kernel::link::{self, Link};
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
 use crate::request::Del;
 use crate::state::State;
+use crate::version::Version;
 
 /// Detaches the pod.
 pub fn del(call: &Del) -> Result<()> {
     let state = State::open()?;
+    let record = state.attachments.find(&call.owner)?;
+    let stdin = for_delegates(call, record.as_ref());
     let mut hands = Hands::new(&state, Namespace::current()?, None);
-    hands.delegates(&call.path, call.stdin.as_ref().unwrap_or(&Value::Null));
-    match state.attachments.find(&call.owner)? {
+    hands.delegates(&call.path, &stdin);
+    match record {
         Some(record) => remembered(&record, &mut hands),
         None => forgotten(call, &mut hands),
     }
 }
 
+/// The configuration for a delegate's DEL. What the record knows of the ADD goes before a configuration
+/// that does not read or names another IPAM by now.
+fn for_delegates(call: &Del, record: Option<&Attachment>) -> Value {
+    let mut stdin = call.stdin.clone().filter(Value::is_object).unwrap_or_else(|| {
+        let version = record.map_or(Version::NEWEST.as_str(), |r| &r.version);
+        let network = record.map_or("unknown", |r| &r.network);
+        json!({"cniVersion": version, "name": network, "type": "nodeplug-cni"})
+    });
+    if let Some(Attachment { delegate: Some(plugin), delegate_ipam: Some(ipam), .. }) = record
+        && stdin.pointer("/ipam/type").and_then(Value::as_str) != Some(plugin)
+        && let Some(object) = stdin.as_object_mut()
+    {
+        object.insert("ipam".into(), ipam.clone());
+    }
+    stdin
+}
+
 /// Takes back what the record names. Also serves GC and `ipam check --fix`.
 pub fn remembered(record: &Attachment, hands: &mut Hands) -> Result<()> {
     hands.run_all(unmake(record))
+}
+
+/// Takes back what can be found of an owner whose record does not read. Leases stay with `ipam check`,
+/// which then finds them without an attachment.
+pub fn unreadable(owner: &Owner, hands: &mut Hands) -> Result<()> {
+    filters_of(owner, hands)?;
+    hands.run_all(vec![Step::DeleteLink { link: owner.host_ifname() }, Step::Forget { owner: owner.clone() }])
 }
 
 /// No record: usually the second DEL of a pod that is gone, which must cost next to nothing. Otherwise
@@ -47,12 +74,15 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
             result = next;
         }
     };
-    if lost {
+    let own = hands.socket(Place::Host).and_then(|s| link::find(s, &owner.host_ifname()));
+    if lost || own.as_ref().is_ok_and(Option::is_some) {
         keep_first(filters_of(owner, hands));
     }
-    keep_first(links_of(call, hands));
+    keep_first(own.and_then(|own| links_of(call, own, hands)));
     if let Some(Ipam::Delegate { plugin }) = call.config.as_ref().and_then(|c| c.ipam.as_ref()) {
-        keep_first(hands.run_all(vec![Step::Undelegate { plugin: plugin.clone() }]));
+        let asked = hands.run_all(vec![Step::Undelegate { plugin: plugin.clone() }]);
+        // A plugin that is not installed holds nothing that is known of.
+        keep_first(asked.or_else(|e| if e.kind() == Kind::Config { Ok(()) } else { Err(e) }));
     }
     if let Some(folder) = leases_of(call) {
         keep_first(release(&folder, owner, lost, hands));
@@ -74,10 +104,9 @@ fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     hands.run_all(steps)
 }
 
-fn links_of(call: &Del, hands: &mut Hands) -> Result<()> {
-    let own = call.owner.host_ifname();
-    if link::find(hands.socket(Place::Host)?, &own)?.is_some() {
-        return hands.run_all(vec![Step::DeleteLink { link: own }]);
+fn links_of(call: &Del, own: Option<Link>, hands: &mut Hands) -> Result<()> {
+    if let Some(own) = own {
+        return hands.run_all(vec![Step::DeleteLink { link: own.name }]);
     }
     match another_plugins(call, hands)? {
         Some(link) => hands.run_all(vec![Step::DeleteLink { link }]),
@@ -102,7 +131,11 @@ fn another_plugins(call: &Del, hands: &mut Hands) -> Result<Option<String>> {
     let Some(peer) = end.peer else { return Ok(None) };
     let host = link::find_index(hands.socket(Place::Host)?, peer)?;
     // Indexes are counted by namespace: the link that bears the number here must be the other end.
-    Ok(host.filter(|l| l.kind.as_deref() == Some("veth") && l.peer == Some(end.index)).map(|l| l.name))
+    // One of our names is another attachment's, with a record of its own.
+    let theirs = |l: &Link| {
+        l.kind.as_deref() == Some("veth") && l.peer == Some(end.index) && !Owner::is_host_ifname(&l.name)
+    };
+    Ok(host.filter(theirs).map(|l| l.name))
 }
 
 /// The folder of leases: the configuration's, or the usual one where its `ipam` does not read.

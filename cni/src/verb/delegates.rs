@@ -9,7 +9,6 @@ use node::{Context, Kind, Result};
 use serde_json::{Value, json};
 
 use crate::ipam::delegate::Delegate;
-use crate::version::Version;
 
 /// Where the plugins are, and what they are given.
 #[derive(Debug, Clone, Copy)]
@@ -56,14 +55,9 @@ impl<'a> Delegates<'a> {
         call(Delegate { plugin, path: &path, environment: &[], stdin: &stdin })
     }
 
-    /// The configuration with `plugin` as its IPAM: the record of the ADD knows better than a
-    /// configuration that was changed since, and a configuration that does not read is made up.
+    /// The configuration with `plugin` as its IPAM, where it still is.
     fn named(&self, plugin: &str) -> Value {
         let mut stdin = self.stdin.clone();
-        if !stdin.is_object() {
-            stdin =
-                json!({"cniVersion": Version::NEWEST.as_str(), "name": "unknown", "type": "nodeplug-cni"});
-        }
         if stdin.pointer("/ipam/type").and_then(Value::as_str) != Some(plugin)
             && let Some(object) = stdin.as_object_mut()
         {

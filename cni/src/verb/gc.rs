@@ -2,6 +2,7 @@
 //! and tells them all.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 use node::namespace::Namespace;
@@ -12,7 +13,7 @@ use crate::attachment::Attachment;
 use crate::config::NetConf;
 use crate::ipam::{COOLDOWN, Ipam};
 use crate::kernel::link;
-use crate::kernel::nft::Nft;
+use crate::kernel::nft::{Nft, comment};
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
@@ -28,6 +29,11 @@ pub fn gc(call: &Gc) -> Result<()> {
     let mut hands = Hands::new(&state, Namespace::current()?, None);
     hands.delegates(&call.path, &call.stdin);
     let mut failures = Vec::new();
+    // Looked at before the records: what an ADD makes from now on has its record by then.
+    let strays = strays(call, &mut hands).unwrap_or_else(|error| {
+        failures.push(error);
+        Strays::default()
+    });
     let records = state.attachments.all()?;
     let ours = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
     let doomed: Vec<&Attachment> = records.iter().filter(ours).collect();
@@ -37,6 +43,7 @@ pub fn gc(call: &Gc) -> Result<()> {
         let steps = unmake(record).into_iter().filter(|s| !matches!(s, Step::Undelegate { .. }));
         failures.extend(hands.run_all(steps.collect()).err());
     }
+    failures.extend(strays.remove(call, &records, &mut hands).err());
     failures.extend(leases(call, &mut hands).err());
     if call.config.masquerade {
         failures.extend(hands.nft().and_then(Nft::tidy).err());
@@ -45,6 +52,45 @@ pub fn gc(call: &Gc) -> Result<()> {
         failures.extend(hands.delegates(&call.path, &call.stdin).gc(plugin).err());
     }
     verdict(&call.config, &failures)
+}
+
+/// Links and elements of ours, whoever they belong to.
+#[derive(Debug, Default)]
+struct Strays {
+    links: Vec<String>,
+    elements: Vec<(String, IpAddr)>,
+}
+
+fn strays(call: &Gc, hands: &mut Hands) -> Result<Strays> {
+    let links = link::veths(hands.socket(Place::Host)?)?.into_iter().map(|l| l.name);
+    Ok(Strays {
+        links: links.filter(|name| Owner::is_host_ifname(name)).collect(),
+        elements: if call.config.masquerade { hands.nft()?.owners()? } else { Vec::new() },
+    })
+}
+
+impl Strays {
+    /// Removes those that neither a record nor the list of valid attachments answers for. Without a whole
+    /// memory they may be another network's: then only elements of this network's ranges go.
+    fn remove(self, call: &Gc, records: &[Attachment], hands: &mut Hands) -> Result<()> {
+        let whole = hands.state().is_whole()?;
+        let known: Vec<&Owner> = records.iter().map(|r| &r.owner).chain(&call.valid).collect();
+        let names: BTreeSet<String> = known.iter().map(|o| o.host_ifname()).collect();
+        let comments: BTreeSet<String> = known.iter().map(|o| comment(o)).collect();
+        let links = self.links.into_iter().filter(|name| whole && !names.contains(name));
+        let mut steps: Vec<Step> = links.map(|link| Step::DeleteLink { link }).collect();
+        let in_range = |address: &IpAddr| match &call.config.ipam {
+            Some(Ipam::HostLocal(config)) => config.sets.iter().any(|set| set.range_of(*address).is_some()),
+            _ => false,
+        };
+        let elements =
+            self.elements.into_iter().filter(|(c, a)| !comments.contains(c) && (whole || in_range(a)));
+        let unmasquerade = |(comment, address): (String, IpAddr)| {
+            Owner::from_key(&comment).map(|owner| Step::Unmasquerade { addresses: vec![address], owner })
+        };
+        steps.extend(elements.filter_map(unmasquerade));
+        hands.run_all(steps)
+    }
 }
 
 /// Deletes the links of many attachments by one request: the kernel then waits for one RCU barrier and
@@ -62,7 +108,7 @@ fn links(doomed: &[&Attachment], hands: &mut Hands) -> Result<()> {
     Ok(())
 }
 
-/// Leases of owners that are neither valid nor recorded: another plugin's, or of a lost record.
+/// Leases of owners that are not valid: another plugin's, or of a lost record.
 fn leases(call: &Gc, hands: &mut Hands) -> Result<()> {
     let Some(Ipam::HostLocal(config)) = &call.config.ipam else { return Ok(()) };
     let folder = config.folder(&call.config.name);

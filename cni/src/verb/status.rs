@@ -48,7 +48,11 @@ pub fn status(call: &Status) -> Result<()> {
             }
             Ok(())
         }
-        Some(Ipam::Delegate { plugin }) => hands.delegates(&call.path, &call.stdin).status(plugin),
+        Some(Ipam::Delegate { plugin }) => {
+            let told = hands.delegates(&call.path, &call.stdin).status(plugin);
+            // Codes beside these two mean nothing to a runtime that asked for STATUS.
+            told.map_err(|e| if matches!(e.kind(), Kind::Delegate(50 | 51)) { e } else { unavailable(e) })
+        }
         Some(Ipam::Static(_)) | None => Ok(()),
     }
 }
