@@ -95,6 +95,23 @@ impl<'a> Hands<'a> {
         self.nft.as_mut().ok_or_else(|| Error::new(Kind::Internal, "open an nfnetlink socket"))
     }
 
+    /// Works on nf_tables. A socket that an error was met on may be in the middle of an answer: the next
+    /// step, which takes this one back, gets another.
+    fn filter(&mut self, work: impl FnOnce(&mut Nft) -> Result<()>) -> Result<()> {
+        let result = work(self.nft()?);
+        if result.is_err() {
+            self.nft = None;
+        }
+        result
+    }
+
+    fn forget_socket(&mut self, place: Place) {
+        match place {
+            Place::Host => self.host_socket = None,
+            Place::Pod => self.pod_socket = None,
+        }
+    }
+
     /// Moves this thread, unless it is there.
     pub fn go(&mut self, place: Place) -> Result<()> {
         if self.place == place {
@@ -166,8 +183,9 @@ impl<'a> Hands<'a> {
         }
         let answers = match self.socket(place)?.batch(requests) {
             Ok(answers) => answers,
-            // Sent or not, answered or not: nobody knows what the kernel did.
+            // Sent or not, answered or not: nobody knows what the kernel did, nor what the socket still holds.
             Err(error) => {
+                self.forget_socket(place);
                 done.extend(verbs.into_iter().map(|verb| Step::Link { place, verb }));
                 return Err(error);
             }
@@ -261,12 +279,14 @@ impl<'a> Hands<'a> {
             Step::DeleteLink { link } => self.delete_link(link),
             Step::Masquerade { network, keep, addresses, owner } => {
                 let what = Masquerade { network: network.clone(), keep: keep.clone() };
-                self.nft()?.masquerade(&what, addresses, owner)
+                self.filter(|nft| nft.masquerade(&what, addresses, owner))
             }
-            Step::Unmasquerade { addresses, owner } => self.nft()?.unmasquerade(addresses, owner),
-            Step::SpoofCheck { owner, mac } => self.nft()?.spoof_check(&owner.host_ifname(), mac.0, owner),
+            Step::Unmasquerade { addresses, owner } => self.filter(|nft| nft.unmasquerade(addresses, owner)),
+            Step::SpoofCheck { owner, mac } => {
+                self.filter(|nft| nft.spoof_check(&owner.host_ifname(), mac.0, owner))
+            }
             Step::NoSpoofCheck { owner, mac } => {
-                self.nft()?.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner)
+                self.filter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
             }
         }
     }

@@ -20,8 +20,8 @@ use step::{Place, Step, Verb};
 /// Every link-local address is of a /64 (RFC 4291, section 2.5.6).
 const LINK_LOCAL_PREFIX: u8 = 64;
 
-/// `IFALIASZ` in linux/if.h, less the final NUL.
-const LONGEST_ALIAS: usize = 255;
+/// `IFALIASZ` in linux/if.h, less the NUL that the message carries and the one that the kernel adds.
+const LONGEST_ALIAS: usize = 254;
 
 /// One address for the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -288,7 +288,7 @@ pub fn unmake(attachment: &Attachment) -> Vec<Step> {
     steps
 }
 
-/// The pod's name as a link can bear it: 255 bytes (IFALIASZ), nothing that a terminal would obey.
+/// The pod's name as a link can bear it: not too long, nothing that a terminal would obey.
 fn alias(pod: &str) -> String {
     let shown = pod.chars().map(|c| if c.is_control() { '?' } else { c });
     let mut alias = String::new();

@@ -135,7 +135,13 @@ impl Report {
             problems.push(Problem::wrong("plugins", what).hint("a runtime takes no network without one"));
         }
         reader.finish(problems);
-        for (index, (at, entry)) in plugins.unwrap_or_default().into_iter().enumerate() {
+        let plugins = plugins.unwrap_or_default();
+        let ours = plugins.iter().any(|(_, p)| p.get("type").and_then(Value::as_str) == Some(OURS));
+        if !ours && !plugins.is_empty() {
+            let what = format!("has no entry of type `{OURS}`: only the list itself was checked");
+            self.warnings.push(Problem::wrong("plugins", what).hint("is a `type` misspelt?"));
+        }
+        for (index, (at, entry)) in plugins.into_iter().enumerate() {
             let composed = compose(document, entry, self.network.as_deref());
             self.plugin(&composed, &at, index);
         }

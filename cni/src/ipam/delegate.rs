@@ -83,7 +83,7 @@ impl Delegate<'_> {
     }
 
     /// The program: the first regular executable file of that name.
-    fn find(&self) -> Result<PathBuf> {
+    pub fn find(&self) -> Result<PathBuf> {
         let folders: Vec<_> = std::env::split_paths(self.path).filter(|f| f.is_absolute()).collect();
         let found = folders.iter().map(|f| f.join(self.plugin)).find(|p| executable(p));
         found.ok_or_else(|| {

@@ -152,16 +152,12 @@ fn routes(conf: &NetConf, addresses: &[Given], configured: Option<&[result::Rout
         // A pod with a host route of its own and nowhere to send to is nobody's wish; `routes: []` is.
         _ => configured.is_none(),
     };
-    for given in addresses.iter().filter(|_| defaults) {
-        let everywhere = IpNet::new(
-            if given.address.addr().is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) },
-            0,
-        );
-        let (Ok(dst), Some(gateway)) = (everywhere, given.gateway) else { continue };
-        let configured = || configured.unwrap_or_default().iter().any(|r| r.dst == dst && r.table.is_none());
+    // Of several addresses of a family, the first one's gateway leads out.
+    let everywhere = ["0.0.0.0/0", "::/0"].into_iter().filter_map(|net| net.parse().ok());
+    for dst in everywhere.filter(|_| defaults) {
+        let Some(gateway) = gateway_for(&dst) else { continue };
         match routes.iter().find(|r| r.dst == dst && r.table.is_none()) {
-            // Of several addresses of a family, the first one's gateway leads out.
-            Some(other) if other.gw != Some(gateway) && configured() => {
+            Some(other) if other.gw != Some(gateway) => {
                 let other = other.gw.map_or_else(|| "the link".to_owned(), |gw| format!("`{gw}`"));
                 let what = format!("make `{gateway}` the default gateway, where `ipam.routes` has {other}");
                 return Err(Error::new(Kind::Config, what)

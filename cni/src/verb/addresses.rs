@@ -79,6 +79,7 @@ fn delegated<'a>(
     record.delegate = Some(plugin.to_owned());
     record.delegate_ipam = call.config.ipam_json.as_ref().map(without_secrets);
     hands.run(vec![Step::Record(Box::new(record.clone()))], done)?;
+    hands.delegates(&call.path, &call.stdin).find(plugin)?;
     // The specification wants a DEL after a failed ADD, too: noted as done before it is called.
     done.push(Step::Delegated { plugin: plugin.to_owned() });
     let answer = hands.delegates(&call.path, &call.stdin).add(plugin)?;

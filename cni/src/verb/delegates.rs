@@ -23,6 +23,11 @@ impl<'a> Delegates<'a> {
         Self { path, stdin }
     }
 
+    /// Whether the plugin is there to be asked.
+    pub fn find(&self, plugin: &str) -> Result<()> {
+        self.with(plugin, |delegate| delegate.find().map(drop))
+    }
+
     /// ADD, with a DEL after it where it failed; the plugin's answer as it came.
     pub fn add(&self, plugin: &str) -> Result<Vec<u8>> {
         self.with(plugin, |delegate| delegate.add_or_undo())
