@@ -4,7 +4,6 @@ pub mod add;
 pub mod addresses;
 pub mod check;
 pub mod del;
-pub mod delegates;
 pub mod gc;
 pub mod loopback;
 pub mod status;

@@ -32,7 +32,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 use node::store::{self, Lock};
@@ -42,6 +42,7 @@ use super::HostLocal;
 use super::cooling::Cooling;
 use super::lease::{Lease, holds, lease_path, list, read_owner, there, write_new};
 use super::ranges::RangeSet;
+pub use super::sync::Facts;
 use super::sync::{self, State};
 use crate::attachment::Attachments;
 use crate::owner::Owner;
@@ -49,21 +50,6 @@ use crate::owner::Owner;
 /// Candidates that are looked at one by one before the folder is listed once. Round robin finds a free
 /// address at the first look until the range has been gone through.
 const PROBES: usize = 64;
-
-/// What the store needs to know about the node.
-pub struct Facts<'a> {
-    /// This boot's id.
-    pub boot: &'a str,
-    /// The time.
-    pub now: SystemTime,
-    /// For how long a freed address rests; zero is not at all.
-    pub cooldown: Duration,
-    /// The records of our attachments.
-    pub attachments: &'a Attachments,
-    /// Whether a pod of any plugin may be alive: is there a veth link on the host? Asked only when
-    /// leases of nobody's record outlived a boot.
-    pub pods_on_node: &'a dyn Fn() -> Result<bool>,
-}
 
 /// One network's store, locked while it lives.
 #[derive(Debug)]

@@ -2,6 +2,8 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
+use std::time::Duration;
+
 use super::*;
 use crate::ipam::testing::{BOOT, LATER, Scratch, host_local, modified, no_pods, owner, touch};
 

@@ -15,6 +15,7 @@
 pub mod config;
 pub mod cooling;
 pub mod delegate;
+pub mod delegates;
 pub mod lease;
 pub mod leases;
 pub mod ranges;

@@ -30,8 +30,23 @@ use node::{Context, Kind, Result, store};
 
 use super::cooling::Cooling;
 use super::lease::{Lease, lease_path, list};
-use super::leases::Facts;
+use crate::attachment::Attachments;
 use crate::owner::Owner;
+
+/// What the store needs to know about the node.
+pub struct Facts<'a> {
+    /// This boot's id.
+    pub boot: &'a str,
+    /// The time.
+    pub now: SystemTime,
+    /// For how long a freed address rests; zero is not at all.
+    pub cooldown: Duration,
+    /// The records of our attachments.
+    pub attachments: &'a Attachments,
+    /// Whether a pod of any plugin may be alive: is there a veth link on the host? Asked only when
+    /// leases of nobody's record outlived a boot.
+    pub pods_on_node: &'a dyn Fn() -> Result<bool>,
+}
 
 /// The folder of what is ours in a network's folder.
 pub(crate) const OURS: &str = ".nodeplug";
