@@ -41,21 +41,24 @@ struct Neighbour<'a> {
 }
 
 impl Neighbour<'_> {
-    /// Route, masquerade and traffic are as its ADD made them.
+    /// Route, masquerade and traffic of each address are as its ADD made them.
     #[track_caller]
-    fn is_well(&self, outside: &Echo, when: &str) {
-        let address = ips(&self.result)[0];
-        let host = host_end(&self.result);
-        let routes = look::ip(&["route", "show", &address.to_string()]);
-        let devices: Vec<&Value> = routes.iter().map(|r| &r["dev"]).collect();
-        assert_eq!(devices, [&json!(host)], "{when}: the route to {address}");
-        let own = format!("\"{address}\"");
-        let masqueraded = look::elements().iter().filter(|e| e.contains(&own)).count();
-        assert_eq!(masqueraded, 1, "{when}: {:?}", look::elements());
-        let server = Echo::inside(self.pod, address);
-        assert!(ask_here(Protocol::Tcp, server.address).is_ok(), "{when}: the node reaches {address}");
-        let seen = ask(self.pod, Protocol::Tcp, outside.address);
-        assert_eq!(seen, Ok(NODE[0]), "{when}: the pod reaches outside, masqueraded");
+    fn is_well(&self, outside: &[Echo; 2], when: &str) {
+        for address in ips(&self.result) {
+            let family = usize::from(address.is_ipv6());
+            let flag = ["-4", "-6"][family];
+            let host = host_end(&self.result);
+            let routes = look::ip(&[flag, "route", "show", &address.to_string()]);
+            let devices: Vec<&Value> = routes.iter().map(|r| &r["dev"]).collect();
+            assert_eq!(devices, [&json!(host)], "{when}: the route to {address}");
+            let own = format!("\"{address}\"");
+            let masqueraded = look::elements().iter().filter(|e| e.contains(&own)).count();
+            assert_eq!(masqueraded, 1, "{when}: {:?}", look::elements());
+            let server = Echo::inside(self.pod, address);
+            assert!(ask_here(Protocol::Tcp, server.address).is_ok(), "{when}: the node reaches {address}");
+            let seen = ask(self.pod, Protocol::Tcp, outside[family].address);
+            assert_eq!(seen, Ok(NODE[family]), "{when}: {address} reaches outside, masqueraded");
+        }
         self.runtime.check(&self.id, self.pod, &self.result).success();
     }
 }
@@ -63,7 +66,7 @@ impl Neighbour<'_> {
 /// A pod of network `others` asks, in its own words, for the address of a pod of network `pods`.
 fn overlap(node: &Node, asking: fn(&Runtime, &str, &Namespace, IpAddr) -> Call) {
     let outside = node.outside();
-    let server = Echo::inside(&outside, OUTSIDE[0]);
+    let server = OUTSIDE.map(|ip| Echo::inside(&outside, ip));
     let runtime = Runtime::new(full("routed"));
     let mut config = full("routed");
     config["name"] = json!("others");
@@ -105,31 +108,35 @@ fn same(before: &[String], when: &str) {
 
 fn a_static_address_is_not_given_twice(node: &Node) {
     let outside = node.outside();
-    let server = Echo::inside(&outside, OUTSIDE[0]);
-    let mut config = full("routed");
-    config["ipam"] = json!({
-        "type": "static",
-        "addresses": [{"address": "10.66.0.9/24"}],
-        "routes": [{"dst": "0.0.0.0/0"}],
-    });
-    let runtime = Runtime::new(config);
-    let (one, two) = (node.pod(), node.pod());
-    let (first, second) = (id("first"), id("second"));
-    let result = runtime.added(&first, &one);
-    let neighbour = Neighbour { runtime: &runtime, id: first.clone(), pod: &one, result };
-    let before = look::leftovers();
-    let answer = runtime.add(&second, &two);
-    answer.refused(101);
-    assert!(answer.message().contains("10.66.0.9"), "the address is named: {answer:?}");
-    same(&before, "after the refusal");
-    neighbour.is_well(&server, "after the refusal");
-    assert!(runtime.del_blind(&second).ok());
-    same(&before, "after the DEL of the refused");
-    neighbour.is_well(&server, "after the DEL of the refused");
-    assert!(runtime.del(&first, &one, &neighbour.result).ok());
-    look::assert_nothing_left("after both");
-    assert!(ips(&runtime.added(&second, &two)).contains(&"10.66.0.9".parse().unwrap()), "then it is free");
-    assert!(runtime.del_blind(&second).ok());
+    let server = OUTSIDE.map(|ip| Echo::inside(&outside, ip));
+    for (address, destination) in [("10.66.0.9", "0.0.0.0/0"), ("fd66::9", "::/0")] {
+        let mut config = full("routed");
+        let prefix = if address.contains(':') { 64 } else { 24 };
+        config["ipam"] = json!({
+            "type": "static",
+            "addresses": [{"address": format!("{address}/{prefix}")}],
+            "routes": [{"dst": destination}],
+        });
+        let runtime = Runtime::new(config);
+        let (one, two) = (node.pod(), node.pod());
+        let (first, second) = (id("first"), id("second"));
+        let result = runtime.added(&first, &one);
+        let neighbour = Neighbour { runtime: &runtime, id: first.clone(), pod: &one, result };
+        let before = look::leftovers();
+        let answer = runtime.add(&second, &two);
+        answer.refused(101);
+        assert!(answer.message().contains(address), "the address is named: {answer:?}");
+        same(&before, "after the refusal");
+        neighbour.is_well(&server, "after the refusal");
+        assert!(runtime.del_blind(&second).ok());
+        same(&before, "after the DEL of the refused");
+        neighbour.is_well(&server, "after the DEL of the refused");
+        assert!(runtime.del(&first, &one, &neighbour.result).ok());
+        look::assert_nothing_left("after both");
+        assert_eq!(ips(&runtime.added(&second, &two)), [address.parse::<IpAddr>().unwrap()]);
+        assert!(runtime.del_blind(&second).ok());
+        look::assert_nothing_left("after the second");
+    }
 }
 
 /// A namespace path may be reused, or handed over wrongly: the interface in it has an owner all the same.
