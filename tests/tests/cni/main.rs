@@ -16,13 +16,18 @@
 mod addresses;
 mod containerd;
 mod crashes;
+mod delegation;
 mod deletion;
 mod errors;
 mod harness_itself;
+mod losses;
+mod mending;
 mod networks;
 mod noise;
+mod strangers;
 mod traffic;
 mod upkeep;
+mod wishes;
 
 use std::process::ExitCode;
 
@@ -34,12 +39,17 @@ fn main() -> ExitCode {
         addresses::trials(),
         containerd::trials(),
         crashes::trials(),
+        delegation::trials(),
         deletion::trials(),
         errors::trials(),
         harness_itself::trials(),
+        losses::trials(),
+        mending::trials(),
         noise::trials(),
+        strangers::trials(),
         traffic::trials(),
         upkeep::trials(),
+        wishes::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
