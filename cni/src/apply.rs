@@ -11,11 +11,12 @@ use node::step::Done;
 use node::{Error, Kind, Result};
 
 pub use hands::Hands;
-use message::{explained, is_done_already, message, must_wait, needs_index, takes_away};
+use message::{explained, is_done_already, makes_a_link, message, needs_index, takes_away};
 
 use crate::kernel::nft::Masquerade;
 use crate::kernel::socket::Request;
 use crate::kernel::{address, link, reaper, sysctl};
+use crate::owner::Owner;
 use crate::plan::step::{Place, Step, Verb};
 
 /// Duplicate address detection takes two seconds at most with the kernel's settings.
@@ -33,13 +34,19 @@ impl Hands<'_> {
             };
             let mut verbs = vec![verb];
             while let Some(Step::Link { verb, .. }) = steps.next_if(
-                |s| matches!(s, Step::Link { place: p, verb } if *p == place && !must_wait(&verbs, verb)),
+                |s| matches!(s, Step::Link { place: p, verb } if *p == place && !self.must_wait(place, &verbs, verb)),
             ) {
                 verbs.push(verb);
             }
             self.batch(place, verbs, done)?;
         }
         self.go(Place::Host)
+    }
+
+    /// Whether the verb may need the index of a link that an earlier message of the same batch makes.
+    fn must_wait(&self, place: Place, before: &[Verb], verb: &Verb) -> bool {
+        let unknown = needs_index(verb).is_some_and(|link| !self.knows(place, link));
+        unknown && before.iter().any(makes_a_link)
     }
 
     /// Takes every step's effect away, going on past failures; the first of them is the answer. As long as
@@ -137,7 +144,9 @@ impl Hands<'_> {
             Step::DeleteLink { link } => self.delete_link(link),
             Step::Masquerade { network, keep, addresses, owner } => {
                 let what = Masquerade { network: network.clone(), keep: keep.clone() };
-                self.filter(|nft| nft.masquerade(&what, addresses, owner))
+                let attachments = &self.state().attachments;
+                let lives = |key: &str| Owner::from_key(key).is_some_and(|o| attachments.has(&o));
+                self.filter(|nft| nft.masquerade(&what, addresses, owner, &lives))
             }
             Step::Unmasquerade { addresses, owner } => self.filter(|nft| nft.unmasquerade(addresses, owner)),
             Step::SpoofCheck { owner, mac } => {

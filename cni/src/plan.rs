@@ -105,14 +105,15 @@ impl Wish {
             steps.extend(bridge_steps(bridge));
         }
         steps.extend(self.pair());
+        if let Some(bridge) = self.bridge.as_ref().filter(|b| b.gateway) {
+            steps.extend(self.known_on(&bridge.name));
+        }
         if self.bridge.as_ref().is_none_or(|b| !b.no_container_interface) {
             steps.extend(self.pod_settings());
             steps.extend(self.inside());
         }
-        match &self.bridge {
-            None => steps.extend(self.routed_host_side()),
-            Some(bridge) if bridge.gateway => steps.extend(self.known_on(&bridge.name)),
-            Some(_) => {}
+        if self.bridge.is_none() {
+            steps.extend(self.routed_host_side());
         }
         steps.extend(self.filters());
         steps

@@ -81,7 +81,7 @@ fn the_ruleset_is_what_nft_prints_and_loads_again() {
         let name = what.chain().replace("masq-pods-", "");
         let pod = addresses(&["10.88.0.5", "fd00::5"]);
         let mut kernel = Nft::open().unwrap();
-        kernel.masquerade(&what, &pod, &owner("abc")).unwrap();
+        kernel.masquerade(&what, &pod, &owner("abc"), &|_| false).unwrap();
         let listed = nft("list ruleset");
         assert_eq!(listed, MASQUERADE.replace("NAME", &name));
         let file = std::env::temp_dir().join(format!("nodeplug-nft-{}", std::process::id()));
@@ -147,7 +147,10 @@ fn thirty_two_at_once_make_one_chain_and_lose_no_element() {
                     let (what, gate) = (&what, &gate);
                     scope.spawn(move || {
                         gate.wait();
-                        Nft::open().unwrap().masquerade(what, &pods(n), &owner(&n.to_string())).unwrap();
+                        Nft::open()
+                            .unwrap()
+                            .masquerade(what, &pods(n), &owner(&n.to_string()), &|_| false)
+                            .unwrap();
                     });
                 }
             });
@@ -177,7 +180,7 @@ fn adding_and_removing_at_once_ends_with_nothing() {
                     let (pod, who) = ([IpAddr::from([10, 88, 1, n])], owner(&n.to_string()));
                     for _ in 0..5 {
                         let mut kernel = Nft::open().unwrap();
-                        kernel.masquerade(what, &pod, &who).unwrap();
+                        kernel.masquerade(what, &pod, &who, &|_| false).unwrap();
                         kernel.unmasquerade(&pod, &who).unwrap();
                         kernel.tidy().unwrap();
                     }
@@ -199,9 +202,9 @@ fn an_element_is_its_owners_until_the_address_is_given_to_another() {
         assert!(!kernel.has_table().unwrap());
         kernel.unmasquerade(&pod, &owner("a")).unwrap();
         assert!(kernel.masqueraded_by(&owner("a")).unwrap().is_empty());
-        kernel.masquerade(&what, &pod, &owner("a")).unwrap();
+        kernel.masquerade(&what, &pod, &owner("a"), &|_| false).unwrap();
         assert!(kernel.has_table().unwrap());
-        kernel.masquerade(&what, &pod, &owner("b")).unwrap();
+        kernel.masquerade(&what, &pod, &owner("b"), &|_| false).unwrap();
         assert_eq!(kernel.masqueraded_by(&owner("b")).unwrap(), pod);
         let lines = kernel.missing(&what, &pod, &owner("a")).unwrap();
         assert_eq!(lines.len(), 2);
@@ -220,7 +223,7 @@ fn a_long_id_is_found_by_its_comment() {
         let (what, pod) = (what(&[]), addresses(&["10.88.0.5"]));
         let (long, twin) = (owner(&"a".repeat(200)), owner(&format!("{}b", "a".repeat(199))));
         let mut kernel = Nft::open().unwrap();
-        kernel.masquerade(&what, &pod, &long).unwrap();
+        kernel.masquerade(&what, &pod, &long, &|_| false).unwrap();
         assert!(nft("list ruleset").contains(&comment(&long)));
         assert_eq!(kernel.masqueraded_by(&long).unwrap(), pod);
         assert!(kernel.masqueraded_by(&twin).unwrap().is_empty());
@@ -237,10 +240,10 @@ fn other_settings_are_another_chain_and_the_old_one_goes_when_it_is_empty() {
         let (old, new) = (what(&["10.0.0.0/8"]), what(&["10.0.0.0/9"]));
         let (first, second) = (addresses(&["10.88.0.1"]), addresses(&["10.88.0.2"]));
         let mut kernel = Nft::open().unwrap();
-        kernel.masquerade(&old, &first, &owner("a")).unwrap();
-        kernel.masquerade(&old, &second, &owner("b")).unwrap();
+        kernel.masquerade(&old, &first, &owner("a"), &|_| false).unwrap();
+        kernel.masquerade(&old, &second, &owner("b"), &|_| false).unwrap();
         // The second vanished without a DEL, and its address goes to a pod of the new settings.
-        kernel.masquerade(&new, &second, &owner("c")).unwrap();
+        kernel.masquerade(&new, &second, &owner("c"), &|_| false).unwrap();
         assert_eq!(kernel.missing(&new, &second, &owner("c")).unwrap(), [""; 0]);
         assert_eq!(kernel.missing(&old, &first, &owner("a")).unwrap(), [""; 0]);
         assert_eq!(kernel.owners().unwrap().len(), 2);
@@ -250,7 +253,7 @@ fn other_settings_are_another_chain_and_the_old_one_goes_when_it_is_empty() {
         kernel.tidy().unwrap();
         let listed = nft("list ruleset");
         assert!(!listed.contains(&old.chain()) && listed.contains(&new.chain()), "{listed}");
-        kernel.masquerade(&old, &first, &owner("a")).unwrap();
+        kernel.masquerade(&old, &first, &owner("a"), &|_| false).unwrap();
         assert_eq!(kernel.missing(&old, &first, &owner("a")).unwrap(), [""; 0]);
     });
 }
@@ -318,10 +321,10 @@ fn every_damage_is_named_and_repaired() {
             }
             let lines = kernel.missing(&what, &pod, &who).unwrap();
             assert!(lines.iter().any(|l| l.contains(expect)), "{words:?}: {lines:?}");
-            kernel.masquerade(&what, &pod, &who).unwrap();
+            kernel.masquerade(&what, &pod, &who, &|_| false).unwrap();
             assert_eq!(kernel.missing(&what, &pod, &who).unwrap(), [""; 0], "{words:?}");
         };
-        kernel.masquerade(&what, &pod, &who).unwrap();
+        kernel.masquerade(&what, &pod, &who, &|_| false).unwrap();
         for (words, expect) in damages(&chain, &set) {
             broken(&mut kernel, &words, expect);
         }
@@ -344,7 +347,7 @@ fn asking_whether_nf_tables_is_usable_changes_nothing() {
         kernel.usable().unwrap();
         kernel.spoof_usable().unwrap();
         assert_eq!(nft("list ruleset"), "");
-        kernel.masquerade(&what(&[]), &addresses(&["10.88.0.5"]), &owner("a")).unwrap();
+        kernel.masquerade(&what(&[]), &addresses(&["10.88.0.5"]), &owner("a"), &|_| false).unwrap();
         let before = nft("list ruleset");
         kernel.usable().unwrap();
         assert_eq!(nft("list ruleset"), before);
@@ -358,7 +361,7 @@ fn a_thousand_kept_networks_fit_into_one_transaction() {
         let what = what(&keep.iter().map(String::as_str).collect::<Vec<_>>());
         let pod = addresses(&["10.88.0.5"]);
         let mut kernel = Nft::open().unwrap();
-        kernel.masquerade(&what, &pod, &owner("a")).unwrap();
+        kernel.masquerade(&what, &pod, &owner("a"), &|_| false).unwrap();
         assert_eq!(kernel.missing(&what, &pod, &owner("a")).unwrap(), [""; 0]);
     });
 }
@@ -370,7 +373,9 @@ fn every_element_of_a_full_node_is_listed() {
         let mut kernel = Nft::open().unwrap();
         for n in 0..2000_u16 {
             let [a, b] = n.to_be_bytes();
-            kernel.masquerade(&what, &[IpAddr::from([10, 88, a, b])], &owner(&format!("{n:064}"))).unwrap();
+            kernel
+                .masquerade(&what, &[IpAddr::from([10, 88, a, b])], &owner(&format!("{n:064}")), &|_| false)
+                .unwrap();
         }
         assert_eq!(kernel.owners().unwrap().len(), 2000);
     });

@@ -4,7 +4,7 @@
 //! what an earlier boot wrote is dropped (see [`crate::boot`]). A `kill -9` loses no page-cache write.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,11 @@ use nix::sys::stat::Mode;
 use nix::unistd::linkat;
 
 use crate::{Context, Kind, Result};
+
+/// Room for every state file but a record with many addresses.
+const USUAL: usize = 1024;
+/// No state file is as large; whatever is, is none of ours.
+const LARGEST: u64 = 1 << 20;
 
 /// An exclusive lock for as long as it lives.
 #[derive(Debug)]
@@ -106,7 +111,13 @@ pub fn beside(path: &Path) -> PathBuf {
 
 /// The content of `path`; `None` where there is no such file.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    // State files fit into one read; fs::read would ask for their size first.
+    let whole = || -> io::Result<Vec<u8>> {
+        let mut content = Vec::with_capacity(USUAL);
+        File::open(path)?.take(LARGEST).read_to_end(&mut content)?;
+        Ok(content)
+    };
+    match whole() {
         Ok(content) => Ok(Some(content)),
         Err(e) if gone(&e) => Ok(None),
         Err(e) => Err(e).doing(Kind::Io, || format!("read `{}`", path.display())),

@@ -1,6 +1,5 @@
 //! What steps are done with: sockets, namespaces, locks, each opened when a step first needs it.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -31,7 +30,7 @@ pub struct Hands<'a> {
     host_socket: Option<RouteSocket>,
     pod_socket: Option<RouteSocket>,
     nft: Option<Nft>,
-    indexes: HashMap<(Place, String), u32>,
+    indexes: Vec<(Place, String, u32)>,
 }
 
 impl<'a> Hands<'a> {
@@ -47,7 +46,7 @@ impl<'a> Hands<'a> {
             host_socket: None,
             pod_socket: None,
             nft: None,
-            indexes: HashMap::new(),
+            indexes: Vec::new(),
         }
     }
 
@@ -58,7 +57,13 @@ impl<'a> Hands<'a> {
 
     /// Remembers an index that was observed.
     pub fn know(&mut self, place: Place, link: &str, index: u32) {
-        self.indexes.insert((place, link.to_owned()), index);
+        self.indexes.retain(|(p, name, _)| (*p, name.as_str()) != (place, link));
+        self.indexes.push((place, link.to_owned(), index));
+    }
+
+    /// Whether the index of a link is known.
+    pub(super) fn knows(&self, place: Place, link: &str) -> bool {
+        self.indexes.iter().any(|(p, name, _)| (*p, name.as_str()) == (place, link))
     }
 
     /// The netlink socket of a place. Opening one moves this thread there.
@@ -124,12 +129,11 @@ impl<'a> Hands<'a> {
 
     /// The index of a link, asked once. `None` where it is not there.
     pub(super) fn index(&mut self, place: Place, name: &str) -> Result<Option<u32>> {
-        let key = (place, name.to_owned());
-        if let Some(index) = self.indexes.get(&key) {
+        if let Some((.., index)) = self.indexes.iter().find(|(p, n, _)| (*p, n.as_str()) == (place, name)) {
             return Ok(Some(*index));
         }
         let found = link::find(self.socket(place)?, name)?.map(|l| l.index);
-        self.indexes.extend(found.map(|index| (key, index)));
+        self.indexes.extend(found.map(|index| (place, name.to_owned(), index)));
         Ok(found)
     }
 

@@ -35,10 +35,9 @@ pub fn message(verb: &Verb, index: u32, netns: RawFd) -> Request {
     }
 }
 
-/// Whether the verb may need the index of a link that an earlier message of the same batch makes.
-pub fn must_wait(before: &[Verb], verb: &Verb) -> bool {
-    let makes = |v: &Verb| matches!(v, Verb::CreateBridge { .. } | Verb::CreateVeth { .. });
-    needs_index(verb).is_some() && before.iter().any(makes)
+/// Whether the verb gives a link its index.
+pub fn makes_a_link(verb: &Verb) -> bool {
+    matches!(verb, Verb::CreateBridge { .. } | Verb::CreateVeth { .. })
 }
 
 /// The link whose index the verb's message carries.

@@ -167,7 +167,8 @@ fn check(state: &State, place: &Where, fix: bool) -> Result<Report> {
             del::remembered(record, &mut hands)?;
         }
     }
-    for owner in state.attachments.unreadable()? {
+    // Whose network an unreadable record was of, nobody can tell.
+    for owner in state.attachments.unreadable()?.into_iter().filter(|_| place.network.is_none()) {
         rows.push(row("-", "-", &owner.to_string(), "its record cannot be read"));
         if fix {
             del::unreadable(&owner, &mut hands)?;

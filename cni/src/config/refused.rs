@@ -58,7 +58,11 @@ pub(super) fn report(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<
             "is {}, a key of the reference's `{plugin}` plugin that is not supported here",
             shown(value)
         );
-        let hint = format!("take the key out, or put it into an entry of `{plugin}` in this network's list");
+        let hint = match key {
+            // A MAC that a later plugin sets is none that the neighbour entries know.
+            "mac" => "ask for it by `args.cni.mac`, or declare the capability `mac`".to_owned(),
+            _ => format!("take the key out, or put it into an entry of `{plugin}` in this network's list"),
+        };
         problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
     }
 }

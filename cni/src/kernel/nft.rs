@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_bindings::nftables::SetAttrs;
-use node::Result;
+use node::{Error, Kind, Result};
 
 use crate::owner::Owner;
 
@@ -83,10 +83,19 @@ impl Nft {
         Ok(Self { channel: Channel::open()? })
     }
 
-    /// Masquerades `addresses` as `what` says, whatever stood there before. An element of another
-    /// owner is replaced, in whichever network: the caller owns the address now.
-    pub fn masquerade(&mut self, what: &Masquerade, addresses: &[IpAddr], owner: &Owner) -> Result<()> {
-        self.ensure(&what.layout(), &what.elements(addresses), addresses, &comment(owner))
+    /// Masquerades `addresses` as `what` says, whatever stood there before. An element of another owner
+    /// is replaced, in whichever network, unless `lives` says of its comment that the owner does:
+    /// that is [`Kind::Conflict`].
+    pub fn masquerade(
+        &mut self,
+        what: &Masquerade,
+        addresses: &[IpAddr],
+        owner: &Owner,
+        lives: &dyn Fn(&str) -> bool,
+    ) -> Result<()> {
+        let own = comment(owner);
+        let theirs = |held: &str| held != own && lives(held);
+        self.ensure(&what.layout(), &what.elements(addresses), addresses, &own, &theirs)
     }
 
     /// Takes the masquerade of `addresses` back, where it is `owner`'s. What is not there is done.
@@ -171,6 +180,7 @@ impl Nft {
         elements: &[Element],
         addresses: &[IpAddr],
         comment: &str,
+        theirs: &dyn Fn(&str) -> bool,
     ) -> Result<()> {
         let mut in_the_way = InTheWay::default();
         let mut attempt = 0;
@@ -178,11 +188,15 @@ impl Nft {
             attempt += 1;
             let found = self.channel.list(&Question::Rules(layout.family), HeldRule::read)?;
             let stale = self.stale(layout, &found, elements, addresses, in_the_way.elements)?;
+            if let Some((place, held)) = stale.iter().find(|(_, held)| theirs(held)) {
+                let what = format!("masquerade the address in {place}, which the attachment `{held}` has");
+                return Err(Error::new(Kind::Conflict, what).hint("give each pod an address of its own"));
+            }
             let mut operations = Vec::new();
             if in_the_way.chain || in_the_way.sets || !layout.stands_in(&found) {
                 make(layout, in_the_way, &mut operations);
             }
-            operations.extend(stale.iter().map(Operation::DropElement));
+            operations.extend(stale.iter().map(|(place, _)| Operation::DropElement(place)));
             operations.extend(elements.iter().map(|e| Operation::AddElement(e, comment)));
             let Err(refusal) = self.channel.commit(&operations, End::Commit) else { return Ok(()) };
             if attempt == ATTEMPTS || !in_the_way.learn(&refusal, &operations) {
@@ -200,7 +214,7 @@ impl Nft {
         elements: &[Element],
         addresses: &[IpAddr],
         ours: bool,
-    ) -> Result<Vec<Element>> {
+    ) -> Result<Vec<(Element, String)>> {
         let mut others: Vec<&str> = found
             .iter()
             .filter(|r| r.chain != layout.chain)
@@ -217,7 +231,7 @@ impl Nft {
             places.extend(elements.iter().cloned());
         }
         let held = self.held(&places)?;
-        Ok(places.into_iter().zip(held).filter_map(|(e, h)| h.map(|_| e)).collect())
+        Ok(places.into_iter().zip(held).filter_map(|(e, h)| h.map(|h| (e, h.comment))).collect())
     }
 
     /// Removes those of `elements` that carry `comment`.

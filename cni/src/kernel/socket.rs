@@ -109,33 +109,40 @@ impl RouteSocket {
     /// before. The answer holds one entry a request: `None` is done.
     pub fn batch(&mut self, requests: Vec<Request>) -> Result<Vec<Option<Refusal>>> {
         let mut answers = Vec::with_capacity(requests.len());
-        let mut requests = requests.into_iter().peekable();
-        while requests.peek().is_some() {
+        let mut requests = requests.into_iter();
+        while requests.len() > 0 {
             answers.extend(self.together(requests.by_ref().take(TOGETHER))?);
         }
         Ok(answers)
     }
 
-    /// One system call's worth of requests.
-    fn together(&mut self, requests: impl Iterator<Item = Request>) -> Result<Vec<Option<Refusal>>> {
+    /// One system call's worth of requests. The kernel reports every refusal unasked and in order, so the
+    /// last request's acknowledgement says that the others were carried out.
+    fn together(&mut self, requests: impl ExactSizeIterator<Item = Request>) -> Result<Vec<Option<Refusal>>> {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(1024);
-        let mut answers: Vec<Option<Option<Refusal>>> = Vec::new();
-        for request in requests {
-            self.append(&mut bytes, request.message, request.flags | NLM_F_ACK);
+        let mut answers: Vec<Option<Refusal>> = Vec::new();
+        let count = requests.len();
+        for (index, request) in requests.enumerate() {
+            let ack = if index + 1 == count { NLM_F_ACK } else { 0 };
+            self.append(&mut bytes, request.message, request.flags | ack);
             answers.push(None);
         }
         self.send(&bytes)?;
-        while answers.iter().any(Option::is_none) {
+        loop {
             for message in self.receive()? {
-                let slot = message.header.sequence_number.wrapping_sub(first);
-                let slot = usize::try_from(slot).ok().and_then(|i| answers.get_mut(i));
-                if let (Some(slot), NetlinkPayload::Error(e)) = (slot, message.payload) {
-                    *slot = Some(e.code.map(|_| Refusal::new(&e)));
+                let sequence = message.header.sequence_number;
+                let NetlinkPayload::Error(e) = message.payload else { continue };
+                let slot =
+                    usize::try_from(sequence.wrapping_sub(first)).ok().and_then(|i| answers.get_mut(i));
+                if let Some(slot) = slot {
+                    *slot = e.code.map(|_| Refusal::new(&e));
+                    if sequence == self.sequence {
+                        return Ok(answers);
+                    }
                 }
             }
         }
-        Ok(answers.into_iter().map(Option::flatten).collect())
     }
 
     /// Sends one request and reports a refusal as the error of `doing`.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use node::{Context, Kind, Result};
+use node::{Context, Kind, Result, store};
 
 /// The file of a dotted-with-slashes name such as `net/ipv4/ip_forward`.
 pub fn path(name: &str) -> PathBuf {
@@ -12,11 +12,8 @@ pub fn path(name: &str) -> PathBuf {
 
 /// The value; `None` where this kernel has no such setting.
 pub fn get(name: &str) -> Result<Option<String>> {
-    match fs::read_to_string(path(name)) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).doing(Kind::Kernel, || format!("read the setting `{name}`")),
-    }
+    let value = store::read(&path(name))?;
+    Ok(value.map(|v| String::from_utf8_lossy(&v).trim().to_owned()))
 }
 
 /// Sets `name` to `value`; a kernel without the setting has nothing to set.

@@ -112,6 +112,8 @@ fn a_pod_on_a_bridge_is_made_in_this_order() {
             "set the port `np2178bf6dfa7e`: hairpin true, isolated true",
             "make no link-local address on `np2178bf6dfa7e`",
             "bring `np2178bf6dfa7e` up",
+            "tell `cni0` that `10.88.0.5` is at 0a:58:0a:58:00:05",
+            "tell `cni0` that `fd00:88::5` is at 0a:58:0a:58:00:05",
             "in the pod: set `net/ipv6/conf/eth0/accept_ra` to 0",
             "in the pod: see that IPv6 is on for `eth0`",
             "in the pod: make no link-local address on `eth0`",
@@ -121,8 +123,6 @@ fn a_pod_on_a_bridge_is_made_in_this_order() {
             "in the pod: bring `eth0` up",
             "in the pod: add the route `default via 10.88.0.1` on `eth0`",
             "in the pod: add the route `default via fd00:88::1` on `eth0`",
-            "tell `cni0` that `10.88.0.5` is at 0a:58:0a:58:00:05",
-            "tell `cni0` that `fd00:88::5` is at 0a:58:0a:58:00:05",
             "let only `0a:58:0a:58:00:05` send by `np2178bf6dfa7e`",
             "masquerade `10.88.0.5`, `fd00:88::5` by the rules of `pods`",
         ]

@@ -105,9 +105,14 @@ fn delegated<'a>(
 /// The plugin's configuration as the record may keep it for a DEL after the operator changed it.
 fn without_secrets(ipam: &Value) -> Value {
     const SECRET: [&str; 5] = ["password", "secret", "token", "credential", "privatekey"];
-    let Some(object) = ipam.as_object() else { return ipam.clone() };
     let told = |key: &str| !SECRET.iter().any(|s| key.to_lowercase().contains(s));
-    object.iter().filter(|(key, _)| told(key)).map(|(k, v)| (k.clone(), without_secrets(v))).collect()
+    match ipam {
+        Value::Object(object) => {
+            object.iter().filter(|(key, _)| told(key)).map(|(k, v)| (k.clone(), without_secrets(v))).collect()
+        }
+        Value::Array(items) => items.iter().map(without_secrets).collect(),
+        plain => plain.clone(),
+    }
 }
 
 fn read(plugin: &str, answer: &[u8], call: &Call) -> Result<CniResult> {
@@ -134,7 +139,9 @@ fn from_config(config: &Static, call: &Call) -> Result<Granted> {
         IpNet::new(w.address, w.prefix.unwrap_or(whole))
             .map_err(|e| Error::caused(Kind::Config, format!("use the address `{w}`"), e))
     });
-    let ips = config.give(&wanted.collect::<Result<Vec<_>>>()?, &[]);
+    // An address that the runtime asks for leaves by the configured gateway of its network.
+    let gateways: Vec<IpAddr> = config.addresses.iter().filter_map(|(_, gateway)| *gateway).collect();
+    let ips = config.give(&wanted.collect::<Result<Vec<_>>>()?, &gateways);
     if ips.is_empty() {
         return Err(Error::new(Kind::Config, "give the pod an address by `static`, which has none")
             .hint("write `ipam.addresses`, or let the runtime hand one over as `ips`"));

@@ -75,7 +75,9 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
         }
     };
     let own = hands.socket(Place::Host).and_then(|s| link::find(s, &owner.host_ifname()));
-    if lost || own.as_ref().is_ok_and(Option::is_some) {
+    // A link of ours without a record: this one was lost alone.
+    let lost = lost || own.as_ref().is_ok_and(Option::is_some);
+    if lost {
         keep_first(filters_of(owner, hands));
     }
     keep_first(own.and_then(|own| links_of(call, own, hands)));

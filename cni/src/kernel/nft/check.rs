@@ -24,7 +24,9 @@ impl Nft {
         let mut lines = missing(self, &layout, &what.elements(addresses), &comment(owner))?;
         let found = self.channel.list(&Question::Rules(Family::Inet), HeldRule::read)?;
         let strays = self.stale(&layout, &found, &[], addresses, false)?;
-        lines.extend(strays.iter().map(|s| format!("{s} belongs to another network or to older settings")));
+        lines.extend(
+            strays.iter().map(|(s, _)| format!("{s} belongs to another network or to older settings")),
+        );
         Ok(lines)
     }
 

@@ -12,7 +12,9 @@ use super::{Nft, check};
 impl Nft {
     /// Lets the bridge's port `port` send from `mac` and from no other.
     pub fn spoof_check(&mut self, port: &str, mac: [u8; 6], owner: &Owner) -> Result<()> {
-        self.ensure(&Layout::spoof_check(), &Layout::spoof_elements(port, mac), &[], &comment(owner))
+        self.ensure(&Layout::spoof_check(), &Layout::spoof_elements(port, mac), &[], &comment(owner), &|_| {
+            false
+        })
     }
 
     /// Takes the check of `port` back, where it is `owner`'s. Without the MAC the sets are read whole.
