@@ -1,10 +1,12 @@
 //! `nodeplug-cni`: reads the call, runs it, prints the one answer. A runtime execs it for every pod; a
 //! person who runs it without `CNI_COMMAND` gets the commands of [`cni::command`].
 
+#![no_main]
+
 use std::env;
+use std::ffi::{c_char, c_int};
 use std::io::Read;
 use std::panic;
-use std::process::ExitCode;
 use std::time::Instant;
 
 use cni::request::{Refused, Request};
@@ -18,7 +20,11 @@ use serde_json::Value;
 /// A configuration is a few kilobytes; one with every attachment of a node (GC) some hundred.
 const LONGEST_STDIN: u64 = 16 << 20;
 
-fn main() -> ExitCode {
+/// The C library's entry. Rust's own start-up reads the memory map and sets up a stack guard: twenty
+/// system calls, which a call of two milliseconds has no use for.
+#[unsafe(no_mangle)]
+extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+    cni::kernel::process::adopt();
     // Runtimes give no arguments.
     if env::args_os().len() > 1 || env::var_os("CNI_COMMAND").is_none_or(|c| c.is_empty()) {
         return command::main();
@@ -32,11 +38,11 @@ fn main() -> ExitCode {
         std::process::exit(1);
     }));
     match serve() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(refused) => {
             // A caller that closed its pipe has gone; there is nobody else to tell.
             let _ = answer(&render::error(&refused.error, refused.version));
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -42,7 +42,10 @@ impl Namespace {
 
     /// The namespace that this thread is in.
     pub fn current() -> Result<Self> {
-        Self::open(Path::new("/proc/thread-self/ns/net"))
+        let doing = || "open this thread's own network namespace".to_owned();
+        let file = File::open("/proc/thread-self/ns/net").doing(Kind::Io, doing)?;
+        let metadata = file.metadata().doing(Kind::Io, doing)?;
+        Ok(Self { file, identity: (metadata.dev(), metadata.ino()) })
     }
 
     /// Whether both are the same namespace.

@@ -7,7 +7,6 @@ pub mod validate;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use node::{Context, Error, Kind, Result};
@@ -28,6 +27,9 @@ Install it as /opt/cni/bin/nodeplug-cni, and under the name `loopback` for the r
     \"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.88.0.0/16\"}]]}}]}
 
 Exit codes: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
+
+const FINE: i32 = 0;
+const PROBLEM: i32 = 1;
 
 /// A pod's network in one process: CNI plugin for Kubernetes nodes.
 #[derive(Debug, Parser)]
@@ -83,13 +85,13 @@ enum Command {
     },
 }
 
-/// Runs a person's command.
-pub fn main() -> ExitCode {
+/// Runs a person's command; the answer is the exit code.
+pub fn main() -> i32 {
     if std::env::args_os().len() < 2 {
         // The protocol has no word for a call without CNI_COMMAND: say what this is, and that nothing is wrong.
         let about = Arguments::command().render_help().to_string();
         let _ = std::io::stderr().write_all(about.as_bytes());
-        return ExitCode::SUCCESS;
+        return FINE;
     }
     let arguments = Arguments::parse();
     match run(&arguments) {
@@ -99,12 +101,12 @@ pub fn main() -> ExitCode {
         }
         Err(error) => {
             complain(&error);
-            ExitCode::FAILURE
+            PROBLEM
         }
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(String, ExitCode)> {
+fn run(arguments: &Arguments) -> Result<(String, i32)> {
     let json = arguments.output == Output::Json;
     match &arguments.command {
         Some(_) if arguments.dry_run => Err(Error::new(Kind::Usage, "use `--dry-run` beside a command")
@@ -116,7 +118,7 @@ fn run(arguments: &Arguments) -> Result<(String, ExitCode)> {
         Some(Command::Validate { conflist }) => {
             let report = validate::validate(&text_of(conflist)?);
             let (text, _) = said(&report.to_json(), &report.to_table(), json);
-            Ok((text, if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
         }
         Some(Command::DryRun { conflist, ifname, container_id }) => {
             let plan = dry_run::from_file(&text_of(conflist)?, container_id, ifname)?;
@@ -125,7 +127,7 @@ fn run(arguments: &Arguments) -> Result<(String, ExitCode)> {
         Some(Command::Ipam { command }) => {
             let report = command.run()?;
             let (text, _) = said(&report.to_json(), &report.to_table(), json);
-            Ok((text, if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
         }
         Some(Command::Codes) => {
             let rows = render::CODES
@@ -145,13 +147,13 @@ fn run(arguments: &Arguments) -> Result<(String, ExitCode)> {
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "nodeplug-cni", &mut script);
-            Ok((String::from_utf8_lossy(&script).into_owned(), ExitCode::SUCCESS))
+            Ok((String::from_utf8_lossy(&script).into_owned(), FINE))
         }
     }
 }
 
-fn said(json: &Value, table: &str, as_json: bool) -> (String, ExitCode) {
-    (if as_json { render::text(json) } else { table.to_owned() }, ExitCode::SUCCESS)
+fn said(json: &Value, table: &str, as_json: bool) -> (String, i32) {
+    (if as_json { render::text(json) } else { table.to_owned() }, FINE)
 }
 
 fn text_of(path: &PathBuf) -> Result<String> {

@@ -5,27 +5,27 @@
 //! process returns when the kernel announces that the link is gone.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, setsid};
-use node::{Context, Kind, Result};
+use node::Result;
 
 use super::link;
-use super::socket::{RouteSocket, refused};
+use super::socket::{self, RouteSocket, refused};
 
 /// More children than this queue up behind the kernel's own lock; the next caller waits itself.
 const AT_ONCE: i64 = 16;
 /// `RTNLGRP_LINK` in linux/rtnetlink.h.
 const LINK_EVENTS: u32 = 1;
 /// How long the kernel's announcement may take before the link is looked for again.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(PATIENCE_MS.unsigned_abs());
+const PATIENCE_MS: i64 = 200;
 /// After this long a link that is still in sight is reported; the runtime tries again.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -34,7 +34,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// the kernel itself. A link that is not there is deleted already.
 pub fn delete_link(socket: &mut RouteSocket, name: &str, slots: &Path) -> Result<()> {
     let Some(found) = link::find(socket, name)? else { return Ok(()) };
-    let mut events = RouteSocket::open()?;
+    let mut events = RouteSocket::bare(TimeVal::milliseconds(PATIENCE_MS))?;
     let ready = events.listen(LINK_EVENTS).is_ok();
     let slot = if ready { free_slot(slots) } else { None };
     match slot.and_then(|slot| start(found.index, slot)) {
@@ -104,7 +104,7 @@ fn reap(index: u32) -> Result<()> {
         // SAFETY: the child uses none of the three again; a descriptor that is closed already is EBADF.
         unsafe { libc::close(descriptor) };
     }
-    delete_and_wait(&mut RouteSocket::open()?, "", index)
+    delete_and_wait(&mut RouteSocket::bare(socket::PATIENCE)?, "", index)
 }
 
 fn wait_until_gone(
@@ -128,19 +128,19 @@ fn wait_until_gone(
     delete_and_wait(socket, name, index)
 }
 
-/// Waits a little for the announcement. A queue that overran (ENOBUFS) or a silence is no answer: the
-/// caller looks for the link itself.
+/// Waits a little for the announcement, past every other event: looking for the link itself would queue
+/// up behind the deletion.
 fn announced(events: &mut RouteSocket, index: u32) -> Result<bool> {
-    let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::ZERO);
-    let mut wanted = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
-    let ready = poll(&mut wanted, timeout);
-    match ready {
-        Ok(0) | Err(nix::errno::Errno::EINTR) => return Ok(false),
-        Ok(_) => {}
-        Err(e) => return Err(e).doing(Kind::Kernel, || "wait for the kernel's link events".to_owned()),
-    }
-    let Ok(messages) = events.heard() else { return Ok(false) };
-    Ok(messages.iter().any(|m| {
+    let gone = |m: &RouteNetlinkMessage| {
         matches!(m, RouteNetlinkMessage::DelLink(_)) && link::described(m).is_some_and(|l| l.index == index)
-    }))
+    };
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        match events.heard()? {
+            Some(messages) if messages.iter().any(gone) => return Ok(true),
+            Some(_) => {}
+            None => return Ok(false),
+        }
+    }
+    Ok(false)
 }

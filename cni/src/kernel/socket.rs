@@ -9,7 +9,7 @@ use netlink_packet_core::{
     NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use node::{Context, Error, Kind, Result};
@@ -22,7 +22,7 @@ const ROOM: usize = 64 * 1024;
 const TOGETHER: usize = 64;
 /// The kernel answers in milliseconds, after an RCU barrier under load in seconds. Silence for longer is a
 /// lost answer, which an error tells and waiting does not.
-const PATIENCE: TimeVal = TimeVal::new(30, 0);
+pub const PATIENCE: TimeVal = TimeVal::new(30, 0);
 /// How often an interrupted dump is asked again before the caller hears of it.
 const DUMP_TRIES: usize = 8;
 
@@ -95,13 +95,21 @@ pub struct RouteSocket {
 impl RouteSocket {
     /// Opens a socket in this thread's network namespace.
     pub fn open() -> Result<Self> {
+        let this = Self::bare(PATIENCE)?;
+        let doing = || "open a netlink socket".to_owned();
+        // Short acknowledgements, the kernel's own words in them, and filters that really filter.
+        this.socket.set_cap_ack(true).doing(Kind::Kernel, doing)?;
+        this.socket.set_ext_ack(true).doing(Kind::Kernel, doing)?;
+        this.socket.set_netlink_get_strict_chk(true).doing(Kind::Kernel, doing)?;
+        Ok(this)
+    }
+
+    /// A socket for one plain request, or for [`RouteSocket::listen`]; it waits for an answer as long as
+    /// `patience`.
+    pub fn bare(patience: TimeVal) -> Result<Self> {
         let doing = || "open a netlink socket".to_owned();
         let socket = Socket::new(NETLINK_ROUTE).doing(Kind::Kernel, doing)?;
-        // Short acknowledgements, the kernel's own words in them, and filters that really filter.
-        socket.set_cap_ack(true).doing(Kind::Kernel, doing)?;
-        socket.set_ext_ack(true).doing(Kind::Kernel, doing)?;
-        socket.set_netlink_get_strict_chk(true).doing(Kind::Kernel, doing)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &PATIENCE).doing(Kind::Kernel, doing)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &patience).doing(Kind::Kernel, doing)?;
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(ROOM) })
     }
 
@@ -230,17 +238,23 @@ impl RouteSocket {
     /// Joins a multicast group of the kernel (`RTNLGRP_*`), for [`RouteSocket::heard`].
     pub fn listen(&mut self, group: u32) -> Result<()> {
         let doing = || "listen to the kernel's link events".to_owned();
-        self.socket.bind_auto().doing(Kind::Kernel, doing)?;
+        self.socket.bind(&SocketAddr::new(0, 0)).doing(Kind::Kernel, doing)?;
         self.socket.add_membership(group).doing(Kind::Kernel, doing)
     }
 
-    /// What arrived on the groups joined; waits for the first message.
-    pub fn heard(&mut self) -> Result<Vec<RouteNetlinkMessage>> {
-        let messages = self.receive()?.into_iter().filter_map(|m| match m.payload {
+    /// What arrived on the groups joined; waits for the first message. `None` where none came, or more
+    /// than the queue holds.
+    pub fn heard(&mut self) -> Result<Option<Vec<RouteNetlinkMessage>>> {
+        const SILENT: [i32; 2] = [libc::EAGAIN, libc::ENOBUFS];
+        let received = match self.receive() {
+            Err(e) if e.errno().is_some_and(|errno| SILENT.contains(&errno)) => return Ok(None),
+            other => other?,
+        };
+        let messages = received.into_iter().filter_map(|m| match m.payload {
             NetlinkPayload::InnerMessage(message) => Some(message),
             _ => None,
         });
-        Ok(messages.collect())
+        Ok(Some(messages.collect()))
     }
 
     fn append(&mut self, bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
