@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
             });
         }),
         ours("a_static_address_is_not_given_twice", a_static_address_is_not_given_twice),
+        ours("a_bridged_pods_masquerade_is_not_taken", a_bridged_pods_masquerade_is_not_taken),
         ours("del_of_an_id_never_seen_spares_the_pod_in_that_namespace", del_of_a_stranger),
     ]
 }
@@ -153,4 +154,27 @@ fn del_of_a_stranger(node: &Node) {
         assert!(runtime.del(&living, &pod, &result).ok());
         look::assert_nothing_left(mode);
     }
+}
+
+/// On a bridge nothing refuses the second owner of a static address but the masquerade that it would take.
+fn a_bridged_pods_masquerade_is_not_taken(node: &Node) {
+    let mut config = full("bridge");
+    let address = json!([{"address": "10.66.0.9/16", "gateway": "10.66.0.1"}]);
+    config["ipam"] = json!({"type": "static", "addresses": address});
+    let runtime = Runtime::new(config);
+    let (one, two) = (node.pod(), node.pod());
+    let (first, second) = (id("first"), id("second"));
+    let result = runtime.added(&first, &one);
+    let before = look::elements();
+    assert_eq!(before.len(), 1, "{before:?}");
+
+    let answer = runtime.add(&second, &two);
+    answer.refused(101);
+    assert!(answer.message().contains("10.66.0.9") && answer.message().contains(&first), "{answer:?}");
+    assert_eq!(look::elements(), before);
+    assert!(runtime.call("DEL", &second, two.name(), None).run().ok());
+    assert_eq!(look::elements(), before);
+    runtime.check(&first, &one, &result).success();
+    assert!(runtime.del(&first, &one, &result).ok());
+    look::assert_nothing_left("after both");
 }
