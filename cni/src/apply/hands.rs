@@ -132,7 +132,8 @@ impl<'a> Hands<'a> {
         if let Some((.., index)) = self.indexes.iter().find(|(p, n, _)| (*p, n.as_str()) == (place, name)) {
             return Ok(Some(*index));
         }
-        let found = link::find(self.socket(place)?, name)?.map(|l| l.index);
+        self.go(place)?;
+        let found = link::index(name)?;
         self.indexes.extend(found.map(|index| (place, name.to_owned(), index)));
         Ok(found)
     }

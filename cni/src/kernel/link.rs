@@ -9,7 +9,9 @@ use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
     InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
-use node::Result;
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use node::{Context, Kind, Result};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::socket::{Request, RouteSocket};
@@ -169,6 +171,16 @@ pub fn delete(index: u32) -> Request {
 pub fn delete_group(group: u32) -> Request {
     let link = LinkMessageBuilder::<LinkUnspec>::default().link_group(group);
     Request { message: RouteNetlinkMessage::DelLink(link.build()), flags: 0 }
+}
+
+/// The index of the link NAME in this thread's namespace; `None` where there is no such link. Unlike a
+/// netlink request, the ioctl behind it takes no lock that others wait for (netdevice(7), SIOCGIFINDEX).
+pub fn index(name: &str) -> Result<Option<u32>> {
+    match if_nametoindex(name) {
+        Ok(index) => Ok(Some(index)),
+        Err(Errno::ENODEV) => Ok(None),
+        Err(e) => Err(e).doing(Kind::Kernel, || format!("look up the index of `{name}`")),
+    }
 }
 
 /// `ip link show NAME`; `None` where there is no such link.
