@@ -129,12 +129,13 @@ impl Wish {
             mtu: self.mtu,
             bridge: self.bridge.as_ref().map(|b| b.name.clone()),
         })];
-        steps.extend(
-            self.pod.iter().map(|pod| Step::host(Verb::Alias { link: host.clone(), alias: alias(pod) })),
-        );
-        if let Some(bridge) = self.bridge.as_ref().filter(|b| b.hairpin || b.isolated) {
-            let (hairpin, isolated) = (bridge.hairpin, bridge.isolated);
-            steps.push(Step::host(Verb::Port { link: host.clone(), hairpin, isolated }));
+        let alias = self.pod.as_deref().map(alias);
+        match self.bridge.as_ref().filter(|b| b.hairpin || b.isolated) {
+            Some(bridge) => {
+                let (hairpin, isolated) = (bridge.hairpin, bridge.isolated);
+                steps.push(Step::host(Verb::Port { link: host.clone(), alias, hairpin, isolated }));
+            }
+            None => steps.extend(alias.map(|alias| Step::host(Verb::Alias { link: host.clone(), alias }))),
         }
         // Nobody talks to the host end by a link-local address; one would be announced to every pod. The
         // link comes up last: a change to one that is up makes the kernel walk every IPv6 route.

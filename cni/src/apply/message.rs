@@ -23,7 +23,9 @@ pub fn message(verb: &Verb, index: u32, netns: RawFd) -> Request {
         Verb::Up { link } => link::up(link),
         Verb::Down { link } => link::down(link),
         Verb::Promiscuous { link } => link::promiscuous(link),
-        Verb::Port { link, hairpin, isolated } => link::port(link, *hairpin, *isolated),
+        Verb::Port { link, alias, hairpin, isolated } => {
+            link::port(link, alias.as_deref(), *hairpin, *isolated)
+        }
         Verb::NoLinkLocal { link } => link::without_link_local(link),
         Verb::ArpNotify { link } => link::arp_notify(link),
         Verb::Address { net, dad, .. } => address::add(index, *net, *dad),

@@ -146,12 +146,16 @@ pub fn arp_notify(name: &str) -> Request {
     Request { message: RouteNetlinkMessage::SetLink(link.build()), flags: 0 }
 }
 
-/// `bridge link set dev NAME hairpin … isolated …`.
-pub fn port(name: &str, hairpin: bool, isolated: bool) -> Request {
+/// `bridge link set dev NAME hairpin … isolated …`, and `ip link set NAME alias …` in the same message:
+/// each takes the kernel's big lock once.
+pub fn port(name: &str, alias: Option<&str>, hairpin: bool, isolated: bool) -> Request {
     let data = vec![InfoBridgePort::HairpinMode(hairpin), InfoBridgePort::Isolated(isolated)];
-    let link = LinkUnspec::new_with_name(name)
+    let mut link = LinkUnspec::new_with_name(name)
         .set_port_kind(InfoPortKind::Bridge)
         .set_port_data(InfoPortData::BridgePort(data));
+    if let Some(alias) = alias {
+        link = link.alias(alias);
+    }
     // Port settings are read from RTM_NEWLINK only, even where nothing new is made.
     Request { message: RouteNetlinkMessage::NewLink(link.build()), flags: 0 }
 }

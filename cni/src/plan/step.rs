@@ -70,7 +70,7 @@ pub enum Verb {
     Up { link: String },
     Down { link: String },
     Promiscuous { link: String },
-    Port { link: String, hairpin: bool, isolated: bool },
+    Port { link: String, alias: Option<String>, hairpin: bool, isolated: bool },
     NoLinkLocal { link: String },
     ArpNotify { link: String },
     Address { link: String, net: IpNet, dad: bool },
@@ -199,7 +199,10 @@ impl fmt::Display for Verb {
             Self::Up { link } => write!(f, "bring `{link}` up"),
             Self::Down { link } => write!(f, "bring `{link}` down"),
             Self::Promiscuous { link } => write!(f, "make `{link}` promiscuous"),
-            Self::Port { link, hairpin, isolated } => {
+            Self::Port { link, alias, hairpin, isolated } => {
+                alias
+                    .as_ref()
+                    .map_or(Ok(()), |alias| write!(f, "name the pod `{alias}` on `{link}` and "))?;
                 write!(f, "set the port `{link}`: hairpin {hairpin}, isolated {isolated}")
             }
             Self::ArpNotify { link } => write!(f, "have `{link}` announce its addresses"),

@@ -155,7 +155,7 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
             None => {}
         },
         Verb::CreateVeth { .. } => missing.extend(pair(verb, hands)?),
-        Verb::Port { link, hairpin, isolated } => {
+        Verb::Port { link, hairpin, isolated, .. } => {
             if let Some(found) = link::find(hands.socket(place)?, link)?.filter(|l| l.master.is_some()) {
                 let (h, i) = (found.hairpin.unwrap_or_default(), found.isolated.unwrap_or_default());
                 if (h, i) != (*hairpin, *isolated) {
