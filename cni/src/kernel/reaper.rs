@@ -29,17 +29,18 @@ const PATIENCE_MS: i64 = 200;
 /// After this long a link that is still in sight is reported; the runtime tries again.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Deletes the link `name` and returns when it is gone from sight. `slots` is the file whose bytes
+/// Deletes the link `name` of this thread's namespace, in which `socket` was opened, and returns when it is
+/// gone from sight. `slots` is the file whose bytes
 /// count the children that are at work; without a free one, or without a child, this call waits for
 /// the kernel itself. A link that is not there is deleted already.
 pub fn delete_link(socket: &mut RouteSocket, name: &str, slots: &Path) -> Result<()> {
-    let Some(found) = link::find(socket, name)? else { return Ok(()) };
+    let Some(index) = link::index(name)? else { return Ok(()) };
     let mut events = RouteSocket::bare(TimeVal::milliseconds(PATIENCE_MS))?;
     let ready = events.listen(LINK_EVENTS).is_ok();
     let slot = if ready { free_slot(slots) } else { None };
-    match slot.and_then(|slot| start(found.index, slot)) {
-        Some(child) => wait_until_gone(socket, &mut events, name, found.index, child),
-        None => delete_and_wait(socket, name, found.index),
+    match slot.and_then(|slot| start(index, slot)) {
+        Some(child) => wait_until_gone(socket, &mut events, name, index, child),
+        None => delete_and_wait(socket, name, index),
     }
 }
 
@@ -116,7 +117,7 @@ fn wait_until_gone(
 ) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < LIMIT {
-        if announced(events, index)? || link::find(socket, name)?.is_none_or(|l| l.index != index) {
+        if announced(events, index)? || link::index(name)? != Some(index) {
             return Ok(());
         }
         // A child that ended with the link still in sight was killed, or met an error that this
