@@ -22,6 +22,7 @@ const LONGEST_STDIN: u64 = 16 << 20;
 
 /// The C library's entry. Rust's own start-up reads the memory map and sets up a stack guard: twenty
 /// system calls, which a call of two milliseconds has no use for.
+// SAFETY: with `no_main` the program has no other symbol of that name.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     cni::kernel::process::adopt();

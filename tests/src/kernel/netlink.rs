@@ -233,7 +233,9 @@ impl Socket {
     fn until_gone(&self, index: i32) -> io::Result<()> {
         loop {
             let news = self.receive()?;
-            if news.iter().any(|(kind, payload)| *kind == libc::RTM_DELLINK && word(payload, 4) == index) {
+            // The bridge announces the end of its port first, under its own family.
+            let own = |payload: &[u8]| payload.first() == Some(&0) && word(payload, 4) == index;
+            if news.iter().any(|(kind, payload)| *kind == libc::RTM_DELLINK && own(payload)) {
                 return Ok(());
             }
         }
