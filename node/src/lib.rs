@@ -8,6 +8,7 @@ pub mod boot;
 pub mod error;
 mod kernel;
 pub mod log;
+pub mod mountinfo;
 pub mod namespace;
 pub mod step;
 pub mod store;

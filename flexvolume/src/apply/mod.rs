@@ -1,0 +1,1 @@
+//! Does the steps of a plan, and takes them back when one fails.

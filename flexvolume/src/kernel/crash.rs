@@ -1,0 +1,1 @@
+//! Answers the caller when the process is told to stop or crashes.

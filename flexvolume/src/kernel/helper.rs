@@ -1,0 +1,1 @@
+//! Runs the distribution's helpers: exact arguments, a bare environment, a deadline.

@@ -1,0 +1,1 @@
+//! Loop devices over one open file (loop(4)).

@@ -1,0 +1,13 @@
+//! The only place that names mounts, loop devices and system calls. It reads like the tools a person would type.
+
+pub mod crash;
+pub mod daemon;
+pub mod helper;
+pub mod holders;
+pub mod loop_device;
+pub mod mount;
+pub mod own;
+pub mod path;
+pub mod process;
+pub mod superblock;
+pub mod workshop;

@@ -1,0 +1,1 @@
+//! Gives a volume to the pod's group, as the kubelet's fsGroup does.

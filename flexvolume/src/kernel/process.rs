@@ -1,0 +1,1 @@
+//! What a process does about itself: its arguments, descriptors, core dumps.

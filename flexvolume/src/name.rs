@@ -1,0 +1,1 @@
+//! The driver's name, and what follows from it.

@@ -1,0 +1,1 @@
+//! A volume's options: the flat map of strings that the kubelet hands over.

@@ -1,0 +1,1 @@
+//! The node's policy: what pods may ask of this node.

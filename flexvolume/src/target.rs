@@ -1,0 +1,1 @@
+//! The folder that the kubelet wants a volume at.

@@ -1,0 +1,1 @@
+//! The calls of the protocol, each from what was asked to what was done.

@@ -1,0 +1,1 @@
+//! The mounts of this process, as the kernel lists them.
