@@ -1,1 +1,47 @@
 //! The calls of the protocol, each from what was asked to what was done.
+
+mod attach;
+mod mount;
+mod unmount;
+
+use std::time::{Duration, Instant};
+
+use node::Result;
+use node::store::Lock;
+
+use crate::record::{STATE, make_state};
+use crate::render::Answer;
+use crate::request::{Call, Request};
+use crate::target::Id;
+
+/// How long a call waits for another call about the same volume. The kubelet tries again; a helper that
+/// hangs keeps the lock, and calls must not pile up behind it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Serves a call that began at `start`.
+pub fn serve(request: Request, start: Instant) -> Result<Answer> {
+    match request.call {
+        Call::Init => Ok(attach::init(request.driver)),
+        Call::Mount(folder, options) => mount::mount(request.driver, &folder, &options, start),
+        Call::Unmount(folder) => unmount::unmount(&folder, start),
+        Call::ExpandFs { .. } => Ok(Answer::default()),
+        Call::ExpandVolume { new } => Ok(attach::expand_volume(new)),
+        Call::GetVolumeName(options) => Ok(attach::volume_name(&options)),
+        Call::Attach | Call::Detach | Call::MountDevice | Call::UnmountDevice => Ok(Answer::default()),
+        Call::IsAttached => Ok(attach::is_attached()),
+        Call::WaitForAttach(device) => Ok(attach::wait_for_attach(device)),
+        Call::Unknown(call) => Ok(Answer::unknown(&call)),
+    }
+}
+
+/// The lock of a volume: one call about it at a time.
+fn lock(id: &Id) -> Result<Lock> {
+    let path = std::path::Path::new(STATE).join("locks").join(format!("t-{id}"));
+    match Lock::within(&path, PATIENCE) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => {
+            make_state()?;
+            Lock::within(&path, PATIENCE)
+        }
+        other => other,
+    }
+}
