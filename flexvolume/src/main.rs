@@ -24,7 +24,10 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         return command::main();
     }
     // The kubelet reads stdout and stderr as one: from here on nothing but the answer gets there.
-    let stdout = process::silence();
+    let Ok(stdout) = process::silence() else {
+        // No descriptor is left for the answer, so there is nobody to answer.
+        return 0;
+    };
     crash::install(stdout.as_raw_fd());
     process::harden();
     let arguments = process::Arguments::take(argc, argv);

@@ -67,7 +67,7 @@ impl Common {
         ];
         // Asked through the reader so that their shapes are checked; their values are the options' own.
         reader.flag("readOnly");
-        let timeout = reader.seconds("timeout").unwrap_or(policy.timeout()).min(policy.timeout());
+        let timeout = reader.seconds("timeout").unwrap_or(policy.timeout()).min(policy.timeout()).duration();
         let common = Self {
             read_only: options.read_only(),
             noexec: reader.flag("noexec").unwrap_or(false),

@@ -44,7 +44,8 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let huge = reader.choice("huge", &["never", "always", "within_size", "advise"].map(|h| (h, h)));
     let noswap = reader.flag("noswap").unwrap_or(false);
     let secrets = asked.options.secrets()?;
-    let keys = populated(reader, &secrets.names());
+    let names: Vec<&str> = secrets.names().collect();
+    let keys = populated(reader, &names);
     let group = common.fs_group.filter(|_| common.group_policy != Some(GroupPolicy::None));
     let file_mode = reader.mode("fileMode").unwrap_or(if group.is_some() { 0o440 } else { 0o400 });
     let mode = common.mode.unwrap_or(MODE) | if group.is_some() { SETGID } else { 0 };
@@ -67,13 +68,13 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
 fn populated(reader: &mut Reader<'_>, names: &[&str]) -> Vec<String> {
     let Some(wanted) = reader.list("populate") else { return names.iter().map(|n| (*n).to_owned()).collect() };
     match wanted.as_slice() {
-        [one] if one == "true" => names.iter().map(|n| (*n).to_owned()).collect(),
-        [one] if one == "false" => Vec::new(),
+        ["true"] => names.iter().map(|n| (*n).to_owned()).collect(),
+        ["false"] => Vec::new(),
         some => {
-            for missing in some.iter().filter(|key| !names.contains(&key.as_str())) {
+            for missing in some.iter().filter(|key| !names.contains(key)) {
                 reader.problem("populate", format!("names `{missing}`, which the Secret does not have"));
             }
-            some.to_vec()
+            some.iter().map(|key| (*key).to_owned()).collect()
         }
     }
 }
