@@ -1,0 +1,1 @@
+//! Grows a mounted file system to the size of its device.
