@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use node::{Error, Kind, Result};
 
-use crate::kernel::mount::Attributes;
 use crate::kernel::own::Scope;
 use crate::options::{Options, Pod, Reader};
-use crate::plan::Step;
+use crate::plan::{Limits, Step};
 use crate::policy::Policy;
 
 /// The common options, read.
@@ -106,13 +105,13 @@ impl Common {
     }
 
     /// What every mount allows at most.
-    pub fn limits(&self) -> Attributes {
-        Attributes {
+    pub fn limits(&self) -> Limits {
+        Limits {
             read_only: self.read_only,
             nosuid: !self.suid,
             nodev: !self.dev,
             noexec: self.noexec,
-            ..Attributes::default()
+            ..Limits::default()
         }
     }
 
