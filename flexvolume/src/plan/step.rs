@@ -219,14 +219,15 @@ impl node::step::Step for Step {
             Self::Remember(target, _) => Some(Self::Forget(target.clone())),
             Self::Attach(target) => Some(Self::Detach(target.clone())),
             // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
-            // was made for a source is no harm.
+            // was made for a source is no harm; and what takes away is not put back.
             Self::Make { .. }
             | Self::Clone { .. }
             | Self::Folder { .. }
             | Self::Populate { .. }
             | Self::Give { .. }
-            | Self::Limit { .. } => None,
-            Self::Forget(_) | Self::Detach(_) => None,
+            | Self::Limit { .. }
+            | Self::Forget(_)
+            | Self::Detach(_) => None,
         }
     }
 }
