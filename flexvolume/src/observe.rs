@@ -1,1 +1,37 @@
 //! What is there before anything is done.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use node::{Context, Kind, Result};
+
+use crate::kernel::{mount, path};
+use crate::target::Target;
+
+/// What is on a volume's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// Nothing is mounted.
+    Nothing,
+    /// Something is mounted and answers.
+    Mount,
+    /// Something is mounted whose server or daemon is gone: what the kernel says of it (errno).
+    Dead(i32),
+}
+
+/// What a mount whose other side is gone answers.
+const GONE: [i32; 5] = [libc::ENOTCONN, libc::ESTALE, libc::EIO, libc::EHOSTDOWN, libc::EACCES];
+
+/// Opens the volume's folder without following any symlink, and looks at what is on it.
+pub fn target(target: &Target) -> Result<(OwnedFd, On)> {
+    let root = path::open_root(target.root())?;
+    let folder = path::beneath(root.as_fd(), &target.relative(), path::Want::Folder)?;
+    let on = match mount::is_root(folder.as_fd()) {
+        Ok(true) => On::Mount,
+        Ok(false) => On::Nothing,
+        Err(error) => match error.raw_os_error().filter(|errno| GONE.contains(errno)) {
+            Some(errno) => On::Dead(errno),
+            None => return Err(error).doing(Kind::Kernel, || format!("look at `{target}`")),
+        },
+    };
+    Ok((folder, on))
+}

@@ -1,1 +1,129 @@
-//! The write-ahead record of a volume.
+//! The write-ahead record of a volume: on disk before the first side effect of a mount, gone after the
+//! last of its unmount. An unmount is told a folder and nothing else; what it needs to know is here.
+//!
+//! Records lie on /run, which ends with the boot, and name the boot all the same: some nodes keep /run on disk.
+//! They hold no secret. What really is mounted is asked of the kernel; a record only says what to look for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use node::store::Lock;
+use node::{Context, Kind, Result, boot, store};
+use serde::{Deserialize, Serialize};
+
+use crate::target::{Id, Target};
+
+/// Where all state of this driver lies.
+pub const STATE: &str = "/run/nodeplug/flexvolume";
+
+/// A volume as it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Record {
+    /// The boot that it belongs to.
+    pub boot: String,
+    /// The volume's folder.
+    pub target: PathBuf,
+    /// The kubelet's root that the folder lies beneath.
+    pub root: PathBuf,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The backend's name.
+    pub backend: String,
+    /// What is mounted, for a person: `//server/share`, `/srv/images/a.ext4`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// Whether the pod may write.
+    pub read_only: bool,
+    /// What the source is known by in the kernel; volumes with the same one share a mount.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    /// Files that a mount in progress has made and an undone one leaves: removed before the next try.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scratch: Vec<PathBuf>,
+    /// Files that go with the volume, because the pod said that it does not want to keep them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub delete: Vec<PathBuf>,
+    /// Whether a program serves this volume and has to end with it.
+    pub daemon: bool,
+    /// The volume's options without secrets, for a repair.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// Where the record of `id` lies.
+    pub fn path(id: &Id) -> PathBuf {
+        Path::new(STATE).join("volumes").join(format!("{id}.json"))
+    }
+
+    /// The record of `target` of this boot; `None` where there is none.
+    ///
+    /// One that cannot be read counts as none: the unmount goes by the kernel then.
+    pub fn find(target: &Target) -> Result<Option<Self>> {
+        let Some(bytes) = store::read(&Self::path(&target.id()))? else { return Ok(None) };
+        let record: Option<Self> = serde_json::from_slice(&bytes).ok();
+        let this = boot::id()?;
+        Ok(record.filter(|r| r.boot == this && r.target == target.path()))
+    }
+
+    /// Every record of this boot, by id.
+    pub fn all() -> Result<Vec<(String, Self)>> {
+        let folder = Path::new(STATE).join("volumes");
+        let this = boot::id()?;
+        let mut found = Vec::new();
+        for name in store::names(&folder)? {
+            let Some(id) = name.strip_suffix(".json").filter(|id| !id.starts_with('.')) else { continue };
+            let Some(bytes) = store::read(&folder.join(&name))? else { continue };
+            if let Ok(record) = serde_json::from_slice::<Self>(&bytes)
+                && record.boot == this
+            {
+                found.push((id.to_owned(), record));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts the record on disk.
+    pub fn write(&self, id: &Id) -> Result<()> {
+        let json = serde_json::to_vec(self)
+            .doing(Kind::Internal, || format!("write the record of volume `{id}`"))?;
+        let path = Self::path(id);
+        match store::write_whole(&path, &json) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => {
+                make_state()?;
+                store::write_whole(&path, &json)
+            }
+            other => other,
+        }
+    }
+
+    /// Takes the record away.
+    pub fn remove(id: &Id) -> Result<()> {
+        let path = Self::path(id);
+        store::remove(&store::beside(&path))?;
+        store::remove(&path)
+    }
+}
+
+/// Makes the folders of the state; they are root's alone.
+pub fn make_state() -> Result<()> {
+    for part in ["volumes", "locks", "stage"] {
+        store::make_folder(&Path::new(STATE).join(part))?;
+    }
+    Ok(())
+}
+
+/// Takes the lock called `name`, waiting no longer than `patience`.
+pub fn lock(name: &str, patience: Duration) -> Result<Lock> {
+    let path = Path::new(STATE).join("locks").join(name);
+    match Lock::within(&path, patience) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => {
+            make_state()?;
+            Lock::within(&path, patience)
+        }
+        other => other,
+    }
+}

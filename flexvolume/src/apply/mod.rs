@@ -1,1 +1,65 @@
 //! Does the steps of a plan, and takes them back when one fails.
+
+mod files;
+mod hands;
+mod target;
+
+pub use hands::{Handle, Hands};
+
+use node::step::Done;
+use std::os::fd::AsFd;
+
+use node::{Error, Result};
+
+use crate::kernel::{own, path};
+use crate::plan::{Source, Step};
+use crate::record::Record;
+
+/// Does `steps` in order. When one fails, those before it are taken back, last first.
+pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
+    let mut done = Done::default();
+    for step in steps {
+        if let Err(error) = take(&step, hands) {
+            let error = Error::caused(error.kind(), step.to_string(), error);
+            return Err(done.roll_back(error, |undo| all(undo, hands)));
+        }
+        done.push(step);
+    }
+    Ok(())
+}
+
+/// Does every one of `steps`, whatever the others meet; the first error is the answer.
+pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
+    let mut first = Ok(());
+    for step in steps {
+        // What still has to be cleaned up is remembered: the next try goes by the record.
+        if first.is_err() && matches!(step, Step::Forget(_)) {
+            continue;
+        }
+        let outcome = take(&step, hands).map_err(|e| Error::caused(e.kind(), step.to_string(), e));
+        first = first.and(outcome);
+    }
+    first
+}
+
+fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
+    match step {
+        Step::Remember(target, record) => record.write(&target.id()),
+        Step::Forget(target) => Record::remove(&target.id()),
+        Step::Make { kind, source, settings, read_only } => {
+            let source = if let Source::Named(name) = source { Some(name.as_str()) } else { None };
+            hands.make(kind, source, settings, *read_only)
+        }
+        Step::Folder { path, mode, owner } => {
+            let made = path::make_folders(hands.opened(Handle::Root)?, path, *mode, Some(*owner))?;
+            hands.open.insert(Handle::Source, made);
+            Ok(())
+        }
+        Step::Clone { recursive, .. } => hands.copy(Handle::Source, *recursive),
+        Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
+        Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.deadline),
+        Step::Limit { limits, recursive } => hands.limit(limits, *recursive),
+        Step::Attach(_) => hands.attach(),
+        Step::Detach(target) => target::detach(target, hands),
+    }
+}

@@ -1,0 +1,158 @@
+//! What the steps of one call hold: descriptors, locks, secrets, and what is to be said in the end.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use node::store::Lock;
+use node::{Error, Kind, Result};
+
+use crate::kernel::mount::{self, Attributes, Parameter, Tree};
+use crate::options::Secrets;
+use crate::plan::{Limits, Setting};
+use crate::record;
+use crate::target::digest;
+
+/// What is kept of the call's time for its answer.
+const ANSWERING: Duration = Duration::from_secs(10);
+
+/// A descriptor that an observation left for the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Handle {
+    /// The folder or file that is mounted.
+    Source,
+    /// The folder that the policy names and the source lies beneath.
+    Root,
+}
+
+/// The hands of one call.
+#[derive(Debug)]
+pub struct Hands<'a> {
+    /// The volume's folder (`O_PATH`), as it was when nothing was mounted on it.
+    pub target: Option<OwnedFd>,
+    /// The pod's secrets.
+    pub secrets: &'a Secrets,
+    /// When the call has to be over.
+    pub deadline: Instant,
+    /// What observations opened.
+    pub open: BTreeMap<Handle, OwnedFd>,
+    /// Locks that end with the call, or with a child that inherited them and hangs.
+    pub locks: Vec<Lock>,
+    /// What a person may want to know though all went well.
+    pub notes: Vec<String>,
+    tree: Option<Tree>,
+}
+
+impl<'a> Hands<'a> {
+    /// Empty hands.
+    pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
+        let (open, locks, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { target: None, secrets, deadline, open, locks, notes, tree: None }
+    }
+
+    /// The tree that the steps so far have made.
+    pub fn tree(&self) -> Result<&Tree> {
+        self.tree.as_ref().ok_or_else(|| Error::new(Kind::Internal, "use the tree before it is made"))
+    }
+
+    /// Takes a tree that was made in hand.
+    pub fn hold(&mut self, tree: Tree) {
+        self.tree = Some(tree);
+    }
+
+    /// Takes the lock of a source, such as an image's file, that volumes of several pods may name: one call
+    /// about it at a time. `key` is whatever names it on this node. Waits as long as the call may take, less
+    /// what an answer needs.
+    pub fn lock_source(&mut self, key: &str) -> Result<()> {
+        let name = format!("s-{}", digest(key.as_bytes()));
+        let patience = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWERING);
+        self.locks.push(record::lock(&name, patience)?);
+        Ok(())
+    }
+
+    /// A descriptor that an observation opened.
+    pub fn opened(&self, handle: Handle) -> Result<BorrowedFd<'_>> {
+        let found = self.open.get(&handle).map(AsFd::as_fd);
+        found.ok_or_else(|| Error::new(Kind::Internal, format!("use {handle:?} before it is opened")))
+    }
+
+    /// Makes a file system and takes it in hand. A kernel that cannot make one unseen gets it mounted on the
+    /// volume's folder at once, and the answer says so.
+    pub fn make(&mut self, kind: &str, source: Option<&str>, settings: &[Setting], ro: bool) -> Result<()> {
+        let parameters: Vec<Parameter> = settings.iter().map(parameter).collect();
+        let tree = match mount::make(kind, source, &parameters, ro) {
+            Err(error) if mount::classic::is_missing(&error) => {
+                let tree = mount::classic::make(kind, source, &parameters, ro, self.target()?)?;
+                self.classic();
+                tree
+            }
+            other => other?,
+        };
+        self.hold(tree);
+        Ok(())
+    }
+
+    /// Copies the mount of what was opened, and takes the copy in hand.
+    pub fn copy(&mut self, from: Handle, recursive: bool) -> Result<()> {
+        let tree = match mount::clone_tree(self.opened(from)?, recursive) {
+            Err(error) if mount::classic::is_missing(&error) => {
+                let tree = mount::classic::bind(self.opened(from)?, self.target()?, recursive)?;
+                self.classic();
+                tree
+            }
+            other => other?,
+        };
+        self.hold(tree);
+        Ok(())
+    }
+
+    /// Takes from the tree what it is not to allow.
+    pub fn limit(&self, limits: &Limits, recursive: bool) -> Result<()> {
+        let namespace = limits.idmap.map(|map| {
+            let line = format!("{} {} {}\n", map.disk, map.seen, map.count);
+            mount::user_namespace(&line, &line)
+        });
+        let namespace = namespace.transpose()?;
+        let attributes = Attributes {
+            read_only: limits.read_only,
+            nosuid: limits.nosuid,
+            nodev: limits.nodev,
+            noexec: limits.noexec,
+            noatime: limits.noatime,
+            strictatime: limits.strictatime,
+            nodiratime: limits.nodiratime,
+            nosymfollow: limits.nosymfollow,
+            propagation: limits.propagation,
+            idmap: namespace.as_ref().map(AsFd::as_fd),
+        };
+        mount::set_attributes(self.tree()?, &attributes, recursive)
+    }
+
+    /// The volume's folder.
+    pub fn target(&self) -> Result<BorrowedFd<'_>> {
+        let target = self.target.as_ref().map(AsFd::as_fd);
+        target.ok_or_else(|| Error::new(Kind::Internal, "use the volume's folder before it is opened"))
+    }
+
+    /// Moves the tree onto the volume's folder.
+    pub fn attach(&mut self) -> Result<()> {
+        mount::attach(self.tree()?, self.target()?)?;
+        // An open tree would keep the mount busy.
+        self.tree = None;
+        Ok(())
+    }
+
+    fn classic(&mut self) {
+        self.notes.push(
+            "this kernel has no fsopen(2): the volume was mounted by mount(2), so that it could be seen half made"
+                .to_owned(),
+        );
+    }
+}
+
+fn parameter(setting: &Setting) -> Parameter {
+    match &setting.value {
+        Some(value) => Parameter::Text(setting.name.clone(), value.clone()),
+        None => Parameter::Flag(setting.name.clone()),
+    }
+}

@@ -1,0 +1,285 @@
+//! One thing that a mount or an unmount does, with its line and its inverse.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::kernel::mount::Propagation;
+use crate::kernel::own::Scope;
+use crate::options::mount_options::{Attr, MountOption};
+use crate::record::Record;
+use crate::target::Target;
+
+/// A step. It names what it works on; the descriptors themselves are in [`crate::apply::Hands`].
+#[derive(Debug)]
+pub enum Step {
+    /// Puts the record on disk, before everything else.
+    Remember(Target, Box<Record>),
+    /// Takes the record away, after everything else.
+    Forget(Target),
+    /// Makes a file system that nobody sees yet.
+    Make {
+        /// As /proc/filesystems spells it.
+        kind: &'static str,
+        /// What it is made of.
+        source: Source,
+        /// Its options, as the kernel spells them.
+        settings: Vec<Setting>,
+        /// Whether the superblock itself is read-only.
+        read_only: bool,
+    },
+    /// Makes the source's folder beneath its root, with those that lead to it.
+    Folder {
+        /// Relative to the root.
+        path: PathBuf,
+        /// Permissions of the new ones.
+        mode: u32,
+        /// Owner and group of the new ones.
+        owner: (u32, u32),
+    },
+    /// Copies the mount of the source's folder.
+    Clone {
+        /// What was opened, for a person.
+        path: PathBuf,
+        /// With the mounts below.
+        recursive: bool,
+    },
+    /// Writes the pod's secrets into the tree.
+    Populate {
+        /// The secrets' names, which become the files'.
+        keys: Vec<String>,
+        /// The files' permissions.
+        mode: u32,
+        /// The files' owner and group.
+        owner: (u32, u32),
+    },
+    /// Gives the tree to the pod's group.
+    Give {
+        /// The group.
+        gid: u32,
+        /// How much of the tree.
+        scope: Scope,
+    },
+    /// Sets what the mount allows.
+    Limit {
+        /// The limits.
+        limits: Limits,
+        /// With the mounts below.
+        recursive: bool,
+    },
+    /// Moves the finished tree onto the volume's folder: the pod's volume is there from now on.
+    Attach(Target),
+    /// Takes away whatever is mounted on the volume's folder.
+    Detach(Target),
+}
+
+/// One setting of a file system, as the kernel spells it: `noswap`, or `size=65536`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// Its value; a word alone has none.
+    pub value: Option<String>,
+}
+
+impl Setting {
+    /// A word alone.
+    pub fn flag(name: &str) -> Self {
+        Self { name: name.to_owned(), value: None }
+    }
+
+    /// A word with a value.
+    pub fn text(name: &str, value: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), value: Some(value.into()) }
+    }
+}
+
+impl From<&MountOption> for Setting {
+    fn from(option: &MountOption) -> Self {
+        Self { name: option.name.clone(), value: option.value.clone() }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// What a mount allows less than its file system does. What is `false` stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are what mount(8) calls them")]
+pub struct Limits {
+    pub read_only: bool,
+    pub nosuid: bool,
+    pub nodev: bool,
+    pub noexec: bool,
+    pub noatime: bool,
+    pub strictatime: bool,
+    pub nodiratime: bool,
+    pub nosymfollow: bool,
+    /// How mounts below it travel.
+    pub propagation: Option<Propagation>,
+    /// Whose its files look.
+    pub idmap: Option<IdMap>,
+}
+
+/// Shows what belongs to `disk`, `disk + 1`, … as if it belonged to `seen`, `seen + 1`, …: `0:100000:65536`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    /// The first user and group id on disk.
+    pub disk: u32,
+    /// The first id that is seen.
+    pub seen: u32,
+    /// How many of them.
+    pub count: u32,
+}
+
+impl FromStr for IdMap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Option<Vec<u32>> = text.split(':').map(|n| n.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([disk, seen, count])
+                if *count > 0 && disk.checked_add(*count).is_some() && seen.checked_add(*count).is_some() =>
+            {
+                Ok(Self { disk: *disk, seen: *seen, count: *count })
+            }
+            _ => Err("is no id map; write `DISK:SEEN:COUNT`, such as `0:100000:65536`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for IdMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.disk, self.seen, self.count)
+    }
+}
+
+impl Limits {
+    /// These and what the pod's `mountOptions` say of the mount.
+    #[must_use]
+    pub fn with(mut self, attributes: &BTreeSet<Attr>) -> Self {
+        for attribute in attributes {
+            match attribute {
+                Attr::ReadOnly => self.read_only = true,
+                Attr::NoSuid => self.nosuid = true,
+                Attr::NoDev => self.nodev = true,
+                Attr::NoExec => self.noexec = true,
+                Attr::NoAtime => self.noatime = true,
+                // The kernel's own habit.
+                Attr::RelAtime => {}
+                Attr::StrictAtime => self.strictatime = true,
+                Attr::NoDirAtime => self.nodiratime = true,
+                Attr::NoSymFollow => self.nosymfollow = true,
+            }
+        }
+        self
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = [
+            (self.read_only, "ro"),
+            (self.nosuid, "nosuid"),
+            (self.nodev, "nodev"),
+            (self.noexec, "noexec"),
+            (self.noatime, "noatime"),
+            (self.strictatime, "strictatime"),
+            (self.nodiratime, "nodiratime"),
+            (self.nosymfollow, "nosymfollow"),
+            (self.propagation == Some(Propagation::Private), "private"),
+            (self.propagation == Some(Propagation::Slave), "slave"),
+            (self.propagation == Some(Propagation::Shared), "shared"),
+        ];
+        let words: Vec<&str> = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+        f.write_str(&words.join(","))?;
+        self.idmap.map_or(Ok(()), |map| write!(f, ",idmap={map}"))
+    }
+}
+
+/// What a file system is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Nothing.
+    None,
+    /// A name.
+    Named(String),
+}
+
+impl node::step::Step for Step {
+    fn inverse(&self) -> Option<Self> {
+        match self {
+            Self::Remember(target, _) => Some(Self::Forget(target.clone())),
+            Self::Attach(target) => Some(Self::Detach(target.clone())),
+            // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
+            // was made for a source is no harm; and what takes away is not put back.
+            Self::Make { .. }
+            | Self::Clone { .. }
+            | Self::Folder { .. }
+            | Self::Populate { .. }
+            | Self::Give { .. }
+            | Self::Limit { .. }
+            | Self::Forget(_)
+            | Self::Detach(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remember(target, _) => write!(f, "remember the volume of `{target}`"),
+            Self::Forget(target) => write!(f, "forget the volume of `{target}`"),
+            Self::Make { kind, source, settings, read_only } => {
+                write!(f, "make a `{kind}`")?;
+                if let Source::Named(name) = source {
+                    write!(f, " of `{name}`")?;
+                }
+                let words: Vec<String> = settings.iter().map(ToString::to_string).collect();
+                if !words.is_empty() {
+                    write!(f, " with `{}`", words.join(","))?;
+                }
+                if *read_only { f.write_str(", read-only") } else { Ok(()) }
+            }
+            Self::Folder { path, mode, owner } => {
+                write!(
+                    f,
+                    "make the folder `{}` with mode {mode:04o} for {}:{}",
+                    path.display(),
+                    owner.0,
+                    owner.1
+                )
+            }
+            Self::Clone { path, recursive } => {
+                write!(f, "copy the mount of `{}`{}", path.display(), below(*recursive))
+            }
+            Self::Populate { keys, mode, owner } => {
+                write!(f, "write the secrets {keys:?} with mode {mode:04o} for {}:{}", owner.0, owner.1)
+            }
+            Self::Give { gid, scope } => {
+                let how = match scope {
+                    Scope::Root => "its root folder",
+                    Scope::OnRootMismatch => "all of it, unless its root folder has it",
+                    Scope::Recursive => "all of it",
+                };
+                write!(f, "give the group {gid} {how}")
+            }
+            Self::Limit { limits, recursive } => {
+                write!(f, "limit it to `{limits}`{}", below(*recursive))
+            }
+            Self::Attach(target) => write!(f, "attach it to `{target}`"),
+            Self::Detach(target) => write!(f, "unmount `{target}`"),
+        }
+    }
+}
+
+fn below(recursive: bool) -> &'static str {
+    if recursive { ", with all mounts below" } else { "" }
+}
