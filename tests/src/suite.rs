@@ -15,7 +15,7 @@ use crate::runtime::{Flavour, flavour};
 use crate::volume_node::{VolumeNode, our_driver};
 
 /// No test takes longer.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// A test that any CNI plugin passes.
 pub fn any(name: &'static str, body: fn(&Node)) -> Trial {

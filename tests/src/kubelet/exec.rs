@@ -17,7 +17,7 @@ use crate::kernel::cgroup::{self, Cgroup};
 use crate::kernel::trace::{self, End};
 
 /// The kubelet waits for ever; a test must end, and a driver must have answered long before.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_mins(2);
 
 /// One call, before it is made.
 #[derive(Debug, Clone)]

@@ -39,7 +39,7 @@ fn held_by<T: Send>(begun: &str, gate: &str, work: impl FnOnce() -> T + Send) ->
         // Opened first: a test that fails must not leave a writer without readers.
         open(gate);
         assert_eq!(early, Some(RecvTimeoutError::Timeout), "the work did not wait");
-        receive.recv_timeout(Duration::from_secs(60)).expect("the work ends when the gate is open")
+        receive.recv_timeout(Duration::from_mins(1)).expect("the work ends when the gate is open")
     })
 }
 
