@@ -195,6 +195,26 @@ pub fn fail_nth(call: &impl Launch, among: &[i64], n: usize, errno: i32) -> (Ans
     (answer.expect("nothing kills this call"), failed)
 }
 
+/// Makes every one of the call's system calls `among` fail with `errno`, as on a kernel that lacks them.
+#[cfg(target_arch = "x86_64")]
+pub fn fail_all(call: &impl Launch, among: &[i64], errno: i32) -> Answer {
+    let mut failing = false;
+    let answer = follow(call, &mut |stop| {
+        match stop {
+            Stop::Entry(pid, number) if among.iter().any(|a| u64::try_from(*a) == Ok(number)) => {
+                change(pid, |registers| registers.orig_rax = u64::MAX);
+                failing = true;
+            }
+            Stop::Exit(pid) if std::mem::take(&mut failing) => {
+                change(pid, |registers| registers.rax = i64::from(-errno).cast_unsigned());
+            }
+            _ => {}
+        }
+        false
+    });
+    answer.expect("nothing kills this call")
+}
+
 #[cfg(target_arch = "x86_64")]
 fn change(pid: Pid, edit: impl FnOnce(&mut libc::user_regs_struct)) {
     let mut registers = ptrace::getregs(pid).expect("read registers");

@@ -12,6 +12,7 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod crashes;
 mod kubelet_itself;
 mod node_itself;
 mod ours;
@@ -24,6 +25,11 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [kubelet_itself::trials(), node_itself::trials(), protocol::trials()];
+    let modules = [
+        crashes::trials(),
+        kubelet_itself::trials(),
+        node_itself::trials(),
+        protocol::trials(),
+    ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
