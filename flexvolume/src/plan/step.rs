@@ -164,7 +164,7 @@ pub struct IdMap {
 impl FromStr for IdMap {
     type Err = String;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let numbers: Option<Vec<u32>> = text.split(':').map(|n| n.parse().ok()).collect();
         match numbers.as_deref() {
             Some([disk, seen, count])
@@ -240,12 +240,19 @@ impl node::step::Step for Step {
         match self {
             Self::Remember(target, _) => Some(Self::Forget(target.clone())),
             Self::Attach(target) => Some(Self::Detach(target.clone())),
-            // What is not attached vanishes with its descriptor.
-            Self::Make { .. } | Self::Clone { .. } | Self::Share(_) => None,
-            // What is done to the tree is gone with it; what is done to a source that stays is no harm.
-            Self::Folder { .. } | Self::Populate { .. } | Self::Give { .. } | Self::Limit { .. } => None,
-            Self::GiveApart { .. } => None,
-            Self::Forget(_) | Self::Detach(_) | Self::DetachApart(..) => None,
+            // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
+            // was made for a source is no harm; and what takes away is not put back.
+            Self::Make { .. }
+            | Self::Clone { .. }
+            | Self::Folder { .. }
+            | Self::Populate { .. }
+            | Self::Share(_)
+            | Self::Give { .. }
+            | Self::GiveApart { .. }
+            | Self::Limit { .. }
+            | Self::Forget(_)
+            | Self::Detach(_)
+            | Self::DetachApart(..) => None,
         }
     }
 }
