@@ -10,6 +10,7 @@ use node::{Error, Kind, Result};
 use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
 use crate::plan::{Limits, Setting};
+use crate::policy::{Busy, Policy};
 use crate::record;
 use crate::target::digest;
 
@@ -40,6 +41,8 @@ pub struct Hands<'a> {
     pub locks: Vec<Lock>,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
+    /// How long an unmount waits for a volume that is in use, and what it does then.
+    pub busy: (Duration, Busy),
     tree: Option<Tree>,
 }
 
@@ -47,7 +50,9 @@ impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
         let (open, locks, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { target: None, secrets, deadline, open, locks, notes, tree: None }
+        let usual = Policy::default();
+        let busy = (usual.busy_wait.duration(), usual.busy);
+        Self { target: None, secrets, deadline, open, locks, notes, busy, tree: None }
     }
 
     /// The tree that the steps so far have made.
@@ -64,10 +69,33 @@ impl<'a> Hands<'a> {
     /// about it at a time. `key` is whatever names it on this node. Waits as long as the call may take, less
     /// what an answer needs.
     pub fn lock_source(&mut self, key: &str) -> Result<()> {
+        self.lock_source_for(key, Duration::MAX)
+    }
+
+    /// The same, waiting for `most` at most.
+    pub fn lock_source_for(&mut self, key: &str, most: Duration) -> Result<()> {
         let name = format!("s-{}", digest(key.as_bytes()));
         let patience = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWERING);
-        self.locks.push(record::lock(&name, patience)?);
+        self.locks.push(record::lock(&name, patience.min(most))?);
         Ok(())
+    }
+
+    /// The locks' descriptors, for a child that may hang: it keeps them then.
+    pub fn locked(&self) -> Vec<BorrowedFd<'_>> {
+        self.locks.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// Ends the locks with the call. A program that a helper left in the background may have inherited them,
+    /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
+    pub fn unlock(&mut self, outcome: &Result<()>) -> Result<()> {
+        let at_work = outcome.as_ref().is_err_and(|error| error.kind() == Kind::TryAgain);
+        self.locks.drain(..).try_for_each(|lock| if at_work { lock.remove_if_last() } else { lock.remove() })
+    }
+
+    /// Until when a child that may hang is waited for: what comes after it, and the answer, need time, too.
+    pub fn patience(&self) -> Instant {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.deadline.checked_sub(ANSWERING.min(left / 4)).unwrap_or(self.deadline)
     }
 
     /// A descriptor that an observation opened.

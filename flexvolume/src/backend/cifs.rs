@@ -26,6 +26,11 @@ const LONGEST_PASSWORD: usize = 512;
 /// Reads the options `source` or `server` and `share`, `subDir`, `createSubDir`, `vers`, `domain`, `sec`,
 /// `seal`, `multiuser`, `guest`, `cruid`, `fileMode`, `dirMode`.
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
+    wanted(asked, reader).map(share::wish)
+}
+
+/// `None` where the mistakes that the reader has noted leave nothing to go on.
+pub(super) fn wanted(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Option<Wanted>> {
     let place = place(reader);
     share::fs_type(asked, reader, &["cifs", "smb3"], Protocol::Cifs);
     if asked.common.mode.is_some() {
@@ -36,12 +41,12 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let access = Access::read(asked, reader, &more)?;
     let options = words(asked, reader, &more, &access, read_only);
     let folder = share::sub_folder(asked, reader, false);
-    let Some((server, path)) = place else { return Ok(share::mistaken()) };
+    let Some((server, path)) = place else { return Ok(None) };
     let helper = asked.policy.cifs(&asked.pod.namespace, server.plain())?.helper.clone();
     let source = format!("//{}/{path}", server.plain());
     let credentials = access.credentials;
     let share = Share { protocol: Protocol::Cifs, helper, source, options, credentials, folder };
-    Ok(Box::new(Wanted { share, give: None, attributes: more.attributes, read_only }))
+    Ok(Some(Wanted { share, give: None, attributes: more.attributes, read_only }))
 }
 
 /// Server, and share with the path behind it.
@@ -63,8 +68,10 @@ fn place(reader: &mut Reader<'_>) -> Option<(Server, String)> {
             ("source", server.to_owned(), share.to_owned())
         }
         (None, server, share) => {
-            let server = reader.required("server", server, "the server's name, or write `source: //server/share`");
-            let share = reader.required("share", share, "the share's name, or write `source: //server/share`");
+            let server =
+                reader.required("server", server, "the server's name, or write `source: //server/share`");
+            let share =
+                reader.required("share", share, "the share's name, or write `source: //server/share`");
             ("share", server?, share?)
         }
     };
@@ -122,7 +129,9 @@ fn has(secrets: &Secrets, key: &str) -> bool {
 fn lines(reader: &mut Reader<'_>, secrets: &Secrets, domain: bool) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     for key in ["username", "password", "domain"] {
-        let Some(value) = secrets.get(key).map(credential).filter(|value| !value.is_empty()) else { continue };
+        let Some(value) = secrets.get(key).map(credential).filter(|value| !value.is_empty()) else {
+            continue;
+        };
         let fit = if key == "password" { password(value) } else { name(value) };
         if let Err(why) = fit {
             reader.problem("secretRef", format!("names a Secret whose `{key}` {why}"));
@@ -171,7 +180,9 @@ fn name(value: &[u8]) -> std::result::Result<(), String> {
         return Err(format!("is longer than {LONGEST_NAME} bytes"));
     }
     if std::str::from_utf8(value).is_err() || value.iter().any(|b| b.is_ascii_control() || *b == b',') {
-        return Err("has a comma or a control character, which no user's or domain's name can have".to_owned());
+        return Err(
+            "has a comma or a control character, which no user's or domain's name can have".to_owned()
+        );
     }
     Ok(())
 }

@@ -18,6 +18,11 @@ const SECURITY: [&str; 5] = ["sys", "krb5", "krb5i", "krb5p", "none"];
 /// Reads the options `server`, `share`, `subDir`, `createSubDir`, `vers`, `proto`, `port`, `sec`, `timeo`,
 /// `retrans`, `nconnect`, `nolock`.
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
+    wanted(asked, reader).map(share::wish)
+}
+
+/// `None` where the mistakes that the reader has noted leave nothing to go on.
+pub(super) fn wanted(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Option<Wanted>> {
     let server = reader.parsed::<Server>("server");
     let server = reader.required("server", server, "the server's name or address");
     let export = reader.text("share").map(str::to_owned);
@@ -28,7 +33,7 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let read_only = asked.common.read_only || more.attributes.contains(&Attr::ReadOnly);
     let options = words(asked, reader, &more, read_only);
     let folder = share::sub_folder(asked, reader, true);
-    let (Some(server), Some(export)) = (server, export) else { return Ok(share::mistaken()) };
+    let (Some(server), Some(export)) = (server, export) else { return Ok(None) };
     let helper = asked.policy.nfs(&asked.pod.namespace, server.plain())?.helper.clone();
     let mut common = asked.common.clone();
     common.read_only = read_only;
@@ -36,7 +41,7 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let credentials = Vec::new();
     let share = Share { protocol: Protocol::Nfs, helper, source, options, credentials, folder };
     // Who may change the group of files on a server is the server's to say: only when it is asked for.
-    Ok(Box::new(Wanted { share, give: common.give(None), attributes: more.attributes, read_only }))
+    Ok(Some(Wanted { share, give: common.give(None), attributes: more.attributes, read_only }))
 }
 
 /// Whether the exported folder is written plainly; a mistake is noted.

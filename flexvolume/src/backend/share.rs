@@ -74,9 +74,9 @@ impl Wish for Mistaken {
     }
 }
 
-/// See [`Mistaken`].
-pub(super) fn mistaken() -> Box<dyn Wish> {
-    Box::new(Mistaken)
+/// The wish of a share, or of none that could be read.
+pub(super) fn wish(wanted: Option<Wanted>) -> Box<dyn Wish> {
+    wanted.map_or_else(|| Box::new(Mistaken) as Box<dyn Wish>, |wanted| Box::new(wanted))
 }
 
 /// The helper's options, in order, each at most once.
@@ -90,12 +90,8 @@ impl Words {
     /// mount that nobody sees allows more.
     pub fn new(asked: &Asked<'_>, read_only: bool) -> Self {
         let common = &asked.common;
-        let flags = [
-            (read_only, "ro"),
-            (!common.suid, "nosuid"),
-            (!common.dev, "nodev"),
-            (common.noexec, "noexec"),
-        ];
+        let flags =
+            [(read_only, "ro"), (!common.suid, "nosuid"), (!common.dev, "nodev"), (common.noexec, "noexec")];
         Self { words: flags.iter().filter(|(set, _)| *set).map(|(_, word)| (*word).to_owned()).collect() }
     }
 
@@ -149,9 +145,9 @@ pub(super) fn mount_options(reader: &mut Reader<'_>, fs: Fs) -> MountOptions {
     reader.mount_options("mountOptions", fs).unwrap_or_default()
 }
 
-/// Reads `subDir` and `createSubDir`. What only a new folder gets is a mistake without one; `owned` is
+/// Reads `subDir` and `createSubDir`. What only a new folder gets is a mistake without one; `client_owns` is
 /// whether the server lets a client choose its owner and mode.
-pub(super) fn sub_folder(asked: &Asked<'_>, reader: &mut Reader<'_>, owned: bool) -> Option<SubFolder> {
+pub(super) fn sub_folder(asked: &Asked<'_>, reader: &mut Reader<'_>, client_owns: bool) -> Option<SubFolder> {
     let path = reader.relative_path("subDir", &asked.pod, asked.options.volume());
     let create = reader.flag("createSubDir").unwrap_or(false);
     let common = &asked.common;
@@ -161,17 +157,19 @@ pub(super) fn sub_folder(asked: &Asked<'_>, reader: &mut Reader<'_>, owned: bool
     if create && common.read_only {
         reader.problem("createSubDir", "makes nothing in a read-only volume; leave one of them out");
     }
-    if owned && !create {
-        let set = [("mode", common.mode.is_some()), ("uid", common.uid.is_some()), ("gid", common.gid.is_some())];
+    if client_owns && !create {
+        let set =
+            [("mode", common.mode.is_some()), ("uid", common.uid.is_some()), ("gid", common.gid.is_some())];
         for (key, _) in set.iter().filter(|(_, set)| *set) {
-            reader.problem(*key, "is for a folder that `createSubDir` makes; leave it out or set that to true");
+            reader
+                .problem(key, "is for a folder that `createSubDir` makes; leave it out or set that to true");
         }
     }
     let owner = match (common.uid, common.gid) {
         (None, None) => None,
         (uid, gid) => Some((uid.unwrap_or(0), gid.unwrap_or(0))),
     };
-    let new = NewFolder { mode: common.mode.unwrap_or(MODE), owner: owner.filter(|_| owned) };
+    let new = NewFolder { mode: common.mode.unwrap_or(MODE), owner: owner.filter(|_| client_owns) };
     Some(SubFolder { path: path?.as_path().to_owned(), create: create.then_some(new) })
 }
 
@@ -184,4 +182,4 @@ pub(super) fn fs_type(asked: &Asked<'_>, reader: &mut Reader<'_>, names: &[&str]
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

@@ -43,9 +43,7 @@ fn detach(target: &Target, backend: Option<Backend>) -> Step {
     let target = target.clone();
     match backend {
         Some(Backend::Tmpfs) => Step::Detach(target),
-        Some(Backend::Image | Backend::Overlay | Backend::Block) => {
-            Step::DetachApart(target, Patience::Disk)
-        }
+        Some(Backend::Image | Backend::Overlay | Backend::Block) => Step::DetachApart(target, Patience::Disk),
         // The folder of a bind mount may lie on a share of the node's own.
         Some(Backend::Bind | Backend::Nfs | Backend::Cifs | Backend::Fuse) | None => {
             Step::DetachApart(target, Patience::Server)
