@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_helper_that_says_nothing_has_an_end_at_least() {
-        let error = refused(Protocol::Nfs, ExitStatus::from_raw(9), " \n");
+        let error = refused(Nfs, ExitStatus::from_raw(9), " \n");
         assert_eq!(error.chain(), "run the helper: it said nothing (signal 9)");
     }
 }
