@@ -39,6 +39,12 @@ pub struct Record {
     /// What the source is known by in the kernel; volumes with the same one share a mount.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub key: String,
+    /// The key of the source's lock, where there is one: whoever takes the volume away holds it, too.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub lock: String,
+    /// The image or device itself, without a symlink on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub medium: Option<PathBuf>,
     /// Files that a mount in progress has made and an undone one leaves: removed before the next try.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scratch: Vec<PathBuf>,

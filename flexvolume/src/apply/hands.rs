@@ -1,21 +1,49 @@
 //! What the steps of one call hold: descriptors, locks, secrets, and what is to be said in the end.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use node::store::Lock;
 use node::{Error, Kind, Result};
 
+use crate::kernel::loop_device::Loop;
 use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
 use crate::plan::{Limits, Setting};
+use crate::record::{STATE, make_state};
+use crate::target::digest;
 
 /// A descriptor that an observation left for the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Handle {
     /// The folder or file that is mounted.
     Source,
+    /// The image, open as far as it is needed: to read, or to read and write it.
+    Image,
+    /// The folder that the image lies in (`O_PATH`).
+    ImageFolder,
+}
+
+/// The block device that a file system is made on or mounted from.
+#[derive(Debug)]
+pub enum Device {
+    /// A loop device over an image.
+    Loop(Loop),
+    /// A device of the node, open, and the path that leads to it.
+    Block(File, PathBuf),
+}
+
+impl Device {
+    /// The path for those who must open it themselves. It is the device's while this is open.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Loop(device) => device.path(),
+            Self::Block(_, path) => path.clone(),
+        }
+    }
 }
 
 /// The hands of one call.
@@ -31,16 +59,60 @@ pub struct Hands<'a> {
     pub open: BTreeMap<Handle, OwnedFd>,
     /// Locks that end with the call, or with a child that inherited them and hangs.
     pub locks: Vec<Lock>,
+    /// The device that the steps so far have made or observations opened.
+    pub device: Option<Device>,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
+    sources: Vec<Lock>,
     tree: Option<Tree>,
 }
+
+/// What a call that waited for a source keeps for its own work.
+const WORK: Duration = Duration::from_secs(10);
 
 impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
         let (open, locks, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { target: None, secrets, deadline, open, locks, notes, tree: None }
+        let (sources, device, tree) = (Vec::new(), None, None);
+        Self { target: None, secrets, deadline, open, locks, device, notes, sources, tree }
+    }
+
+    /// Takes the lock of what the kernel knows by `key`, for the rest of the call: one call at a time works
+    /// on an image or a device, whichever volumes it is for.
+    pub fn lock_source(&mut self, key: &str) -> Result<()> {
+        let path = Path::new(STATE).join("locks").join(format!("s-{}", digest(key.as_bytes())));
+        let wait = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(WORK);
+        let lock = match Lock::within(&path, wait) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => {
+                make_state()?;
+                Lock::within(&path, wait)?
+            }
+            other => other?,
+        };
+        self.sources.push(lock);
+        Ok(())
+    }
+
+    /// Gives the sources free at the end of a call, and passes on how it went. Nothing is left of their locks,
+    /// unless a helper may still be at work and hold them.
+    pub fn unlock_sources<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let sources = std::mem::take(&mut self.sources);
+        if matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain) {
+            return outcome;
+        }
+        let removed = sources.into_iter().try_for_each(Lock::remove);
+        outcome.and_then(|value| removed.map(|()| value))
+    }
+
+    /// What a helper keeps that hangs: all locks.
+    pub fn kept(&self) -> Vec<BorrowedFd<'_>> {
+        self.locks.iter().chain(&self.sources).map(AsFd::as_fd).collect()
+    }
+
+    /// The device in hand.
+    pub fn device(&self) -> Result<&Device> {
+        self.device.as_ref().ok_or_else(|| Error::new(Kind::Internal, "use the device before it is there"))
     }
 
     /// The tree that the steps so far have made.

@@ -2,9 +2,11 @@
 
 mod files;
 mod hands;
+mod medium;
 mod target;
 
-pub use hands::{Handle, Hands};
+pub use hands::{Device, Handle, Hands};
+pub use medium::wait_until_free;
 
 use node::step::Done;
 use std::os::fd::AsFd;
@@ -47,9 +49,18 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
         Step::Remember(target, record) => record.write(&target.id()),
         Step::Forget(target) => Record::remove(&target.id()),
         Step::Make { kind, source, settings, read_only } => {
-            let source = if let Source::Named(name) = source { Some(name.as_str()) } else { None };
+            let device;
+            let source = match source {
+                Source::None => None,
+                Source::Named(name) => Some(name.as_str()),
+                Source::Device => {
+                    device = hands.device()?.path();
+                    device.to_str()
+                }
+            };
             hands.make(kind, source, settings, *read_only)
         }
+        Step::Medium(step) => medium::take(step, hands),
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
         Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.deadline),
         Step::Limit { limits, recursive } => hands.limit(limits, *recursive),

@@ -7,6 +7,7 @@ pub mod cifs;
 mod common;
 pub mod fuse;
 pub mod image;
+mod medium;
 pub mod nfs;
 pub mod overlay;
 pub mod tmpfs;
@@ -82,6 +83,7 @@ pub fn choose(driver: Driver, reader: &mut Reader<'_>) -> Result<Backend> {
 /// Reads the wish of `backend`.
 pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
     match backend {
+        Backend::Image => image::read(asked, reader),
         Backend::Tmpfs => tmpfs::read(asked, reader),
         other => {
             Err(Error::caused(Kind::Config, format!("use the backend `{}`", other.name()), "not there yet"))

@@ -106,6 +106,34 @@ pub fn size_of(file: &File) -> Result<Option<u64>> {
     Ok(filesystem(&head).and_then(|(_, size)| size))
 }
 
+/// What an ext2, ext3 or ext4 says about its own state. Others look after themselves when they are mounted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The kernel met errors in it, or it was not unmounted and has no journal.
+    pub suspect: bool,
+    /// Its journal has to be replayed, which the kernel does when it may write to the device.
+    pub replay: bool,
+}
+
+/// The state of the file system in `file`.
+pub fn health(file: &File) -> Result<Health> {
+    let head = read(file, 0, HEAD).doing(Kind::Io, || "read the superblock".to_owned())?;
+    Ok(extended_health(&head))
+}
+
+/// The fields s_state and s_feature_incompat.
+fn extended_health(head: &[u8]) -> Health {
+    const VALID: u64 = 0x1;
+    const ERRORS: u64 = 0x2;
+    const RECOVER: u64 = 0x4;
+    if extended(head).is_none() {
+        return Health::default();
+    }
+    let state = little(head, 1024 + 0x3a, 2).unwrap_or(VALID);
+    let incompatible = little(head, 1024 + 0x60, 4).unwrap_or(0);
+    Health { suspect: state & VALID == 0 || state & ERRORS != 0, replay: incompatible & RECOVER != 0 }
+}
+
 /// The file system whose superblock lies in the first bytes, and its size.
 fn filesystem(head: &[u8]) -> Option<(Type, Option<u64>)> {
     if has(head, 0, b"XFSB") {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::Medium;
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::options::mount_options::{Attr, MountOption};
@@ -36,6 +37,8 @@ pub enum Step {
         /// The files' owner and group.
         owner: (u32, u32),
     },
+    /// Works on the medium that the file system lies on.
+    Medium(Medium),
     /// Gives the tree to the pod's group.
     Give {
         /// The group.
@@ -157,6 +160,8 @@ pub enum Source {
     None,
     /// A name.
     Named(String),
+    /// The device in hand.
+    Device,
 }
 
 impl node::step::Step for Step {
@@ -164,6 +169,7 @@ impl node::step::Step for Step {
         match self {
             Self::Remember(target, _) => Some(Self::Forget(target.clone())),
             Self::Attach(target) => Some(Self::Detach(target.clone())),
+            Self::Medium(medium) => medium.inverse().map(Self::Medium),
             // What is not attached vanishes with its descriptor.
             Self::Make { .. } | Self::Populate { .. } | Self::Give { .. } | Self::Limit { .. } => None,
             Self::Forget(_) | Self::Detach(_) => None,
@@ -178,8 +184,10 @@ impl fmt::Display for Step {
             Self::Forget(target) => write!(f, "forget the volume of `{target}`"),
             Self::Make { kind, source, settings, read_only } => {
                 write!(f, "make a `{kind}`")?;
-                if let Source::Named(name) = source {
-                    write!(f, " of `{name}`")?;
+                match source {
+                    Source::None => {}
+                    Source::Named(name) => write!(f, " of `{name}`")?,
+                    Source::Device => f.write_str(" of the device")?,
                 }
                 let words: Vec<String> = settings.iter().map(ToString::to_string).collect();
                 if !words.is_empty() {
@@ -201,6 +209,7 @@ impl fmt::Display for Step {
             Self::Limit { limits, recursive } => {
                 write!(f, "limit it to `{limits}`{}", if *recursive { ", with all mounts below" } else { "" })
             }
+            Self::Medium(medium) => write!(f, "{medium}"),
             Self::Attach(target) => write!(f, "attach it to `{target}`"),
             Self::Detach(target) => write!(f, "unmount `{target}`"),
         }

@@ -7,7 +7,7 @@ use node::{Error, Kind, Result, boot};
 
 use super::lock;
 use crate::apply::{self, Hands};
-use crate::backend::{self, Asked, Common};
+use crate::backend::{self, Asked, Common, Wish};
 use crate::kernel::crash;
 use crate::name::{Backend, Driver};
 use crate::observe::{self, On};
@@ -33,23 +33,36 @@ pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -
     reader.finish()?;
     crash::alarm_at(asked.common.deadline, asked.common.deadline.saturating_duration_since(start));
 
-    let _lock = lock(&target.id())?;
+    let lock = lock(&target.id())?;
     let secrets = options.secrets()?;
     let mut hands = Hands::new(&secrets, asked.common.deadline);
-    let (folder, on) = observe::target(&target)?;
-    let before = Record::find(&target)?;
+    hands.locks.push(lock);
+    let made = make(&target, backend, &asked, wish, &mut hands);
+    hands.unlock_sources(made)
+}
+
+/// The mount itself, under the volume's lock.
+fn make(
+    target: &Target,
+    backend: Backend,
+    asked: &Asked<'_>,
+    wish: Box<dyn Wish>,
+    hands: &mut Hands<'_>,
+) -> Result<Answer> {
+    let (folder, on) = observe::target(target)?;
+    let before = Record::find(target)?;
     if on == On::Mount {
-        return already(&target, backend, before.as_ref());
+        return already(target, backend, before.as_ref());
     }
     if on != On::Nothing || before.is_some() {
         // Of a try that was cut off, or of a daemon that died: this mount starts on clean ground.
-        apply::all(plan::unmount(&target, before.as_ref()), &mut hands)?;
+        apply::all(plan::again(target, before.as_ref()), hands)?;
     }
-    let (folder, _) = if on == On::Nothing { (folder, on) } else { observe::target(&target)? };
+    let (folder, _) = if on == On::Nothing { (folder, on) } else { observe::target(target)? };
     hands.target = Some(folder);
-    let seen = wish.observe(&mut hands)?;
-    let steps = plan::mount(&target, record(&asked, backend)?, seen.as_ref(), &asked.common);
-    apply::run(steps, &mut hands)?;
+    let seen = wish.observe(hands)?;
+    let steps = plan::mount(target, record(asked, backend)?, seen.as_ref(), &asked.common);
+    apply::run(steps, hands)?;
     Ok(Answer::success(hands.notes.join("; ")))
 }
 

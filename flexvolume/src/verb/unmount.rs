@@ -27,7 +27,11 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
     let record = Record::find(&target)?;
     let secrets = Secrets::default();
     let mut hands = Hands::new(&secrets, deadline);
-    apply::all(plan::unmount(&target, record.as_ref()), &mut hands)?;
+    if let Some(record) = record.as_ref().filter(|r| !r.lock.is_empty()) {
+        hands.lock_source(&record.lock)?;
+    }
+    let taken = apply::all(plan::unmount(&target, record.as_ref()), &mut hands);
+    hands.unlock_sources(taken)?;
     empty(&target)?;
     lock.remove()?;
     Ok(Answer::success(hands.notes.join("; ")))
