@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use node::store::Lock;
 use node::{Context, Kind, Result, boot, store};
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +41,7 @@ pub struct Record {
     /// What the source is known by in the kernel; volumes with the same one share a mount.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub key: String,
-    /// The key of the source's lock, where there is one: whoever takes the volume away holds it, too.
+    /// The key of the source's lock, where it is another one than `key`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub lock: String,
     /// The image or device itself, without a symlink on the way.
@@ -90,6 +92,11 @@ impl Record {
         Ok(found)
     }
 
+    /// The key of the source's lock, where it has one: whoever takes the volume away holds it, too.
+    pub fn source_lock(&self) -> Option<&str> {
+        [self.lock.as_str(), self.key.as_str()].into_iter().find(|key| !key.is_empty())
+    }
+
     /// Puts the record on disk.
     pub fn write(&self, id: &Id) -> Result<()> {
         let json = serde_json::to_vec(self)
@@ -118,4 +125,16 @@ pub fn make_state() -> Result<()> {
         store::make_folder(&Path::new(STATE).join(part))?;
     }
     Ok(())
+}
+
+/// Takes the lock called `name`, waiting no longer than `patience`.
+pub fn lock(name: &str, patience: Duration) -> Result<Lock> {
+    let path = Path::new(STATE).join("locks").join(name);
+    match Lock::within(&path, patience) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => {
+            make_state()?;
+            Lock::within(&path, patience)
+        }
+        other => other,
+    }
 }

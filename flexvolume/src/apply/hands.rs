@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use node::store::Lock;
@@ -13,8 +13,11 @@ use crate::kernel::loop_device::Loop;
 use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
 use crate::plan::{Limits, Setting};
-use crate::record::{STATE, make_state};
+use crate::record;
 use crate::target::digest;
+
+/// What is kept of the call's time for its answer.
+const ANSWERING: Duration = Duration::from_secs(10);
 
 /// A descriptor that an observation left for the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +28,8 @@ pub enum Handle {
     Image,
     /// The folder that the image lies in (`O_PATH`).
     ImageFolder,
+    /// The folder that the policy names and the source lies beneath.
+    Root,
 }
 
 /// The block device that a file system is made on or mounted from.
@@ -67,31 +72,12 @@ pub struct Hands<'a> {
     tree: Option<Tree>,
 }
 
-/// What a call that waited for a source keeps for its own work.
-const WORK: Duration = Duration::from_secs(10);
-
 impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
         let (open, locks, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
         let (sources, device, tree) = (Vec::new(), None, None);
         Self { target: None, secrets, deadline, open, locks, device, notes, sources, tree }
-    }
-
-    /// Takes the lock of what the kernel knows by `key`, for the rest of the call: one call at a time works
-    /// on an image or a device, whichever volumes it is for.
-    pub fn lock_source(&mut self, key: &str) -> Result<()> {
-        let path = Path::new(STATE).join("locks").join(format!("s-{}", digest(key.as_bytes())));
-        let wait = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(WORK);
-        let lock = match Lock::within(&path, wait) {
-            Err(error) if error.errno() == Some(libc::ENOENT) => {
-                make_state()?;
-                Lock::within(&path, wait)?
-            }
-            other => other?,
-        };
-        self.sources.push(lock);
-        Ok(())
     }
 
     /// Gives the sources free at the end of a call, and passes on how it went. Nothing is left of their locks,
@@ -125,6 +111,16 @@ impl<'a> Hands<'a> {
         self.tree = Some(tree);
     }
 
+    /// Takes the lock of a source, such as an image's file, that volumes of several pods may name: one call
+    /// about it at a time. `key` is whatever names it on this node. Waits as long as the call may take, less
+    /// what an answer needs.
+    pub fn lock_source(&mut self, key: &str) -> Result<()> {
+        let name = format!("s-{}", digest(key.as_bytes()));
+        let patience = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWERING);
+        self.sources.push(record::lock(&name, patience)?);
+        Ok(())
+    }
+
     /// A descriptor that an observation opened.
     pub fn opened(&self, handle: Handle) -> Result<BorrowedFd<'_>> {
         let found = self.open.get(&handle).map(AsFd::as_fd);
@@ -147,8 +143,27 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
+    /// Copies the mount of what was opened, and takes the copy in hand.
+    pub fn copy(&mut self, from: Handle, recursive: bool) -> Result<()> {
+        let tree = match mount::clone_tree(self.opened(from)?, recursive) {
+            Err(error) if mount::classic::is_missing(&error) => {
+                let tree = mount::classic::bind(self.opened(from)?, self.target()?, recursive)?;
+                self.classic();
+                tree
+            }
+            other => other?,
+        };
+        self.hold(tree);
+        Ok(())
+    }
+
     /// Takes from the tree what it is not to allow.
     pub fn limit(&self, limits: &Limits, recursive: bool) -> Result<()> {
+        let namespace = limits.idmap.map(|map| {
+            let line = format!("{} {} {}\n", map.disk, map.seen, map.count);
+            mount::user_namespace(&line, &line)
+        });
+        let namespace = namespace.transpose()?;
         let attributes = Attributes {
             read_only: limits.read_only,
             nosuid: limits.nosuid,
@@ -159,7 +174,7 @@ impl<'a> Hands<'a> {
             nodiratime: limits.nodiratime,
             nosymfollow: limits.nosymfollow,
             propagation: limits.propagation,
-            idmap: None,
+            idmap: namespace.as_ref().map(AsFd::as_fd),
         };
         mount::set_attributes(self.tree()?, &attributes, recursive)
     }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use node::{Error, Kind, Result};
+use node::Result;
 
 use crate::kernel::own::Scope;
+use crate::options::mount_options::{self, Fs, MountOptions};
 use crate::options::{Options, Pod, Reader};
 use crate::plan::{Limits, Step};
 use crate::policy::Policy;
@@ -34,8 +35,7 @@ pub struct Common {
     pub selinux: Option<String>,
     /// The file system that is asked for.
     pub fs_type: Option<String>,
-    /// Further options, unread: which are allowed depends on the file system.
-    pub mount_options: String,
+    mount_options: String,
     /// When the call has to be over.
     pub deadline: Instant,
 }
@@ -66,7 +66,7 @@ impl Common {
         ];
         // Asked through the reader so that their shapes are checked; their values are the options' own.
         reader.flag("readOnly");
-        let timeout = reader.seconds("timeout").unwrap_or(policy.timeout()).min(policy.timeout()).duration();
+        let timeout = reader.seconds("timeout").unwrap_or(policy.timeout).min(policy.timeout).duration();
         let common = Self {
             read_only: options.read_only(),
             noexec: reader.flag("noexec").unwrap_or(false),
@@ -90,22 +90,14 @@ impl Common {
     }
 
     fn allowed(&self, namespace: &str, policy: &Policy) -> Result<()> {
-        let asked = [
-            (self.suid, "allowSuid", policy.allows_suid(namespace)),
-            (self.dev, "allowDev", policy.allows_dev(namespace)),
-            (self.selinux.is_some(), "selinuxContext", policy.allows_selinux_context(namespace)),
-        ];
-        for (_, option, _) in asked.iter().filter(|(asked, _, allowed)| *asked && !allowed) {
-            let key = if *option == "selinuxContext" { "allowSelinuxContext" } else { option };
-            return Err(Error::caused(
-                Kind::Config,
-                format!("use the option `{option}`"),
-                format!("the node's policy does not allow it for the namespace `{namespace}`"),
-            )
-            .hint(format!(
-                "leave it out, or have the node's operator add `{key}: [{namespace}]` to {}",
-                crate::policy::PATH
-            )));
+        if self.suid {
+            policy.suid(namespace)?;
+        }
+        if self.dev {
+            policy.dev(namespace)?;
+        }
+        if self.selinux.is_some() {
+            policy.selinux_context(namespace)?;
         }
         Ok(())
     }
@@ -119,6 +111,14 @@ impl Common {
             noexec: self.noexec,
             ..Limits::default()
         }
+    }
+
+    /// The option `mountOptions`, read for `fs`.
+    pub fn mount_options(&self, fs: Fs) -> Result<MountOptions> {
+        if self.mount_options.is_empty() {
+            return Ok(MountOptions::default());
+        }
+        mount_options::parse(fs, &self.mount_options)
     }
 
     /// The step that gives a tree to the pod's group, where there is one and the volume may be written;

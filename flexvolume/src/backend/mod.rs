@@ -85,6 +85,7 @@ pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Res
     match backend {
         Backend::Image => image::read(asked, reader),
         Backend::Tmpfs => tmpfs::read(asked, reader),
+        Backend::Bind => bind::read(asked, reader),
         other => {
             Err(Error::caused(Kind::Config, format!("use the backend `{}`", other.name()), "not there yet"))
         }

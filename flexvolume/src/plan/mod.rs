@@ -4,7 +4,7 @@ mod medium;
 mod step;
 
 pub use medium::{Allocate, Medium};
-pub use step::{Limits, Setting, Source, Step};
+pub use step::{IdMap, Limits, Setting, Source, Step};
 
 use crate::backend::{Common, Seen};
 use crate::record::Record;

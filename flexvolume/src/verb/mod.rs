@@ -4,12 +4,15 @@ mod attach;
 mod mount;
 mod unmount;
 
+pub use mount::mount;
+pub use unmount::unmount;
+
 use std::time::{Duration, Instant};
 
 use node::Result;
 use node::store::Lock;
 
-use crate::record::{STATE, make_state};
+use crate::record;
 use crate::render::Answer;
 use crate::request::{Call, Request};
 use crate::target::Id;
@@ -22,12 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub fn serve(request: Request, start: Instant) -> Result<Answer> {
     match request.call {
         Call::Init => Ok(attach::init(request.driver)),
-        Call::Mount(folder, options) => mount::mount(request.driver, &folder, &options, start),
-        Call::Unmount(folder) => unmount::unmount(&folder, start),
-        Call::ExpandFs { .. } => Ok(Answer::default()),
+        Call::Mount(folder, options) => mount(request.driver, &folder, &options, start),
+        Call::Unmount(folder) => unmount(&folder, start),
         Call::ExpandVolume { new } => Ok(attach::expand_volume(new)),
         Call::GetVolumeName(options) => Ok(attach::volume_name(&options)),
-        Call::Attach | Call::Detach | Call::MountDevice | Call::UnmountDevice => Ok(Answer::default()),
+        Call::ExpandFs { .. } | Call::Attach | Call::Detach | Call::MountDevice | Call::UnmountDevice => {
+            Ok(Answer::default())
+        }
         Call::IsAttached => Ok(attach::is_attached()),
         Call::WaitForAttach(device) => Ok(attach::wait_for_attach(device)),
         Call::Unknown(call) => Ok(Answer::unknown(&call)),
@@ -36,12 +40,5 @@ pub fn serve(request: Request, start: Instant) -> Result<Answer> {
 
 /// The lock of a volume: one call about it at a time.
 fn lock(id: &Id) -> Result<Lock> {
-    let path = std::path::Path::new(STATE).join("locks").join(format!("t-{id}"));
-    match Lock::within(&path, PATIENCE) {
-        Err(error) if error.errno() == Some(libc::ENOENT) => {
-            make_state()?;
-            Lock::within(&path, PATIENCE)
-        }
-        other => other,
-    }
+    record::lock(&format!("t-{id}"), PATIENCE)
 }

@@ -27,8 +27,9 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
     let record = Record::find(&target)?;
     let secrets = Secrets::default();
     let mut hands = Hands::new(&secrets, deadline);
-    if let Some(record) = record.as_ref().filter(|r| !r.lock.is_empty()) {
-        hands.lock_source(&record.lock)?;
+    if let Some(key) = record.as_ref().and_then(Record::source_lock) {
+        // Another pod's mount of the same source may be about to be copied from this one.
+        hands.lock_source(key)?;
     }
     let taken = apply::all(plan::unmount(&target, record.as_ref()), &mut hands);
     hands.unlock_sources(taken)?;
@@ -41,17 +42,18 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
 /// that cannot be read must not keep a pod from ending: then the folder's own shape names the root.
 fn target(folder: &Path) -> Result<Target> {
     let policy = Policy::load();
-    let refused = match policy.as_ref().map(|p| Target::parse(folder, p.kubelet_root())) {
+    let refused = match policy.as_ref().map(|p| Target::parse(folder, &p.kubelet_root)) {
         Ok(Ok(target)) => return Ok(target),
         Ok(Err(error)) => Some(error),
         Err(_) => None,
     };
     let root: PathBuf = folder.ancestors().nth(5).unwrap_or(Path::new("/")).to_owned();
-    let shaped = Target::parse(folder, &root)?;
-    match refused {
-        Some(error) if Record::find(&shaped)?.is_none() => Err(error),
-        _ => Ok(shaped),
-    }
+    let (shaped, error) = match (Target::parse(folder, &root), refused) {
+        (Ok(shaped), None) => return Ok(shaped),
+        (Err(_), Some(error)) | (Err(error), None) => return Err(error),
+        (Ok(shaped), Some(error)) => (shaped, error),
+    };
+    if Record::find(&shaped)?.is_none() { Err(error) } else { Ok(shaped) }
 }
 
 /// The kubelet removes the folder next, and cannot where something lies in it. That is data: it stays.

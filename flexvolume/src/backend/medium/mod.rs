@@ -12,7 +12,7 @@ use node::{Error, Kind, Result};
 use super::Common;
 use crate::kernel::own::Scope;
 use crate::kernel::superblock::{self, Content, Health, Type};
-use crate::options::mount_options::{self, Attr, Fs, MountOptions};
+use crate::options::mount_options::{Attr, Fs};
 use crate::options::{Quantity, Reader};
 use crate::plan::{Limits, Medium, Setting, Source, Step};
 use crate::policy::ImageFs;
@@ -58,10 +58,7 @@ impl Wanted {
 
     /// How what lies in `file` is mounted. `read_only` is the superblock's own state.
     pub fn mounted(&self, fs: ImageFs, read_only: bool) -> Result<Mounted> {
-        let asked = match self.common.mount_options.as_str() {
-            "" => MountOptions::default(),
-            text => mount_options::parse(options_of(fs), text)?,
-        };
+        let asked = self.common.mount_options(options_of(fs))?;
         let mut settings = own_settings(fs, read_only, self.discard);
         settings.retain(|own| !asked.options.iter().any(|option| option.name == own.name));
         settings.extend(self.common.selinux.iter().map(|label| Setting::text("context", label.as_str())));
