@@ -97,6 +97,12 @@ impl Record {
         [self.lock.as_str(), self.key.as_str()].into_iter().find(|key| !key.is_empty())
     }
 
+    /// The volume's folder as mountinfo has it: the kubelet's root may be a symlink.
+    pub fn point(&self) -> PathBuf {
+        let root = std::fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        self.target.strip_prefix(&self.root).map_or_else(|_| self.target.clone(), |rest| root.join(rest))
+    }
+
     /// Puts the record on disk.
     pub fn write(&self, id: &Id) -> Result<()> {
         let json = serde_json::to_vec(self)

@@ -81,13 +81,15 @@ impl<'a> Hands<'a> {
     }
 
     /// Gives the sources free at the end of a call, and passes on how it went. Nothing is left of their locks,
-    /// unless a helper may still be at work and hold them.
-    pub fn unlock_sources<T>(&mut self, outcome: Result<T>) -> Result<T> {
-        let sources = std::mem::take(&mut self.sources);
-        if matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain) {
-            return outcome;
+    /// nor of the volume's own where it was not made, unless a helper may still be at work and hold them.
+    pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let mut over = std::mem::take(&mut self.sources);
+        match &outcome {
+            Err(error) if error.kind() == Kind::TryAgain => return outcome,
+            Err(_) => over.append(&mut self.locks),
+            Ok(_) => {}
         }
-        let removed = sources.into_iter().try_for_each(Lock::remove);
+        let removed = over.into_iter().try_for_each(Lock::remove);
         outcome.and_then(|value| removed.map(|()| value))
     }
 

@@ -83,6 +83,7 @@ pub fn choose(driver: Driver, reader: &mut Reader<'_>) -> Result<Backend> {
 /// Reads the wish of `backend`.
 pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
     match backend {
+        Backend::Block => block::read(asked, reader),
         Backend::Image => image::read(asked, reader),
         Backend::Tmpfs => tmpfs::read(asked, reader),
         Backend::Bind => bind::read(asked, reader),

@@ -38,7 +38,7 @@ pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -
     let mut hands = Hands::new(&secrets, asked.common.deadline);
     hands.locks.push(lock);
     let made = make(&target, backend, &asked, wish, &mut hands);
-    hands.unlock_sources(made)
+    hands.unlock(made)
 }
 
 /// The mount itself, under the volume's lock.

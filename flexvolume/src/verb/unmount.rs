@@ -32,7 +32,7 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
         hands.lock_source(key)?;
     }
     let taken = apply::all(plan::unmount(&target, record.as_ref()), &mut hands);
-    hands.unlock_sources(taken)?;
+    hands.unlock(taken)?;
     empty(&target)?;
     lock.remove()?;
     Ok(Answer::success(hands.notes.join("; ")))

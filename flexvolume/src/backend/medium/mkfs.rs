@@ -122,8 +122,13 @@ pub fn arguments(fs: ImageFs, asked: &[String]) -> Vec<String> {
     };
     let mut words: Vec<String> = own.iter().map(|word| (*word).to_owned()).collect();
     // Blocks that only root may fill help a system's own disk, and take a twentieth of a volume.
-    if fs == ImageFs::Ext4 && !asked.iter().any(|word| word == "-m") {
+    let missing = |flag: &str| fs == ImageFs::Ext4 && !asked.iter().any(|word| word == flag);
+    if missing("-m") {
         words.extend(["-m", "0"].map(str::to_owned));
+    }
+    // mke2fs takes smaller blocks for a small volume, which may grow.
+    if missing("-b") {
+        words.extend(["-b", "4096"].map(str::to_owned));
     }
     words.extend(asked.iter().cloned());
     words
@@ -234,8 +239,8 @@ mod tests {
             arguments(fs, &asked.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()).join(" ")
         };
         let lazy = "-q -F -E nodiscard,lazy_itable_init=1,lazy_journal_init=1";
-        assert_eq!(words(ImageFs::Ext4, &[]), format!("{lazy} -m 0"));
-        assert_eq!(words(ImageFs::Ext4, &["-m", "1"]), format!("{lazy} -m 1"));
+        assert_eq!(words(ImageFs::Ext4, &[]), format!("{lazy} -m 0 -b 4096"));
+        assert_eq!(words(ImageFs::Ext4, &["-m", "1", "-b", "1024"]), format!("{lazy} -m 1 -b 1024"));
         assert_eq!(words(ImageFs::Xfs, &[]), "-q -f -K");
         assert_eq!(words(ImageFs::Btrfs, &["-n", "16k"]), "-q -f -K -n 16k");
     }

@@ -137,6 +137,12 @@ impl Mounted {
         }
     }
 
+    /// The file system and its settings in words, which two volumes must have alike to share it.
+    pub fn words(&self) -> String {
+        let settings: Vec<String> = self.settings.iter().map(ToString::to_string).collect();
+        format!("{} {}", self.fs.name(), settings.join(","))
+    }
+
     /// What the mount allows.
     pub fn limits(&self, limits: Limits) -> (Limits, bool) {
         let limits = limits.with(&self.attributes);
