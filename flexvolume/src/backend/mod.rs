@@ -15,6 +15,7 @@ pub mod tmpfs;
 use node::{Error, Kind, Result};
 
 pub use common::Common;
+pub use medium::expand;
 
 use crate::apply::Hands;
 use crate::name::{Backend, Driver};

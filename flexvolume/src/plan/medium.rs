@@ -98,9 +98,16 @@ impl Medium {
             // It was made by this call and nobody has seen it.
             Self::Publish { to, .. } => Some(Self::Remove(to.clone())),
             // A longer image is none the worse, and a loop device ends with its descriptor.
-            Self::Lengthen { .. } | Self::Loop { .. } | Self::Capacity => None,
-            Self::Format { .. } | Self::Check { .. } | Self::Resize | Self::Grow { .. } => None,
-            Self::Root { .. } | Self::Remove(_) | Self::Delete(_) => None,
+            Self::Lengthen { .. }
+            | Self::Loop { .. }
+            | Self::Capacity
+            | Self::Format { .. }
+            | Self::Check { .. }
+            | Self::Resize
+            | Self::Grow { .. }
+            | Self::Root { .. }
+            | Self::Remove(_)
+            | Self::Delete(_) => None,
         }
     }
 }

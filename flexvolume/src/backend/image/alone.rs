@@ -1,7 +1,7 @@
 //! An image that one volume at a time has, and may write to.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
@@ -76,13 +76,13 @@ pub fn found(image: Image, opened: Opened, found: Found, hands: &mut Hands<'_>) 
 }
 
 impl Alone {
-    fn new_image(&self, new: &New, scratch: &PathBuf) -> Vec<Step> {
-        let (path, size, allocate) = (scratch.clone(), new.size, self.allocate);
+    fn new_image(&self, new: &New, scratch: &Path) -> Vec<Step> {
+        let (path, size, allocate) = (scratch.to_owned(), new.size, self.allocate);
         let steps = [
             Medium::Create { path, size, allocate },
             Medium::Loop { read_only: false, alone: true },
             Medium::Format { fs: new.fs, arguments: new.arguments.clone() },
-            Medium::Publish { from: scratch.clone(), to: self.path.clone() },
+            Medium::Publish { from: scratch.to_owned(), to: self.path.clone() },
         ];
         let mut steps: Vec<Step> = steps.into_iter().map(Step::Medium).collect();
         if self.mounted.read_only {

@@ -1,6 +1,7 @@
 //! What images and block devices have in common: a file system on a medium, which is told from its
 //! superblock, made, checked, grown, and mounted with its own settings.
 
+pub mod expand;
 pub mod mkfs;
 
 use std::collections::BTreeSet;
