@@ -4,4 +4,5 @@
 pub mod cgroup;
 pub mod netlink;
 pub mod trace;
+pub mod tree;
 pub mod usage;

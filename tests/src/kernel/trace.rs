@@ -286,7 +286,7 @@ fn entry_number(info: &libc::ptrace_syscall_info) -> u64 {
     unsafe { info.u.entry.nr }
 }
 
-fn trace_me(command: &mut Command) {
+pub(super) fn trace_me(command: &mut Command) {
     let ask = || ptrace::traceme().map_err(std::io::Error::from);
     // SAFETY: the closure makes one system call, which is safe between fork and exec, and allocates
     // nothing.
@@ -302,12 +302,12 @@ fn input(call: &impl Launch) -> Stdio {
 }
 
 /// A nameless file in memory.
-fn scratch() -> File {
+pub(super) fn scratch() -> File {
     let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
     nix::sys::memfd::memfd_create("scratch", flags).expect("a file in memory").into()
 }
 
-fn content(file: &mut File) -> Vec<u8> {
+pub(super) fn content(file: &mut File) -> Vec<u8> {
     let mut bytes = Vec::new();
     file.rewind().expect("rewind");
     file.read_to_end(&mut bytes).expect("read the answer");
