@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::call::Launch;
 use crate::kernel::usage;
 use crate::runtime::Call;
 

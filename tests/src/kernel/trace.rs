@@ -1,5 +1,5 @@
 //! Runs a call under ptrace(2): counts its system calls, kills it after the n-th, or makes the n-th of
-//! some fail.
+//! some fail. A call is whatever can be launched: a plugin's or a driver's.
 //!
 //! Only the process itself is traced. A child that it forks runs free, as it does in real life.
 
@@ -14,8 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::call::{Answer, LIMIT};
-use crate::runtime::Call;
+use crate::call::{Answer, LIMIT, Launch};
 
 /// How a traced call ended.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub enum End {
 }
 
 /// Kills the call after its `n`-th system call (0: before the first).
-pub fn kill_after(call: &Call, n: usize) -> End {
+pub fn kill_after(call: &impl Launch, n: usize) -> End {
     let mut seen = 0;
     let mut last = 0;
     follow(call, &mut |stop| match stop {
@@ -45,7 +44,7 @@ pub fn kill_after(call: &Call, n: usize) -> End {
 }
 
 /// The number of system calls of the call.
-pub fn count(call: &Call) -> (usize, Answer) {
+pub fn count(call: &impl Launch) -> (usize, Answer) {
     let mut seen = 0;
     let answer = follow(call, &mut |stop| {
         seen += usize::from(matches!(stop, Stop::Entry(..)));
@@ -57,7 +56,7 @@ pub fn count(call: &Call) -> (usize, Answer) {
 /// The largest resident set that the call's own process had, in KiB.
 ///
 /// Not wait4's: that one counts the memory of whoever spawned the call, up to its exec.
-pub fn peak_memory(call: &Call) -> (u64, Answer) {
+pub fn peak_memory(call: &impl Launch) -> (u64, Answer) {
     let mut peak = 0;
     let answer = follow(call, &mut |stop| {
         if let Stop::Entry(pid, number) = stop
@@ -73,12 +72,9 @@ pub fn peak_memory(call: &Call) -> (u64, Answer) {
 }
 
 /// The programs that the call and its children exec, the call itself not counted.
-pub fn execs(call: &Call) -> usize {
+pub fn execs(call: &impl Launch) -> usize {
     let mut command = call.command();
-    let mut input = scratch();
-    input.write_all(&call.stdin).expect("write the input");
-    input.rewind().expect("rewind the input");
-    command.stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(input(call)).stdout(Stdio::null()).stderr(Stdio::null());
     trace_me(&mut command);
     #[expect(clippy::zombie_processes, reason = "waited for below, as only the tracer can")]
     let child = command.spawn().expect("spawn under trace");
@@ -113,7 +109,7 @@ pub fn execs(call: &Call) -> usize {
 /// kernel do it. The answer, and the number of the system call that failed; `None` where the call made
 /// fewer of them.
 #[cfg(target_arch = "x86_64")]
-pub fn fail_nth(call: &Call, among: &[i64], n: usize, errno: i32) -> (Answer, Option<u64>) {
+pub fn fail_nth(call: &impl Launch, among: &[i64], n: usize, errno: i32) -> (Answer, Option<u64>) {
     let mut seen = 0;
     let mut failing = None;
     let mut failed = None;
@@ -156,17 +152,16 @@ enum Stop {
 }
 
 /// Runs the call, telling `watch` of every stop. Killed, and `None`, as soon as `watch` says so.
-fn follow(call: &Call, watch: &mut dyn FnMut(Stop) -> bool) -> Option<Answer> {
+fn follow(call: &impl Launch, watch: &mut dyn FnMut(Stop) -> bool) -> Option<Answer> {
     let (mut out, mut err) = (scratch(), scratch());
-    let mut input = scratch();
-    input.write_all(&call.stdin).expect("write the input");
-    input.rewind().expect("rewind the input");
     let start = Instant::now();
     let mut command = call.command();
     // Files, not pipes: a child that outlives the call must not make us wait here.
-    command.stdin(input);
+    command.stdin(input(call));
     command.stdout(out.try_clone().expect("a second descriptor"));
-    command.stderr(err.try_clone().expect("a second descriptor"));
+    // A second descriptor of one file shares its offset, as two of one pipe do.
+    let second = if call.one_stream() { &out } else { &err };
+    command.stderr(second.try_clone().expect("a second descriptor"));
     trace_me(&mut command);
     #[expect(clippy::zombie_processes, reason = "`drive` waits for it, as only the tracer can")]
     let child = command.spawn().expect("spawn under trace");
@@ -235,6 +230,14 @@ fn trace_me(command: &mut Command) {
     // SAFETY: the closure makes one system call, which is safe between fork and exec, and allocates
     // nothing.
     unsafe { command.pre_exec(ask) };
+}
+
+fn input(call: &impl Launch) -> Stdio {
+    let Some(bytes) = call.input() else { return Stdio::null() };
+    let mut file = scratch();
+    file.write_all(bytes).expect("write the input");
+    file.rewind().expect("rewind the input");
+    file.into()
 }
 
 /// A nameless file in memory.
