@@ -1,0 +1,191 @@
+//! A throw-away node for volumes, and the calls of drivers on it as the kubelet makes them.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use harness::call::{Launch, tool};
+use harness::measure::{Sample, once};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::{Value, json};
+
+/// Where drivers lie, as on a node whose system folders are read-only.
+const DRIVERS: &str = "/var/lib/kubelet/volumeplugins";
+/// Where images lie.
+const IMAGES: &str = "/var/lib/volumes";
+
+/// The node: this thread's mount namespace. Everything on it vanishes with the thread.
+#[derive(Debug)]
+pub struct VolumeNode;
+
+impl VolumeNode {
+    /// Runs `work` on a thread that is a node, to its end.
+    pub fn on<T: Send + 'static>(work: impl FnOnce(&Self) -> T + Send + 'static) -> T {
+        thread::spawn(move || work(&Self::enter())).join().expect("a benchmark's thread")
+    }
+
+    /// Moves this thread onto a node of its own with all drivers installed.
+    pub fn enter() -> Self {
+        let beside = |name: &str| std::env::current_exe().expect("my own path").with_file_name(name);
+        let ours =
+            std::env::var_os("NODEPLUG_FLEXVOLUME").map_or_else(|| beside("nodeplug-flexvolume"), PathBuf::from);
+        unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
+            .expect("make mounts private");
+        // Opened before the folders that may hold them are covered.
+        let programs = [
+            (ours.clone(), "nodeplug~tmpfs/tmpfs"),
+            (ours, "nodeplug~image/image"),
+            (beside("nothing"), "bench~nothing/nothing"),
+            (beside("mountfloor"), "bench~floor/floor"),
+        ];
+        let programs = programs.map(|(path, name)| {
+            let file = fs::File::open(&path).unwrap_or_else(|e| panic!("open `{}`: {e}", path.display()));
+            (file, name)
+        });
+        for folder in ["/var/lib", "/run"] {
+            mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect(folder);
+        }
+        for (file, name) in &programs {
+            let target = placed(name);
+            fs::write(&target, "").expect("make a driver's file");
+            let source = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+            mount(Some(source.as_str()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .expect("install a driver");
+        }
+        for (name, script) in [
+            ("bench~tmpfs/tmpfs", include_str!("drivers/tmpfs.sh")),
+            ("bench~image/image", include_str!("drivers/image.sh")),
+        ] {
+            let target = placed(name);
+            fs::write(&target, script).expect("write a shell driver");
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).expect("make it a program");
+        }
+        fs::create_dir_all(IMAGES).expect(IMAGES);
+        std::env::set_current_dir("/").expect("go to /");
+        Self
+    }
+
+    /// Puts a policy onto the node. The folder `/etc` of the host stays as it is, below an overlay.
+    pub fn policy(&self, text: &str) {
+        for part in ["upper", "work"] {
+            fs::create_dir_all(format!("/run/etc/{part}")).expect("make an overlay's folder");
+        }
+        let options = Some("lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work");
+        mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), options).expect("cover /etc");
+        fs::create_dir_all("/etc/nodeplug").expect("make the policy's folder");
+        fs::write("/etc/nodeplug/flexvolume.yaml", text).expect("write the policy");
+    }
+
+    /// An image with an empty ext4 on it.
+    pub fn ext4(&self, name: &str) -> String {
+        let path = format!("{IMAGES}/{name}");
+        let file = fs::File::create_new(&path).expect("make an image");
+        file.set_len(64 << 20).expect("size an image");
+        tool(&["mkfs.ext4", "-q", "-F", &path]);
+        path
+    }
+}
+
+fn placed(name: &str) -> PathBuf {
+    let target = Path::new(DRIVERS).join(name);
+    fs::create_dir_all(target.parent().expect("a driver's folder")).expect("make a driver's folder");
+    target
+}
+
+/// One call of a driver.
+#[derive(Debug, Clone)]
+pub struct Call {
+    driver: &'static str,
+    words: Vec<String>,
+}
+
+impl Call {
+    /// A call of the driver at this path below the plugin folder.
+    pub fn new(driver: &'static str, words: &[&str]) -> Self {
+        Self { driver, words: words.iter().map(|w| (*w).to_owned()).collect() }
+    }
+
+    /// Makes the call, which must answer with success.
+    pub fn succeed(&self) -> Sample {
+        let (sample, answer) = once(self);
+        assert_eq!(answer["status"], "Success", "{self:?}: {answer}");
+        sample
+    }
+}
+
+impl Launch for Call {
+    /// The environment that systemd gives the kubelet; the working folder is the kubelet's own, `/`.
+    fn command(&self) -> Command {
+        let mut command = Command::new(Path::new(DRIVERS).join(self.driver));
+        command.args(&self.words).env_clear();
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+
+    fn one_stream(&self) -> bool {
+        true
+    }
+}
+
+/// A pod's volume.
+#[derive(Debug, Clone)]
+pub struct Volume {
+    driver: &'static str,
+    folder: PathBuf,
+    options: String,
+}
+
+impl Volume {
+    /// The volume `data` of the pod with this number, by the driver at this path below the plugin folder.
+    pub fn new(driver: &'static str, pod: usize, options: &[(&str, &str)]) -> Self {
+        let uid = format!("{pod:08x}-875a-41ad-870d-5955dca7ead1");
+        let plugin = driver.split('/').next().unwrap_or_default();
+        let folder = PathBuf::from(format!("/var/lib/kubelet/pods/{uid}/volumes/{plugin}/data"));
+        let mut all = json!({
+            "kubernetes.io/fsType": "", "kubernetes.io/pod.name": "web", "kubernetes.io/pod.namespace": "default",
+            "kubernetes.io/pod.uid": uid, "kubernetes.io/pvOrVolumeName": "data", "kubernetes.io/readwrite": "rw",
+            "kubernetes.io/serviceAccount.name": "default",
+        });
+        for (key, value) in options {
+            all[*key] = Value::from(*value);
+        }
+        all.sort_all_objects();
+        Self { driver, folder, options: all.to_string() }
+    }
+
+    /// The call that mounts it, on its folder as the kubelet makes it.
+    pub fn mount(&self) -> Call {
+        fs::create_dir_all(&self.folder).expect("make a volume's folder");
+        Call::new(self.driver, &["mount", self.folder_name(), &self.options])
+    }
+
+    /// The call that unmounts it.
+    pub fn unmount(&self) -> Call {
+        Call::new(self.driver, &["unmount", self.folder_name()])
+    }
+
+    /// Unmounts it, and takes its folder away as the kubelet does.
+    pub fn unmounted(&self) -> Sample {
+        let sample = self.unmount().succeed();
+        // The shell driver has done so itself.
+        if self.folder.exists() {
+            fs::remove_dir(&self.folder).expect("remove a volume's folder");
+        }
+        sample
+    }
+
+    /// Mounts it and unmounts it: what each of the two costs.
+    pub fn round(&self) -> [Sample; 2] {
+        let mounted = self.mount().succeed();
+        [mounted, self.unmounted()]
+    }
+
+    fn folder_name(&self) -> &str {
+        self.folder.to_str().expect("a path of ASCII")
+    }
+}
