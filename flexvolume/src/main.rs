@@ -24,14 +24,18 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         return command::main();
     }
     // The kubelet reads stdout and stderr as one: from here on nothing but the answer gets there.
-    let stdout = process::silence();
+    let Ok(stdout) = process::silence() else {
+        // No descriptor is left for the answer, so there is nobody to answer.
+        return 0;
+    };
     crash::install(stdout.as_raw_fd());
+    crash::install_panic_hook(stdout.as_raw_fd());
     process::harden();
     let arguments = process::Arguments::take(argc, argv);
     let served = Request::read(arguments.iter()).and_then(|request| verb::serve(request, start));
     let answer = served.unwrap_or_else(|error| Answer::failure(&error));
     crash::answering();
     // A kubelet that has gone reads no answer; the next one asks again.
-    let _ = process::write_all(&stdout, answer.line().as_bytes());
+    crash::write(&stdout, &answer.line());
     0
 }

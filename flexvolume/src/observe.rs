@@ -1,6 +1,6 @@
 //! What is there before anything is done.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use node::{Result, Context, Kind};
 
@@ -24,8 +24,8 @@ const GONE: [i32; 5] = [libc::ENOTCONN, libc::ESTALE, libc::EIO, libc::EHOSTDOWN
 /// Opens the volume's folder without following any symlink, and looks at what is on it.
 pub fn target(target: &Target) -> Result<(OwnedFd, On)> {
     let root = path::open_root(target.root())?;
-    let folder = path::beneath(&root, &target.relative(), path::Want::Folder)?;
-    let on = match mount::is_root(&folder) {
+    let folder = path::beneath(root.as_fd(), &target.relative(), path::Want::Folder)?;
+    let on = match mount::is_root(folder.as_fd()) {
         Ok(true) => On::Mount,
         Ok(false) => On::Nothing,
         Err(error) => match error.raw_os_error().filter(|errno| GONE.contains(errno)) {

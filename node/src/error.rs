@@ -4,6 +4,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use serde_json::{Value, json};
+
 /// Who has to act, and whether trying again helps. Each program renders it with one total `match`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -37,6 +39,42 @@ pub enum Kind {
     Delegate(u32),
     /// A mistake in this program.
     Internal,
+}
+
+impl Kind {
+    /// Each kind but [`Kind::Delegate`], with the name that it has between processes.
+    const NAMES: [(Kind, &'static str); 14] = [
+        (Kind::Usage, "usage"),
+        (Kind::Version, "version"),
+        (Kind::UnsupportedField, "unsupported-field"),
+        (Kind::UnknownContainer, "unknown-container"),
+        (Kind::Io, "io"),
+        (Kind::Decode, "decode"),
+        (Kind::Config, "config"),
+        (Kind::Namespace, "namespace"),
+        (Kind::TryAgain, "try-again"),
+        (Kind::Unavailable, "unavailable"),
+        (Kind::Kernel, "kernel"),
+        (Kind::Conflict, "conflict"),
+        (Kind::Mismatch, "mismatch"),
+        (Kind::Internal, "internal"),
+    ];
+
+    /// The kind's stable name: `try-again`, `delegate-11`.
+    pub fn name(self) -> String {
+        if let Kind::Delegate(code) = self {
+            return format!("delegate-{code}");
+        }
+        Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("internal", |(_, name)| name).to_owned()
+    }
+
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        if let Some(code) = name.strip_prefix("delegate-") {
+            return code.parse().ok().map(Kind::Delegate);
+        }
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
 }
 
 /// The four parts. `Display` shows `doing` alone; [`Error::chain`] shows the causes, and whoever
@@ -111,15 +149,69 @@ impl Error {
             if let Some(io) = error.downcast_ref::<std::io::Error>() {
                 return io.raw_os_error();
             }
+            if let Some(errno) = error.downcast_ref::<nix::errno::Errno>() {
+                return Some(*errno as i32);
+            }
+            if let Some(told) = error.downcast_ref::<Told>() {
+                return told.errno;
+            }
             next = error.source();
         }
         None
+    }
+
+    /// The error as bytes, for another process of the same program (see [`Error::decode`]).
+    pub fn encode(&self) -> Vec<u8> {
+        let parts = json!({
+            "kind": self.kind.name(),
+            "doing": self.doing,
+            "causes": self.causes(),
+            "errno": self.errno(),
+            "hint": self.advice(),
+        });
+        parts.to_string().into_bytes()
+    }
+
+    /// The error that another process of the same program met, from its [`Error::encode`]: the same kind,
+    /// chain, errno and advice.
+    pub fn decode(bytes: &[u8]) -> Box<Self> {
+        let Ok(parts) = serde_json::from_slice::<Value>(bytes) else {
+            return Self::new(Kind::Internal, "read the error of another process");
+        };
+        let text = |key: &str| parts.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = Kind::named(&text("kind")).unwrap_or(Kind::Internal);
+        let errno = parts.get("errno").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
+        let causes = text("causes");
+        let error = if causes.is_empty() {
+            Self::new(kind, text("doing"))
+        } else {
+            Self::caused(kind, text("doing"), Told { causes, errno })
+        };
+        match parts.get("hint").and_then(Value::as_str) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 
     fn below(&self) -> Option<&Error> {
         self.source.as_deref().and_then(|s| s.downcast_ref::<Box<Error>>()).map(AsRef::as_ref)
     }
 }
+
+/// The causes of an error that another process met.
+#[derive(Debug)]
+struct Told {
+    causes: String,
+    errno: Option<i32>,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.causes)
+    }
+}
+
+impl StdError for Told {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,5 +251,32 @@ mod tests {
         assert_eq!(outer.advice(), Some("run as root"));
         assert_eq!(outer.errno(), Some(libc::EPERM));
         assert_eq!(outer.to_string(), "attach the pod");
+    }
+
+    #[test]
+    fn every_kind_has_one_name() {
+        for (kind, name) in Kind::NAMES {
+            assert_eq!((kind.name().as_str(), Kind::named(name)), (name, Some(kind)));
+        }
+        assert_eq!(Kind::named(&Kind::Delegate(11).name()), Some(Kind::Delegate(11)));
+        assert_eq!(Kind::named("other"), None);
+    }
+
+    #[test]
+    fn an_error_is_the_same_in_another_process() {
+        let io = std::io::Error::from_raw_os_error(libc::ENODEV);
+        let inner = Error::caused(Kind::Kernel, "mount `nfs`", io).hint("load the module");
+        for error in [
+            Error::caused(Kind::TryAgain, "make the volume", inner),
+            Error::caused(Kind::Kernel, "make the volume", nix::errno::Errno::ENODEV),
+            Error::new(Kind::Config, "read `a\nb\"`"),
+        ] {
+            let told = Error::decode(&error.encode());
+            assert_eq!(told.kind(), error.kind());
+            assert_eq!(told.chain(), error.chain());
+            assert_eq!(told.errno(), error.errno());
+            assert_eq!(told.advice(), error.advice());
+        }
+        assert_eq!(Error::decode(b"{").kind(), Kind::Internal);
     }
 }

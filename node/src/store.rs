@@ -3,44 +3,110 @@
 //! Nothing is fsynced. State describes this boot's kernel objects; a power loss ends the boot, and
 //! what an earlier boot wrote is dropped (see [`crate::boot`]). A `kill -9` loses no page-cache write.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::linkat;
 
-use crate::{Context, Kind, Result};
+use crate::{Context, Error, Kind, Result};
 
 /// Room for every state file but a record with many addresses.
 const USUAL: usize = 1024;
 /// No state file is as large; whatever is, is none of ours.
 const LARGEST: u64 = 1 << 20;
 
-/// An exclusive lock for as long as it lives.
+/// How long [`Lock::within`] sleeps between two tries: from the first to the longest.
+const NAPS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// An exclusive flock(2) for as long as it lives, and for as long as a child lives that inherited its
+/// descriptor.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
-    /// Waits for the exclusive flock on `path`, making the file where it is missing.
+    /// Waits for the exclusive flock on `path`, making the file where it is missing. For a file that
+    /// nobody removes.
     pub fn exclusive(path: &Path) -> Result<Self> {
         let doing = || format!("lock `{}`", path.display());
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .doing(Kind::Io, doing)?;
+        let file = Self::file(path, 0).doing(Kind::Io, doing)?;
         file.lock().doing(Kind::Io, doing)?;
-        Ok(Self { _file: file })
+        Ok(Self { file, path: path.to_owned() })
     }
+
+    /// Takes the exclusive flock on `path`, making the file where it is missing. One that somebody else
+    /// still holds after `wait` is [`Kind::TryAgain`]. The file may be one that its holder removes (see
+    /// [`Lock::remove`]).
+    pub fn within(path: &Path, wait: Duration) -> Result<Self> {
+        let doing = || format!("lock `{}`", path.display());
+        let deadline = Instant::now() + wait;
+        let mut nap = NAPS.0;
+        loop {
+            let lock = Self {
+                file: Self::file(path, libc::O_NOFOLLOW).doing(Kind::Io, doing)?,
+                path: path.to_owned(),
+            };
+            match lock.file.try_lock() {
+                Ok(()) if lock.is_named() => return Ok(lock),
+                // The holder before us took the name away, and somebody may have made it anew.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(taken(path));
+                    }
+                    thread::sleep(nap.min(left));
+                    nap = (nap * 2).min(NAPS.1);
+                }
+                Err(TryLockError::Error(e)) => return Err(e).doing(Kind::Io, doing),
+            }
+        }
+    }
+
+    /// Takes the file's name away while the lock is held; who waits for it in [`Lock::within`] notices.
+    /// A name that is another file's by now stays.
+    pub fn remove(self) -> Result<()> {
+        if self.is_named() { remove(&self.path) } else { Ok(()) }
+    }
+
+    fn file(path: &Path, flags: i32) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.custom_flags(flags).open(path)
+    }
+
+    /// Whether the path still names the locked file.
+    fn is_named(&self) -> bool {
+        let identity = |m: fs::Metadata| (m.dev(), m.ino());
+        match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
+            (Ok(held), Ok(named)) => identity(held) == identity(named),
+            _ => false,
+        }
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn taken(path: &Path) -> Box<Error> {
+    Error::caused(
+        Kind::TryAgain,
+        format!("lock `{}`", path.display()),
+        "an earlier call is still in progress",
+    )
+    .hint(format!("try again when it has ended; `fuser -v {}` names the process", path.display()))
 }
 
 /// Makes a folder and its parents.
@@ -152,10 +218,34 @@ fn gone(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A folder that is gone when the test ends.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("node-store-{}-{next}", std::process::id()));
+            make_folder(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_write_replaces_the_whole_file_and_removal_is_idempotent() {
-        let folder = std::env::temp_dir().join(format!("node-store-{}", std::process::id()));
+        let scratch = Scratch::new();
+        let folder = scratch.0.join("sub");
         make_folder(&folder).unwrap();
         let path = folder.join("a");
         assert_eq!(read(&path).unwrap(), None);
@@ -168,5 +258,81 @@ mod tests {
         remove(&path).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         assert!(names(&folder).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_lock_that_stays_taken_is_in_progress() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("t");
+        let held = Lock::within(&path, Duration::ZERO).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        for wait in [Duration::ZERO, Duration::from_millis(20)] {
+            let error = Lock::within(&path, wait).unwrap_err();
+            assert_eq!(error.kind(), Kind::TryAgain);
+            assert!(error.chain().ends_with("an earlier call is still in progress"), "{}", error.chain());
+            assert!(error.advice().unwrap().contains("fuser -v"));
+        }
+        drop(held);
+        Lock::within(&path, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_not_taken_through_a_symlink() {
+        let scratch = Scratch::new();
+        std::os::unix::fs::symlink(scratch.0.join("elsewhere"), scratch.0.join("t")).unwrap();
+        let error = Lock::within(&scratch.0.join("t"), Duration::ZERO).unwrap_err();
+        assert_eq!((error.kind(), error.errno()), (Kind::Io, Some(libc::ELOOP)));
+        assert!(!scratch.0.join("elsewhere").exists());
+    }
+
+    #[test]
+    fn a_child_that_inherited_the_lock_keeps_it() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("t");
+        let lock = Lock::within(&path, Duration::ZERO).unwrap();
+        let inherited = Stdio::from(lock.as_fd().try_clone_to_owned().unwrap());
+        let mut child = Command::new("sleep").arg("60").stdin(inherited).spawn().unwrap();
+        drop(lock);
+        assert_eq!(Lock::within(&path, Duration::from_millis(5)).unwrap_err().kind(), Kind::TryAgain);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        Lock::within(&path, LONG).unwrap();
+    }
+
+    #[test]
+    fn one_holder_at_a_time_even_when_each_removes_the_file() {
+        let scratch = Scratch::new();
+        let (path, inside) = (scratch.0.join("t"), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for number in 0..8 {
+                let (path, inside) = (&path, &inside);
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        let lock = Lock::within(path, LONG).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        thread::yield_now();
+                        assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
+                        if (number + round) % 3 == 0 {
+                            drop(lock);
+                        } else {
+                            lock.remove().unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        Lock::within(&path, LONG).unwrap().remove().unwrap();
+        assert!(names(&scratch.0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn removal_leaves_a_name_that_is_another_files() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("t");
+        let lock = Lock::within(&path, Duration::ZERO).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"another").unwrap();
+        lock.remove().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"another");
     }
 }

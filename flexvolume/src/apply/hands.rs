@@ -7,8 +7,9 @@ use std::time::Instant;
 use node::store::Lock;
 use node::{Error, Kind, Result};
 
-use crate::kernel::mount::{self, Parameter, Tree};
+use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
+use crate::plan::{Limits, Setting};
 
 /// A descriptor that an observation left for the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,11 +61,11 @@ impl<'a> Hands<'a> {
 
     /// Makes a file system and takes it in hand. A kernel that cannot make one unseen gets it mounted on the
     /// volume's folder at once, and the answer says so.
-    pub fn made(&mut self, kind: &str, source: Option<&str>, parameters: &[Parameter], ro: bool) -> Result<()> {
-        let tree = match mount::make(kind, source, parameters, ro) {
+    pub fn make(&mut self, kind: &str, source: Option<&str>, settings: &[Setting], ro: bool) -> Result<()> {
+        let parameters: Vec<Parameter> = settings.iter().map(parameter).collect();
+        let tree = match mount::make(kind, source, &parameters, ro) {
             Err(error) if mount::classic::is_missing(&error) => {
-                let target = self.target()?;
-                let tree = mount::classic::make(kind, source, parameters, ro, target)?;
+                let tree = mount::classic::make(kind, source, &parameters, ro, self.target()?)?;
                 self.classic();
                 tree
             }
@@ -72,6 +73,21 @@ impl<'a> Hands<'a> {
         };
         self.hold(tree);
         Ok(())
+    }
+
+    /// Takes from the tree what it is not to allow.
+    pub fn limit(&self, limits: &Limits, recursive: bool) -> Result<()> {
+        let attributes = Attributes {
+            read_only: limits.read_only,
+            nosuid: limits.nosuid,
+            nodev: limits.nodev,
+            noexec: limits.noexec,
+            noatime: limits.noatime,
+            nosymfollow: limits.nosymfollow,
+            propagation: limits.propagation,
+            idmap: None,
+        };
+        mount::set_attributes(self.tree()?, &attributes, recursive)
     }
 
     /// The volume's folder.
@@ -93,5 +109,12 @@ impl<'a> Hands<'a> {
             "this kernel has no fsopen(2): the volume was mounted by mount(2), so that it could be seen half made"
                 .to_owned(),
         );
+    }
+}
+
+fn parameter(setting: &Setting) -> Parameter {
+    match &setting.value {
+        Some(value) => Parameter::Text(setting.name.clone(), value.clone()),
+        None => Parameter::Flag(setting.name.clone()),
     }
 }

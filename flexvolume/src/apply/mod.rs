@@ -7,9 +7,11 @@ mod target;
 pub use hands::{Hands, Handle};
 
 use node::step::Done;
+use std::os::fd::AsFd;
+
 use node::{Error, Result};
 
-use crate::kernel::{mount, own};
+use crate::kernel::own;
 use crate::plan::{Source, Step};
 use crate::record::Record;
 
@@ -44,13 +46,13 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
     match step {
         Step::Remember(target, record) => record.write(&target.id()),
         Step::Forget(target) => Record::remove(&target.id()),
-        Step::Make { kind, source, parameters, read_only } => {
-            let Source::Named(name) = source else { return hands.made(kind, None, parameters, *read_only) };
-            hands.made(kind, Some(name), parameters, *read_only)
+        Step::Make { kind, source, settings, read_only } => {
+            let source = if let Source::Named(name) = source { Some(name.as_str()) } else { None };
+            hands.make(kind, source, settings, *read_only)
         }
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
         Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.deadline),
-        Step::Limit { attributes, recursive } => mount::set_attributes(hands.tree()?, attributes, *recursive),
+        Step::Limit { limits, recursive } => hands.limit(limits, *recursive),
         Step::Attach(_) => hands.attach(),
         Step::Detach(target) => target::detach(target, hands),
     }

@@ -2,6 +2,7 @@
 
 use node::{Error, Kind, Result};
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 
 use super::Hands;
 use crate::kernel::mount::{self, How};
@@ -17,12 +18,12 @@ pub fn detach(target: &Target, _hands: &mut Hands<'_>) -> Result<()> {
         Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(()),
         other => other?,
     };
-    let parent = match path::beneath(&root, &target.parent(), path::Want::Folder) {
+    let parent = match path::beneath(root.as_fd(), &target.parent(), path::Want::Folder) {
         Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(()),
         other => other?,
     };
     for _ in 0..LAYERS {
-        if !mount::detach(&parent, OsStr::new(target.volume()), How::Plain)? {
+        if !mount::detach(parent.as_fd(), OsStr::new(target.volume()), How::Plain)? {
             return Ok(());
         }
     }

@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use node::{Error, Kind, Result};
 
-use crate::kernel::mount::Attributes;
 use crate::kernel::own::Scope;
 use crate::options::{Options, Pod, Reader};
-use crate::plan::Step;
+use crate::plan::{Limits, Step};
 use crate::policy::Policy;
 
 /// The common options, read.
@@ -67,7 +66,7 @@ impl Common {
         ];
         // Asked through the reader so that their shapes are checked; their values are the options' own.
         reader.flag("readOnly");
-        let timeout = reader.seconds("timeout").unwrap_or(policy.timeout()).min(policy.timeout());
+        let timeout = reader.seconds("timeout").unwrap_or(policy.timeout()).min(policy.timeout()).duration();
         let common = Self {
             read_only: options.read_only(),
             noexec: reader.flag("noexec").unwrap_or(false),
@@ -106,13 +105,13 @@ impl Common {
     }
 
     /// What every mount allows at most.
-    pub fn limits(&self) -> Attributes {
-        Attributes {
+    pub fn limits(&self) -> Limits {
+        Limits {
             read_only: self.read_only,
             nosuid: !self.suid,
             nodev: !self.dev,
             noexec: self.noexec,
-            ..Attributes::default()
+            ..Limits::default()
         }
     }
 

@@ -16,10 +16,9 @@ use node::{Error, Kind, Result};
 pub use common::Common;
 
 use crate::apply::Hands;
-use crate::kernel::mount::Attributes;
 use crate::name::{Backend, Driver};
 use crate::options::{Options, Pod, Reader};
-use crate::plan::Step;
+use crate::plan::{Limits, Step};
 use crate::policy::Policy;
 use crate::record::Record;
 use crate::target::Target;
@@ -54,7 +53,7 @@ pub trait Seen: std::fmt::Debug {
     fn steps(&self) -> Vec<Step>;
 
     /// What the mount allows; `limits` is what every volume gets.
-    fn limits(&self, limits: Attributes) -> (Attributes, bool) {
+    fn limits(&self, limits: Limits) -> (Limits, bool) {
         (limits, false)
     }
 }

@@ -5,10 +5,9 @@ use node::Result;
 use super::common::GroupPolicy;
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::Hands;
-use crate::kernel::mount::Parameter;
 use crate::options::Reader;
 use crate::options::mount_options::{self, Fs};
-use crate::plan::{Source, Step};
+use crate::plan::{Setting, Source, Step};
 use crate::record::Record;
 
 /// A folder that its owner and the pod's group may use.
@@ -21,7 +20,7 @@ const SETGID: u32 = 0o2000;
 struct Tmpfs {
     common: Common,
     size: u64,
-    parameters: Vec<Parameter>,
+    settings: Vec<Setting>,
     keys: Vec<String>,
     file_mode: u32,
     root: Root,
@@ -44,36 +43,37 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let huge = reader.choice("huge", &["never", "always", "within_size", "advise"].map(|h| (h, h)));
     let noswap = reader.flag("noswap").unwrap_or(false);
     let secrets = asked.options.secrets()?;
-    let keys = populated(reader, &secrets.names());
+    let names: Vec<&str> = secrets.names().collect();
+    let keys = populated(reader, &names);
     let group = common.fs_group.filter(|_| common.group_policy != Some(GroupPolicy::None));
     let file_mode = reader.mode("fileMode").unwrap_or(if group.is_some() { 0o440 } else { 0o400 });
     let mode = common.mode.unwrap_or(MODE) | if group.is_some() { SETGID } else { 0 };
     let root = Root { mode, uid: common.uid.unwrap_or(0), gid: common.gid.or(group).unwrap_or(0) };
-    let mut parameters = vec![
-        Parameter::text("size", size.to_string()),
-        Parameter::text("mode", format!("{mode:o}")),
-        Parameter::text("uid", root.uid.to_string()),
-        Parameter::text("gid", root.gid.to_string()),
+    let mut settings = vec![
+        Setting::text("size", size.to_string()),
+        Setting::text("mode", format!("{mode:o}")),
+        Setting::text("uid", root.uid.to_string()),
+        Setting::text("gid", root.gid.to_string()),
     ];
-    parameters.extend(inodes.map(|n| Parameter::text("nr_inodes", n.to_string())));
-    parameters.extend(huge.map(|h| Parameter::text("huge", h)));
-    parameters.extend(noswap.then(|| Parameter::flag("noswap")));
-    parameters.extend(common.selinux.iter().map(|label| Parameter::text("context", label.as_str())));
-    parameters.extend(mount_options::parse(Fs::Tmpfs, &common.mount_options)?.parameters());
-    Ok(Box::new(Tmpfs { common, size, parameters, keys, file_mode, root }))
+    settings.extend(inodes.map(|n| Setting::text("nr_inodes", n.to_string())));
+    settings.extend(huge.map(|h| Setting::text("huge", h)));
+    settings.extend(noswap.then(|| Setting::flag("noswap")));
+    settings.extend(common.selinux.iter().map(|label| Setting::text("context", label.as_str())));
+    settings.extend(mount_options::parse(Fs::Tmpfs, &common.mount_options)?.settings());
+    Ok(Box::new(Tmpfs { common, size, settings, keys, file_mode, root }))
 }
 
 /// The secrets that become files: all, unless `populate` names some or says `false`.
 fn populated(reader: &mut Reader<'_>, names: &[&str]) -> Vec<String> {
     let Some(wanted) = reader.list("populate") else { return names.iter().map(|n| (*n).to_owned()).collect() };
     match wanted.as_slice() {
-        [one] if one == "true" => names.iter().map(|n| (*n).to_owned()).collect(),
-        [one] if one == "false" => Vec::new(),
+        ["true"] => names.iter().map(|n| (*n).to_owned()).collect(),
+        ["false"] => Vec::new(),
         some => {
-            for missing in some.iter().filter(|key| !names.contains(&key.as_str())) {
+            for missing in some.iter().filter(|key| !names.contains(key)) {
                 reader.problem("populate", format!("names `{missing}`, which the Secret does not have"));
             }
-            some.to_vec()
+            some.iter().map(|key| (*key).to_owned()).collect()
         }
     }
 }
@@ -93,7 +93,7 @@ impl Seen for Tmpfs {
         let mut steps = vec![Step::Make {
             kind: "tmpfs",
             source: Source::Named("tmpfs".to_owned()),
-            parameters: self.parameters.clone(),
+            settings: self.settings.clone(),
             read_only: false,
         }];
         if !self.keys.is_empty() {

@@ -1,1 +1,106 @@
 //! Paths that nobody can exchange while they are walked (openat2(2)).
+//!
+//! A root is the operator's word and may lead through symlinks; everything beneath it may be a pod's, and
+//! is walked without following one.
+
+mod beneath;
+mod change;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use node::{Context, Error, Kind, Result};
+use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat, stat};
+
+pub use beneath::{Want, beneath, reopen};
+pub use change::{create_file, make_folders, remove_file_beneath, rename_beneath};
+
+/// Opens a folder that the operator named (`O_PATH`).
+pub fn open_root(path: &Path) -> Result<OwnedFd> {
+    let doing = || format!("open the folder `{}`", path.display());
+    if !path.is_absolute() {
+        return Err(Error::new(Kind::Config, doing()).hint("write the path from the root: /srv/volumes"));
+    }
+    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io::Error::from)
+        .doing(Kind::Io, doing)
+}
+
+/// Where an open file is now, seen from this process's root. [`Kind::Mismatch`] when it has no path any
+/// more. In a detached mount the path starts at that mount's root.
+pub fn real_path(fd: BorrowedFd<'_>) -> Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let path = fs::read_link(&link)
+        .doing(Kind::Io, || format!("read `{link}`"))
+        .map_err(|e| e.hint("/proc must be mounted"))?;
+    let gone = || {
+        path.as_os_str().as_bytes().ends_with(b" (deleted)") && fstat(fd).is_ok_and(|file| file.st_nlink == 0)
+    };
+    if !path.is_absolute() || gone() {
+        return Err(Error::new(Kind::Mismatch, format!("find the path of `{}`", path.display()))
+            .hint("it was deleted, or is not a file of this mount namespace"));
+    }
+    Ok(path)
+}
+
+/// File systems whose files are the kernel's own (linux/magic.h): the word for what a volume must not
+/// show.
+const KERNELS: [(u64, &str); 23] = [
+    (0x9fa0, "proc"),
+    (0x6265_6572, "sysfs"),
+    (0x1cd1, "devpts"),
+    (0x0027_e0eb, "cgroup"),
+    (0x6367_7270, "cgroup2"),
+    (0x6462_6720, "debugfs"),
+    (0x7472_6163, "tracefs"),
+    (0x7363_6673, "securityfs"),
+    (0xf97c_ff8c, "selinuxfs"),
+    (0x4341_5d53, "smackfs"),
+    (0x5a3c_69f0, "apparmorfs"),
+    (0xcafe_4a11, "bpf"),
+    (0x6165_676c, "pstore"),
+    (0x6265_6570, "configfs"),
+    (0xde5e_81e4, "efivarfs"),
+    (0x1980_0202, "mqueue"),
+    (0x4249_4e4d, "binfmt_misc"),
+    (0x6e73_6673, "nsfs"),
+    (0x6573_5543, "fusectl"),
+    (0x6e66_7364, "nfsd"),
+    (0x6759_6969, "rpc_pipefs"),
+    (0x0765_5821, "resctrl"),
+    (0x5049_5045, "pipefs"),
+];
+const TMPFS: u64 = 0x0102_1994;
+const RAMFS: u64 = 0x8584_58f6;
+
+/// The name of the kernel's own file system that `fd` lies on; `None` for one that holds data.
+/// devtmpfs looks like a tmpfs, so what has the device number of `/dev` is taken for it.
+pub fn is_kernel_filesystem(fd: BorrowedFd<'_>) -> Result<Option<&'static str>> {
+    let doing = || "ask for the file system of the source".to_owned();
+    let answer = fstatfs(fd).map_err(io::Error::from).doing(Kind::Kernel, doing)?;
+    // Magic numbers have 32 bits, which some architectures sign-extend.
+    let magic = u64::from(u32::try_from(answer.f_type & 0xffff_ffff).unwrap_or_default());
+    if magic == TMPFS || magic == RAMFS {
+        let own = fstat(fd).map_err(io::Error::from).doing(Kind::Kernel, doing)?;
+        let devices = stat("/dev").map_err(io::Error::from).doing(Kind::Kernel, doing)?;
+        return Ok((own.st_dev == devices.st_dev).then_some("devtmpfs"));
+    }
+    Ok(KERNELS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name))
+}
+
+/// A relative path as its folder and its last name.
+fn split(relative: &Path) -> Result<(&Path, &OsStr)> {
+    match (relative.parent(), relative.file_name()) {
+        (Some(folder), Some(name)) => Ok((folder, name)),
+        _ => Err(Error::new(Kind::Config, format!("find the name in `{}`", relative.display()))),
+    }
+}
+
+/// The path by which this process reaches an open file whatever its name is now.
+fn magic_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}

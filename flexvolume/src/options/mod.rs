@@ -4,6 +4,7 @@
 //! so no key is to be trusted more than another: the pod's uid is checked against the target elsewhere.
 
 mod json;
+pub mod mount_options;
 pub mod quantity;
 mod reader;
 pub mod relative_path;

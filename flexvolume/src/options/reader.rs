@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use node::{Error, Kind, Result};
 
+use super::mount_options::{self, Fs, MountOptions};
 use super::{KUBELET, Options, Pod, Quantity, RelativePath, Seconds, nearest, quoted, template};
 
 /// Words that belong into the Secret, and what a key that carries a secret mostly has in it.
@@ -112,6 +113,12 @@ impl<'a> Reader<'a> {
             RelativePath::check(&path)
                 .map_err(|why| format!("{why}; write a path such as team/data, without `..`"))
         })
+    }
+
+    /// Mount options for `fs`. A problem does not quote them whole: a password may stand in them by mistake.
+    pub fn mount_options(&mut self, key: &str, fs: Fs) -> Option<MountOptions> {
+        let found = mount_options::check(fs, self.text(key)?);
+        found.map_err(|why| self.problem(key, why)).ok()
     }
 
     /// Sees that a key that the volume cannot do without was given. `write` is what to write.

@@ -2,7 +2,7 @@
 
 mod step;
 
-pub use step::{Source, Step};
+pub use step::{Limits, Setting, Source, Step};
 
 use crate::backend::{Common, Seen};
 use crate::record::Record;
@@ -13,8 +13,8 @@ pub fn mount(target: &Target, mut record: Record, seen: &dyn Seen, common: &Comm
     seen.describe(&mut record);
     let mut steps = vec![Step::Remember(target.clone(), Box::new(record))];
     steps.extend(seen.steps());
-    let (attributes, recursive) = seen.limits(common.limits());
-    steps.push(Step::Limit { attributes, recursive });
+    let (limits, recursive) = seen.limits(common.limits());
+    steps.push(Step::Limit { limits, recursive });
     steps.push(Step::Attach(target.clone()));
     steps
 }

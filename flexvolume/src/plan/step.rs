@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::kernel::mount::{Attributes, Parameter};
+use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::record::Record;
 use crate::target::Target;
@@ -21,7 +21,7 @@ pub enum Step {
         /// What it is made of.
         source: Source,
         /// Its options, as the kernel spells them.
-        parameters: Vec<Parameter>,
+        settings: Vec<Setting>,
         /// Whether the superblock itself is read-only.
         read_only: bool,
     },
@@ -43,8 +43,8 @@ pub enum Step {
     },
     /// Sets what the mount allows.
     Limit {
-        /// The attributes.
-        attributes: Attributes,
+        /// The limits.
+        limits: Limits,
         /// With the mounts below.
         recursive: bool,
     },
@@ -52,6 +52,68 @@ pub enum Step {
     Attach(Target),
     /// Takes away whatever is mounted on the volume's folder.
     Detach(Target),
+}
+
+/// One setting of a file system, as the kernel spells it: `noswap`, or `size=65536`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// Its value; a word alone has none.
+    pub value: Option<String>,
+}
+
+impl Setting {
+    /// A word alone.
+    pub fn flag(name: &str) -> Self {
+        Self { name: name.to_owned(), value: None }
+    }
+
+    /// A word with a value.
+    pub fn text(name: &str, value: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), value: Some(value.into()) }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// What a mount allows less than its file system does. What is `false` stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are what mount(8) calls them")]
+pub struct Limits {
+    pub read_only: bool,
+    pub nosuid: bool,
+    pub nodev: bool,
+    pub noexec: bool,
+    pub noatime: bool,
+    pub nosymfollow: bool,
+    /// How mounts below it travel.
+    pub propagation: Option<Propagation>,
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = [
+            (self.read_only, "ro"),
+            (self.nosuid, "nosuid"),
+            (self.nodev, "nodev"),
+            (self.noexec, "noexec"),
+            (self.noatime, "noatime"),
+            (self.nosymfollow, "nosymfollow"),
+            (self.propagation == Some(Propagation::Private), "private"),
+            (self.propagation == Some(Propagation::Slave), "slave"),
+            (self.propagation == Some(Propagation::Shared), "shared"),
+        ];
+        let words: Vec<&str> = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+        f.write_str(&words.join(","))
+    }
 }
 
 /// What a file system is made of.
@@ -80,12 +142,12 @@ impl fmt::Display for Step {
         match self {
             Self::Remember(target, _) => write!(f, "remember the volume of `{target}`"),
             Self::Forget(target) => write!(f, "forget the volume of `{target}`"),
-            Self::Make { kind, source, parameters, read_only } => {
+            Self::Make { kind, source, settings, read_only } => {
                 write!(f, "make a `{kind}`")?;
                 if let Source::Named(name) = source {
                     write!(f, " of `{name}`")?;
                 }
-                let words: Vec<String> = parameters.iter().map(ToString::to_string).collect();
+                let words: Vec<String> = settings.iter().map(ToString::to_string).collect();
                 if !words.is_empty() {
                     write!(f, " with `{}`", words.join(","))?;
                 }
@@ -95,8 +157,8 @@ impl fmt::Display for Step {
                 write!(f, "write the secrets {keys:?} with mode {mode:04o} for {}:{}", owner.0, owner.1)
             }
             Self::Give { gid, scope } => write!(f, "give it to group {gid} ({scope})"),
-            Self::Limit { attributes, recursive } => {
-                write!(f, "allow only `{attributes}`{}", if *recursive { ", with all mounts below" } else { "" })
+            Self::Limit { limits, recursive } => {
+                write!(f, "limit it to `{limits}`{}", if *recursive { ", with all mounts below" } else { "" })
             }
             Self::Attach(target) => write!(f, "attach it to `{target}`"),
             Self::Detach(target) => write!(f, "unmount `{target}`"),

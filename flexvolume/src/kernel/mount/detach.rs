@@ -1,0 +1,51 @@
+//! Takes mounts away, one layer at a time (umount(2)).
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+
+use node::{Context, Error, Kind, Result};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+
+/// How hard an unmount tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Only when nobody uses it.
+    Plain,
+    /// Requests to a server or daemon that does not answer are given up (`MNT_FORCE`).
+    Force,
+    /// Out of sight at once; the file system ends when its last user does (`MNT_DETACH`).
+    Lazy,
+}
+
+/// Unmounts the topmost mount at `name` in the folder `parent`, and never what a symlink points to.
+/// `Ok(false)`: nothing is mounted there, or the name is missing. [`Kind::TryAgain`]: it is in use.
+///
+/// The folder is reached through its descriptor; the process's working directory stays what it is, and
+/// so keeps no mount busy.
+pub fn detach(parent: BorrowedFd<'_>, name: &OsStr, how: How) -> Result<bool> {
+    let shown = name.to_string_lossy();
+    let doing = || format!("unmount `{shown}`");
+    if name.is_empty() || name.as_bytes().contains(&b'/') || name == "." || name == ".." {
+        return Err(Error::new(
+            Kind::Internal,
+            format!("unmount `{shown}`, which is not a name in a folder"),
+        ));
+    }
+    let mut path = super::magic_path(parent).into_bytes();
+    path.push(b'/');
+    path.extend_from_slice(name.as_bytes());
+    let flags = match how {
+        How::Plain => UnmountFlags::empty(),
+        How::Force => UnmountFlags::FORCE,
+        How::Lazy => UnmountFlags::DETACH,
+    };
+    match unmount(path.as_slice(), flags | UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL | Errno::NOENT) => Ok(false),
+        Err(e @ Errno::BUSY) => Err(io::Error::from(e)).doing(Kind::TryAgain, doing),
+        Err(e) => Err(io::Error::from(e)).doing(Kind::Kernel, doing),
+    }
+}
