@@ -77,10 +77,8 @@ impl Driver {
     ///   bind mount.
     /// - `supportsMetrics` makes the kubelet call statfs, which hangs on a share whose server is gone.
     pub fn capabilities(self) -> Capabilities {
-        let local = matches!(
-            self,
-            Self::Only(Backend::Tmpfs | Backend::Image | Backend::Overlay | Backend::Block)
-        );
+        let local =
+            matches!(self, Self::Only(Backend::Tmpfs | Backend::Image | Backend::Overlay | Backend::Block));
         Capabilities {
             attach: false,
             selinux_relabel: local,

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use node::{Result, Context, Kind};
+use node::{Context, Kind, Result};
 
 use crate::kernel::{mount, path};
 use crate::target::Target;

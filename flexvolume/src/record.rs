@@ -86,7 +86,8 @@ impl Record {
 
     /// Puts the record on disk.
     pub fn write(&self, id: &Id) -> Result<()> {
-        let json = serde_json::to_vec(self).doing(Kind::Internal, || format!("write the record of volume `{id}`"))?;
+        let json = serde_json::to_vec(self)
+            .doing(Kind::Internal, || format!("write the record of volume `{id}`"))?;
         let path = Self::path(id);
         match store::write_whole(&path, &json) {
             Err(error) if error.errno() == Some(libc::ENOENT) => {

@@ -74,7 +74,8 @@ impl Answer {
     /// For a call that this driver has never heard of.
     pub fn unknown(call: &str) -> Self {
         let call: String = call.chars().take(60).collect();
-        let message = format!("`{call}` is not a call of the FlexVolume protocol; see --help for the commands");
+        let message =
+            format!("`{call}` is not a call of the FlexVolume protocol; see --help for the commands");
         Self { status: Status::NotSupported, message, ..Self::default() }
     }
 

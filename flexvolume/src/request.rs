@@ -54,8 +54,18 @@ pub enum Call {
 
 /// The words of the protocol.
 pub const CALLS: [&str; 12] = [
-    "init", "mount", "unmount", "expandfs", "expandvolume", "getvolumename", "attach", "isattached", "detach",
-    "waitforattach", "mountdevice", "unmountdevice",
+    "init",
+    "mount",
+    "unmount",
+    "expandfs",
+    "expandvolume",
+    "getvolumename",
+    "attach",
+    "isattached",
+    "detach",
+    "waitforattach",
+    "mountdevice",
+    "unmountdevice",
 ];
 
 /// A call and the name under which it came.
@@ -123,7 +133,11 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Words<I> {
     fn text(&mut self, what: &str) -> Result<String> {
         let bytes = self.next(what)?;
         let text = std::str::from_utf8(bytes).map_err(|_| {
-            Error::caused(Kind::Decode, format!("read the call `{}`", self.call), format!("{what} is not UTF-8"))
+            Error::caused(
+                Kind::Decode,
+                format!("read the call `{}`", self.call),
+                format!("{what} is not UTF-8"),
+            )
         })?;
         Ok(text.to_owned())
     }

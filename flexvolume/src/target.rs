@@ -53,7 +53,9 @@ impl Target {
             Error::caused(Kind::Usage, format!("take `{}` as a volume's folder", path.display()), why)
                 .hint(format!("the kubelet asks for `{shape}`; if its root is another, set `kubeletRoot` in the node's policy"))
         };
-        let Ok(rest) = path.strip_prefix(root) else { return Err(refuse("it is not beneath the kubelet's root")) };
+        let Ok(rest) = path.strip_prefix(root) else {
+            return Err(refuse("it is not beneath the kubelet's root"));
+        };
         // Path::components drops `.` and doubled slashes in silence: the text has to be the path.
         let parts: Option<Vec<&str>> = rest
             .components()
@@ -131,7 +133,8 @@ mod tests {
     #[test]
     fn only_the_kubelets_shape_is_taken() {
         let root = Path::new("/var/lib/kubelet");
-        let good = Target::parse(Path::new("/var/lib/kubelet/pods/u-1/volumes/nodeplug~tmpfs/data"), root).unwrap();
+        let good =
+            Target::parse(Path::new("/var/lib/kubelet/pods/u-1/volumes/nodeplug~tmpfs/data"), root).unwrap();
         assert_eq!((good.uid(), good.driver(), good.volume()), ("u-1", "nodeplug~tmpfs", "data"));
         assert_eq!(good.id().as_str().len(), 32);
         for bad in [

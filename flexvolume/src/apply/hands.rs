@@ -83,6 +83,8 @@ impl<'a> Hands<'a> {
             nodev: limits.nodev,
             noexec: limits.noexec,
             noatime: limits.noatime,
+            strictatime: limits.strictatime,
+            nodiratime: limits.nodiratime,
             nosymfollow: limits.nosymfollow,
             propagation: limits.propagation,
             idmap: None,

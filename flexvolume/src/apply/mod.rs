@@ -4,7 +4,7 @@ mod files;
 mod hands;
 mod target;
 
-pub use hands::{Hands, Handle};
+pub use hands::{Handle, Hands};
 
 use node::step::Done;
 use std::os::fd::AsFd;

@@ -78,7 +78,10 @@ impl Common {
             uid: reader.id("uid"),
             gid: reader.id("gid"),
             selinux: reader.text("selinuxContext").map(str::to_owned),
-            fs_type: { reader.text("fsType"); options.fs_type().map(str::to_owned) },
+            fs_type: {
+                reader.text("fsType");
+                options.fs_type().map(str::to_owned)
+            },
             mount_options: reader.text("mountOptions").unwrap_or_default().to_owned(),
             deadline: start + timeout.max(Duration::from_secs(1)),
         };
@@ -99,7 +102,10 @@ impl Common {
                 format!("use the option `{option}`"),
                 format!("the node's policy does not allow it for the namespace `{namespace}`"),
             )
-            .hint(format!("leave it out, or have the node's operator add `{key}: [{namespace}]` to {}", crate::policy::PATH)));
+            .hint(format!(
+                "leave it out, or have the node's operator add `{key}: [{namespace}]` to {}",
+                crate::policy::PATH
+            )));
         }
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! Memory with a size. Secrets become files in it before the pod sees it.
 
+use std::collections::BTreeSet;
+
 use node::Result;
 
 use super::common::GroupPolicy;
-use super::{Asked, Common, Seen, Wish};
+use super::{Asked, Seen, Wish};
 use crate::apply::Hands;
 use crate::options::Reader;
-use crate::options::mount_options::{self, Fs};
-use crate::plan::{Setting, Source, Step};
+use crate::options::mount_options::{self, Attr, Fs};
+use crate::plan::{Limits, Setting, Source, Step};
 use crate::record::Record;
 
 /// A folder that its owner and the pod's group may use.
@@ -18,9 +20,9 @@ const SETGID: u32 = 0o2000;
 /// A tmpfs that is allowed.
 #[derive(Debug)]
 struct Tmpfs {
-    common: Common,
     size: u64,
     settings: Vec<Setting>,
+    attributes: BTreeSet<Attr>,
     keys: Vec<String>,
     file_mode: u32,
     root: Root,
@@ -59,13 +61,16 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     settings.extend(huge.map(|h| Setting::text("huge", h)));
     settings.extend(noswap.then(|| Setting::flag("noswap")));
     settings.extend(common.selinux.iter().map(|label| Setting::text("context", label.as_str())));
-    settings.extend(mount_options::parse(Fs::Tmpfs, &common.mount_options)?.settings());
-    Ok(Box::new(Tmpfs { common, size, settings, keys, file_mode, root }))
+    let more = mount_options::parse(Fs::Tmpfs, &common.mount_options)?;
+    settings.extend(more.options.iter().map(Setting::from));
+    Ok(Box::new(Tmpfs { size, settings, attributes: more.attributes, keys, file_mode, root }))
 }
 
 /// The secrets that become files: all, unless `populate` names some or says `false`.
 fn populated(reader: &mut Reader<'_>, names: &[&str]) -> Vec<String> {
-    let Some(wanted) = reader.list("populate") else { return names.iter().map(|n| (*n).to_owned()).collect() };
+    let Some(wanted) = reader.list("populate") else {
+        return names.iter().map(|n| (*n).to_owned()).collect();
+    };
     match wanted.as_slice() {
         ["true"] => names.iter().map(|n| (*n).to_owned()).collect(),
         ["false"] => Vec::new(),
@@ -101,5 +106,9 @@ impl Seen for Tmpfs {
             steps.push(Step::Populate { keys: self.keys.clone(), mode: self.file_mode, owner });
         }
         steps
+    }
+
+    fn limits(&self, limits: Limits) -> (Limits, bool) {
+        (limits.with(&self.attributes), false)
     }
 }

@@ -47,7 +47,12 @@ pub fn main() -> c_int {
     };
     match cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "nodeplug-flexvolume", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "nodeplug-flexvolume",
+                &mut std::io::stdout(),
+            );
             0
         }
     }

@@ -98,6 +98,18 @@ impl Options {
         group.doing(Kind::Config, || "read the pod's fsGroup".to_owned()).map(Some)
     }
 
+    /// A reader of them.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(self)
+    }
+
+    /// The pod's own options and the kubelet's words, without the Secret: what a record may hold once a
+    /// reader has known every key.
+    pub fn plain(&self) -> BTreeMap<String, String> {
+        let plain = self.0.iter().filter(|(key, _)| !key.starts_with("kubernetes.io/secret/"));
+        plain.map(|(key, value)| (key.clone(), value.as_str().to_owned())).collect()
+    }
+
     /// The keys of the Secret that `secretRef` names, decoded.
     pub fn secrets(&self) -> Result<Secrets> {
         Secrets::of(self)

@@ -1,9 +1,11 @@
 //! One thing that a mount or an unmount does, with its line and its inverse.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
+use crate::options::mount_options::{Attr, MountOption};
 use crate::record::Record;
 use crate::target::Target;
 
@@ -75,6 +77,12 @@ impl Setting {
     }
 }
 
+impl From<&MountOption> for Setting {
+    fn from(option: &MountOption) -> Self {
+        Self { name: option.name.clone(), value: option.value.clone() }
+    }
+}
+
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
@@ -93,9 +101,33 @@ pub struct Limits {
     pub nodev: bool,
     pub noexec: bool,
     pub noatime: bool,
+    pub strictatime: bool,
+    pub nodiratime: bool,
     pub nosymfollow: bool,
     /// How mounts below it travel.
     pub propagation: Option<Propagation>,
+}
+
+impl Limits {
+    /// These and what the pod's `mountOptions` say of the mount.
+    #[must_use]
+    pub fn with(mut self, attributes: &BTreeSet<Attr>) -> Self {
+        for attribute in attributes {
+            match attribute {
+                Attr::ReadOnly => self.read_only = true,
+                Attr::NoSuid => self.nosuid = true,
+                Attr::NoDev => self.nodev = true,
+                Attr::NoExec => self.noexec = true,
+                Attr::NoAtime => self.noatime = true,
+                // The kernel's own habit.
+                Attr::RelAtime => {}
+                Attr::StrictAtime => self.strictatime = true,
+                Attr::NoDirAtime => self.nodiratime = true,
+                Attr::NoSymFollow => self.nosymfollow = true,
+            }
+        }
+        self
+    }
 }
 
 impl fmt::Display for Limits {
@@ -106,6 +138,8 @@ impl fmt::Display for Limits {
             (self.nodev, "nodev"),
             (self.noexec, "noexec"),
             (self.noatime, "noatime"),
+            (self.strictatime, "strictatime"),
+            (self.nodiratime, "nodiratime"),
             (self.nosymfollow, "nosymfollow"),
             (self.propagation == Some(Propagation::Private), "private"),
             (self.propagation == Some(Propagation::Slave), "slave"),
@@ -156,7 +190,14 @@ impl fmt::Display for Step {
             Self::Populate { keys, mode, owner } => {
                 write!(f, "write the secrets {keys:?} with mode {mode:04o} for {}:{}", owner.0, owner.1)
             }
-            Self::Give { gid, scope } => write!(f, "give it to group {gid} ({scope})"),
+            Self::Give { gid, scope } => {
+                let how = match scope {
+                    Scope::Root => "its root folder",
+                    Scope::OnRootMismatch => "all of it, unless its root folder has it",
+                    Scope::Recursive => "all of it",
+                };
+                write!(f, "give the group {gid} {how}")
+            }
             Self::Limit { limits, recursive } => {
                 write!(f, "limit it to `{limits}`{}", if *recursive { ", with all mounts below" } else { "" })
             }
@@ -165,4 +206,3 @@ impl fmt::Display for Step {
         }
     }
 }
-

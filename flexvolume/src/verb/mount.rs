@@ -31,7 +31,7 @@ pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -
     let asked = Asked { options, pod, target: &target, policy: &policy, common };
     let wish = backend::read(backend, &asked, &mut reader)?;
     reader.finish()?;
-    crash::alarm_at(asked.common.deadline);
+    crash::alarm_at(asked.common.deadline, asked.common.deadline.saturating_duration_since(start));
 
     let _lock = lock(&target.id())?;
     let secrets = options.secrets()?;

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(100);
 pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
     let target = target(folder)?;
     let deadline = start + LIMIT;
-    crash::alarm_at(deadline);
+    crash::alarm_at(deadline, LIMIT);
     let lock = lock(&target.id())?;
     let record = Record::find(&target)?;
     let secrets = Secrets::default();

@@ -19,6 +19,8 @@ const NODEV: u64 = 0x4;
 const NOEXEC: u64 = 0x8;
 const ATIME: u64 = 0x70;
 const NOATIME: u64 = 0x10;
+const STRICTATIME: u64 = 0x20;
+const NODIRATIME: u64 = 0x80;
 const IDMAP: u64 = 0x0010_0000;
 const NOSYMFOLLOW: u64 = 0x0020_0000;
 
@@ -53,6 +55,8 @@ pub struct Attributes<'a> {
     pub nodev: bool,
     pub noexec: bool,
     pub noatime: bool,
+    pub strictatime: bool,
+    pub nodiratime: bool,
     pub nosymfollow: bool,
     /// How mounts below it travel.
     pub propagation: Option<Propagation>,
@@ -100,13 +104,15 @@ fn wanted(attributes: &Attributes<'_>) -> MountAttr {
         (attributes.nodev, NODEV),
         (attributes.noexec, NOEXEC),
         (attributes.noatime, NOATIME),
+        (attributes.strictatime && !attributes.noatime, STRICTATIME),
+        (attributes.nodiratime, NODIRATIME),
         (attributes.nosymfollow, NOSYMFOLLOW),
         (attributes.idmap.is_some(), IDMAP),
     ];
     MountAttr {
         set: switches.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum(),
         // The kinds of access time are one number and not bits of their own.
-        clear: if attributes.noatime { ATIME } else { 0 },
+        clear: if attributes.noatime || attributes.strictatime { ATIME } else { 0 },
         propagation: match attributes.propagation {
             None => 0,
             Some(Propagation::Private) => libc::MS_PRIVATE,

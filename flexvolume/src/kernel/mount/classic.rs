@@ -90,8 +90,12 @@ fn restrict(root: BorrowedFd<'_>, attributes: &Attributes<'_>) -> Result<()> {
         (attributes.nodev || was(StatVfsMountFlags::NODEV), MsFlags::MS_NODEV),
         (attributes.noexec || was(StatVfsMountFlags::NOEXEC), MsFlags::MS_NOEXEC),
         (attributes.noatime || was(StatVfsMountFlags::NOATIME), MsFlags::MS_NOATIME),
-        (was(StatVfsMountFlags::NODIRATIME), MsFlags::MS_NODIRATIME),
-        (!attributes.noatime && was(StatVfsMountFlags::RELATIME), MsFlags::MS_RELATIME),
+        (attributes.strictatime && !attributes.noatime, MsFlags::MS_STRICTATIME),
+        (attributes.nodiratime || was(StatVfsMountFlags::NODIRATIME), MsFlags::MS_NODIRATIME),
+        (
+            !attributes.noatime && !attributes.strictatime && was(StatVfsMountFlags::RELATIME),
+            MsFlags::MS_RELATIME,
+        ),
         // Linux 5.10 and newer; libc has no name for either flag.
         (attributes.nosymfollow || now.bits() & 0x2000 != 0, MsFlags::from_bits_retain(0x100)),
     ];
