@@ -24,6 +24,7 @@ pub fn once(call: &impl Launch) -> (Sample, Value) {
     command.stdin(if call.input().is_some() { Stdio::piped() } else { Stdio::null() });
     let streams = streams(&mut command, call.one_stream());
     let start = Instant::now();
+    #[expect(clippy::zombie_processes, reason = "waited for below, with its cost")]
     let mut child = command.spawn().expect("spawn the program");
     let program = command.get_program().to_owned();
     // The command holds the pipes' other ends.

@@ -8,17 +8,17 @@ use harness::call::LIMIT;
 use harness::kernel::trace;
 use harness::measure::{Measure, Row, Sample, Series, once};
 
-use crate::volumes::{Call, Volume, VolumeNode};
+use crate::volumes::{self, Call, Volume, on_node};
 use crate::{Group, WARM_UP, all_at_once, settle};
 
 /// What is measured.
 pub const GROUPS: [Group; 6] = [
-    ("init", |rounds| VolumeNode::on(move |_| vec![init(rounds)])),
-    ("tmpfs", |rounds| VolumeNode::on(move |_| tmpfs(rounds))),
-    ("image", |rounds| VolumeNode::on(move |node| image(node, rounds))),
-    ("at-once", |rounds| VolumeNode::on(move |_| vec![together(64, (rounds / 10).max(5))])),
+    ("init", |rounds| on_node(move || vec![init(rounds)])),
+    ("tmpfs", |rounds| on_node(move || tmpfs(rounds))),
+    ("image", |rounds| on_node(move || image(rounds))),
+    ("at-once", |rounds| on_node(move || vec![together(64, (rounds / 10).max(5))])),
     ("mounts", |rounds| vec![many_mounts(1000, rounds)]),
-    ("memory", |_| VolumeNode::on(memory)),
+    ("memory", |_| on_node(memory)),
 ];
 
 const OURS: &str = "nodeplug~tmpfs/tmpfs";
@@ -90,10 +90,10 @@ fn tmpfs(rounds: usize) -> Vec<Row> {
 }
 
 /// An image with a clean ext4 on it, without fsck on either side.
-fn image(node: &VolumeNode, rounds: usize) -> Vec<Row> {
-    node.policy(POLICY);
+fn image(rounds: usize) -> Vec<Row> {
+    volumes::policy(POLICY);
     let volume = |driver, pod, fsck| {
-        let image = node.ext4(&format!("{pod}.ext4"));
+        let image = volumes::ext4(&format!("{pod}.ext4"));
         let options = [("access", "rw"), ("fsType", "ext4"), ("fsck", fsck), ("path", image.as_str())];
         Volume::new(driver, pod, &options)
     };
@@ -155,7 +155,7 @@ impl Worker {
         let (go, told) = mpsc::channel::<()>();
         let (tell, done) = mpsc::channel();
         thread::spawn(move || {
-            let _node = VolumeNode::enter();
+            volumes::become_node();
             for pod in 1..=count {
                 Volume::new(OURS, pod, &TMPFS).mount().succeed();
             }
@@ -177,9 +177,9 @@ impl Worker {
 }
 
 /// The largest resident set of a mount of either kind.
-fn memory(node: &VolumeNode) -> Vec<Row> {
-    node.policy(POLICY);
-    let image = node.ext4("memory.ext4");
+fn memory() -> Vec<Row> {
+    volumes::policy(POLICY);
+    let image = volumes::ext4("memory.ext4");
     let options = [("access", "rw"), ("fsType", "ext4"), ("path", image.as_str())];
     let volumes = [
         ("tmpfs", Volume::new(OURS, 1, &TMPFS)),

@@ -18,77 +18,75 @@ const DRIVERS: &str = "/var/lib/kubelet/volumeplugins";
 /// Where images lie.
 const IMAGES: &str = "/var/lib/volumes";
 
-/// The node: this thread's mount namespace. Everything on it vanishes with the thread.
-#[derive(Debug)]
-pub struct VolumeNode;
+/// Runs `work` on a thread that is a node, to its end.
+pub fn on_node<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let run = move || {
+        become_node();
+        work()
+    };
+    thread::spawn(run).join().expect("a benchmark's thread")
+}
 
-impl VolumeNode {
-    /// Runs `work` on a thread that is a node, to its end.
-    pub fn on<T: Send + 'static>(work: impl FnOnce(&Self) -> T + Send + 'static) -> T {
-        thread::spawn(move || work(&Self::enter())).join().expect("a benchmark's thread")
+/// Moves this thread onto a node of its own, with all drivers installed: its mount namespace. Everything on
+/// it vanishes with the thread.
+pub fn become_node() {
+    let beside = |name: &str| std::env::current_exe().expect("my own path").with_file_name(name);
+    let ours =
+        std::env::var_os("NODEPLUG_FLEXVOLUME").map_or_else(|| beside("nodeplug-flexvolume"), PathBuf::from);
+    unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
+        .expect("make mounts private");
+    // Opened before the folders that may hold them are covered.
+    let programs = [
+        (ours.clone(), "nodeplug~tmpfs/tmpfs"),
+        (ours, "nodeplug~image/image"),
+        (beside("nothing"), "bench~nothing/nothing"),
+        (beside("mountfloor"), "bench~floor/floor"),
+    ];
+    let programs = programs.map(|(path, name)| {
+        let file = fs::File::open(&path).unwrap_or_else(|e| panic!("open `{}`: {e}", path.display()));
+        (file, name)
+    });
+    for folder in ["/var/lib", "/run"] {
+        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect(folder);
     }
+    for (file, name) in &programs {
+        let target = placed(name);
+        fs::write(&target, "").expect("make a driver's file");
+        let source = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+        mount(Some(source.as_str()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .expect("install a driver");
+    }
+    for (name, script) in [
+        ("bench~tmpfs/tmpfs", include_str!("drivers/tmpfs.sh")),
+        ("bench~image/image", include_str!("drivers/image.sh")),
+    ] {
+        let target = placed(name);
+        fs::write(&target, script).expect("write a shell driver");
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).expect("make it a program");
+    }
+    fs::create_dir_all(IMAGES).expect(IMAGES);
+    std::env::set_current_dir("/").expect("go to /");
+}
 
-    /// Moves this thread onto a node of its own with all drivers installed.
-    pub fn enter() -> Self {
-        let beside = |name: &str| std::env::current_exe().expect("my own path").with_file_name(name);
-        let ours =
-            std::env::var_os("NODEPLUG_FLEXVOLUME").map_or_else(|| beside("nodeplug-flexvolume"), PathBuf::from);
-        unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
-            .expect("make mounts private");
-        // Opened before the folders that may hold them are covered.
-        let programs = [
-            (ours.clone(), "nodeplug~tmpfs/tmpfs"),
-            (ours, "nodeplug~image/image"),
-            (beside("nothing"), "bench~nothing/nothing"),
-            (beside("mountfloor"), "bench~floor/floor"),
-        ];
-        let programs = programs.map(|(path, name)| {
-            let file = fs::File::open(&path).unwrap_or_else(|e| panic!("open `{}`: {e}", path.display()));
-            (file, name)
-        });
-        for folder in ["/var/lib", "/run"] {
-            mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect(folder);
-        }
-        for (file, name) in &programs {
-            let target = placed(name);
-            fs::write(&target, "").expect("make a driver's file");
-            let source = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
-            mount(Some(source.as_str()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                .expect("install a driver");
-        }
-        for (name, script) in [
-            ("bench~tmpfs/tmpfs", include_str!("drivers/tmpfs.sh")),
-            ("bench~image/image", include_str!("drivers/image.sh")),
-        ] {
-            let target = placed(name);
-            fs::write(&target, script).expect("write a shell driver");
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).expect("make it a program");
-        }
-        fs::create_dir_all(IMAGES).expect(IMAGES);
-        std::env::set_current_dir("/").expect("go to /");
-        Self
+/// Puts a policy onto this thread's node. The folder `/etc` of the host stays as it is, below an overlay.
+pub fn policy(text: &str) {
+    for part in ["upper", "work"] {
+        fs::create_dir_all(format!("/run/etc/{part}")).expect("make an overlay's folder");
     }
+    let options = Some("lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work");
+    mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), options).expect("cover /etc");
+    fs::create_dir_all("/etc/nodeplug").expect("make the policy's folder");
+    fs::write("/etc/nodeplug/flexvolume.yaml", text).expect("write the policy");
+}
 
-    /// Puts a policy onto the node. The folder `/etc` of the host stays as it is, below an overlay.
-    pub fn policy(&self, text: &str) {
-        for part in ["upper", "work"] {
-            fs::create_dir_all(format!("/run/etc/{part}")).expect("make an overlay's folder");
-        }
-        let options = Some("lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work");
-        mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), options).expect("cover /etc");
-        fs::create_dir_all("/etc/nodeplug").expect("make the policy's folder");
-        fs::write("/etc/nodeplug/flexvolume.yaml", text).expect("write the policy");
-    }
-
-    /// An image with an empty ext4 on it.
-    pub fn ext4(&self, name: &str) -> String {
-        let path = format!("{IMAGES}/{name}");
-        let file = fs::File::create_new(&path).expect("make an image");
-        file.set_len(64 << 20).expect("size an image");
-        tool(&["mkfs.ext4", "-q", "-F", &path]);
-        path
-    }
+/// An image with an empty ext4 on it, on this thread's node.
+pub fn ext4(name: &str) -> String {
+    let path = format!("{IMAGES}/{name}");
+    let file = fs::File::create_new(&path).expect("make an image");
+    file.set_len(64 << 20).expect("size an image");
+    tool(&["mkfs.ext4", "-q", "-F", &path]);
+    path
 }
 
 fn placed(name: &str) -> PathBuf {
