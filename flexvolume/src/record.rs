@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use node::store::Lock;
 use node::{Context, Kind, Result, boot, store};
 use serde::{Deserialize, Serialize};
 
@@ -112,4 +114,16 @@ pub fn make_state() -> Result<()> {
         store::make_folder(&Path::new(STATE).join(part))?;
     }
     Ok(())
+}
+
+/// Takes the lock called `name`, waiting no longer than `patience`.
+pub fn lock(name: &str, patience: Duration) -> Result<Lock> {
+    let path = Path::new(STATE).join("locks").join(name);
+    match Lock::within(&path, patience) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => {
+            make_state()?;
+            Lock::within(&path, patience)
+        }
+        other => other,
+    }
 }

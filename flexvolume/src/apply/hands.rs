@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use node::store::Lock;
 use node::{Error, Kind, Result};
@@ -10,6 +10,11 @@ use node::{Error, Kind, Result};
 use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
 use crate::plan::{Limits, Setting};
+use crate::record;
+use crate::target::digest;
+
+/// What is kept of the call's time for its answer.
+const ANSWERING: Duration = Duration::from_secs(10);
 
 /// A descriptor that an observation left for the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +56,16 @@ impl<'a> Hands<'a> {
     /// Takes a tree that was made in hand.
     pub fn hold(&mut self, tree: Tree) {
         self.tree = Some(tree);
+    }
+
+    /// Takes the lock of a source, such as an image's file, that volumes of several pods may name: one call
+    /// about it at a time. `key` is whatever names it on this node. Waits as long as the call may take, less
+    /// what an answer needs.
+    pub fn lock_source(&mut self, key: &str) -> Result<()> {
+        let name = format!("s-{}", digest(key.as_bytes()));
+        let patience = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWERING);
+        self.locks.push(record::lock(&name, patience)?);
+        Ok(())
     }
 
     /// A descriptor that an observation opened.

@@ -95,7 +95,8 @@ impl<'a> Helper<'a> {
 pub fn run(helper: &Helper<'_>) -> Result<Outcome> {
     let doing = || format!("run `{}`", helper.name());
     let output = log_file("helper-output")?;
-    let mut child = command(helper, &output).and_then(|mut c| c.spawn()).map_err(|e| unstarted(helper, e))?;
+    let mut child =
+        command(helper, &output).and_then(|mut c| c.spawn()).map_err(|e| unstarted(helper.program, e))?;
     let pid = Pid::from_raw(child.id().cast_signed());
     if process::ends_by(pid, helper.deadline) {
         let status = child.wait().doing(Kind::Io, doing)?;
@@ -193,11 +194,12 @@ fn overdue(helper: &Helper<'_>, child: &mut Child, pid: Pid, output: &OwnedFd) -
     Error::caused(Kind::TryAgain, doing, how).hint("check that the server or disk behind the volume answers")
 }
 
-fn unstarted(helper: &Helper<'_>, error: io::Error) -> Box<Error> {
-    let doing = format!("run `{}`", helper.program.display());
-    let missing = error.kind() == io::ErrorKind::NotFound && !helper.program.exists();
-    let error = Error::caused(Kind::Unavailable, doing, error);
-    match package(&helper.name()) {
+/// Why a program could not be exec'd, with the package to install where it is not there.
+pub(crate) fn unstarted(program: &Path, error: io::Error) -> Box<Error> {
+    let missing = error.kind() == io::ErrorKind::NotFound && !program.exists();
+    let error = Error::caused(Kind::Unavailable, format!("run `{}`", program.display()), error);
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    match package(&name) {
         Some(package) if missing => error.hint(format!("install `{package}` on the node")),
         _ if missing => error.hint("install it on the node, or give its path in the policy"),
         _ => error,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use node::Result;
 use node::store::Lock;
 
-use crate::record::{STATE, make_state};
+use crate::record;
 use crate::render::Answer;
 use crate::request::{Call, Request};
 use crate::target::Id;
@@ -36,12 +36,5 @@ pub fn serve(request: Request, start: Instant) -> Result<Answer> {
 
 /// The lock of a volume: one call about it at a time.
 fn lock(id: &Id) -> Result<Lock> {
-    let path = std::path::Path::new(STATE).join("locks").join(format!("t-{id}"));
-    match Lock::within(&path, PATIENCE) {
-        Err(error) if error.errno() == Some(libc::ENOENT) => {
-            make_state()?;
-            Lock::within(&path, PATIENCE)
-        }
-        other => other,
-    }
+    record::lock(&format!("t-{id}"), PATIENCE)
 }

@@ -27,6 +27,10 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
     let record = Record::find(&target)?;
     let secrets = Secrets::default();
     let mut hands = Hands::new(&secrets, deadline);
+    if let Some(key) = record.as_ref().map(|r| r.key.as_str()).filter(|key| !key.is_empty()) {
+        // Another pod's mount of the same source may be about to be copied from this one.
+        hands.lock_source(key)?;
+    }
     apply::all(plan::unmount(&target, record.as_ref()), &mut hands)?;
     empty(&target)?;
     lock.remove()?;
