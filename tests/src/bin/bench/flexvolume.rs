@@ -75,6 +75,8 @@ fn tmpfs(rounds: usize) -> Vec<Row> {
     let ours = Volume::new(OURS, 1, &TMPFS);
     let shell = Volume::new("bench~tmpfs/tmpfs", 2, &[("mode", "0770"), ("size", "16m")]);
     let floor = Volume::new("bench~floor/floor", 3, &TMPFS);
+    ours.round();
+    same_calls(&ours, &floor);
     let sides: [Side<2>; 3] = [&|| ours.round(), &|| shell.round(), &|| floor.round()];
     let [[mounts, unmounts], [shell_mounts, shell_unmounts], [floor, bare_unmounts]] =
         in_turns(rounds, sides, Duration::ZERO);
@@ -87,6 +89,30 @@ fn tmpfs(rounds: usize) -> Vec<Row> {
         Row::ratio("tmpfs mount + unmount / shell driver", Measure::Wall, 0.15, &both, &shell),
         Row::ratio(what, Measure::Wall, 1.5, &mounts, &floor),
     ]
+}
+
+/// Says by which system calls (their numbers) the driver differs from the floor.
+fn same_calls(ours: &Volume, floor: &Volume) {
+    let pairs = [("mount", [ours.mount(), floor.mount()]), ("unmount", [ours.unmount(), floor.unmount()])];
+    for (name, calls) in pairs {
+        let [ours, floor] = calls.map(|call| trace::system_calls(&call).0);
+        let (more, less) = (beyond(&ours, &floor), beyond(&floor, &ours));
+        eprintln!(
+            "{name}: {} system calls; beyond the floor's: {more:?}; only the floor's: {less:?}",
+            ours.len()
+        );
+    }
+}
+
+/// What is in `calls` and not, or not as often, in `others`.
+fn beyond(calls: &[u64], others: &[u64]) -> Vec<u64> {
+    let mut left = calls.to_vec();
+    for other in others {
+        if let Some(at) = left.iter().position(|call| call == other) {
+            left.remove(at);
+        }
+    }
+    left
 }
 
 /// An image with a clean ext4 on it, without fsck on either side.

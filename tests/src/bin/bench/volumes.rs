@@ -8,6 +8,7 @@ use std::process::Command;
 use std::thread;
 
 use harness::call::{Launch, tool};
+use harness::kernel::bare_volume;
 use harness::measure::{Sample, once};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -64,6 +65,9 @@ pub fn become_node() {
         let target = placed(name);
         fs::write(&target, script).expect("write a shell driver");
         fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).expect("make it a program");
+    }
+    for folder in ["locks", "volumes"] {
+        fs::create_dir_all(Path::new(bare_volume::STATE).join(folder)).expect("make the floor's state");
     }
     fs::create_dir_all(IMAGES).expect(IMAGES);
     std::env::set_current_dir("/").expect("go to /");
