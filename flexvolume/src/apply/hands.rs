@@ -21,6 +21,8 @@ const ANSWERING: Duration = Duration::from_secs(10);
 pub enum Handle {
     /// The folder or file that is mounted.
     Source,
+    /// The folder that the policy names and the source lies beneath.
+    Root,
 }
 
 /// The hands of one call.
@@ -90,8 +92,27 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
+    /// Copies the mount of what was opened, and takes the copy in hand.
+    pub fn copy(&mut self, from: Handle, recursive: bool) -> Result<()> {
+        let tree = match mount::clone_tree(self.opened(from)?, recursive) {
+            Err(error) if mount::classic::is_missing(&error) => {
+                let tree = mount::classic::bind(self.opened(from)?, self.target()?, recursive)?;
+                self.classic();
+                tree
+            }
+            other => other?,
+        };
+        self.hold(tree);
+        Ok(())
+    }
+
     /// Takes from the tree what it is not to allow.
     pub fn limit(&self, limits: &Limits, recursive: bool) -> Result<()> {
+        let namespace = limits.idmap.map(|map| {
+            let line = format!("{} {} {}\n", map.disk, map.seen, map.count);
+            mount::user_namespace(&line, &line)
+        });
+        let namespace = namespace.transpose()?;
         let attributes = Attributes {
             read_only: limits.read_only,
             nosuid: limits.nosuid,
@@ -102,7 +123,7 @@ impl<'a> Hands<'a> {
             nodiratime: limits.nodiratime,
             nosymfollow: limits.nosymfollow,
             propagation: limits.propagation,
-            idmap: None,
+            idmap: namespace.as_ref().map(AsFd::as_fd),
         };
         mount::set_attributes(self.tree()?, &attributes, recursive)
     }

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 
 use node::{Error, Result};
 
-use crate::kernel::own;
+use crate::kernel::{own, path};
 use crate::plan::{Source, Step};
 use crate::record::Record;
 
@@ -50,6 +50,12 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
             let source = if let Source::Named(name) = source { Some(name.as_str()) } else { None };
             hands.make(kind, source, settings, *read_only)
         }
+        Step::Folder { path, mode, owner } => {
+            let made = path::make_folders(hands.opened(Handle::Root)?, path, *mode, Some(*owner))?;
+            hands.open.insert(Handle::Source, made);
+            Ok(())
+        }
+        Step::Clone { recursive, .. } => hands.copy(Handle::Source, *recursive),
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
         Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.deadline),
         Step::Limit { limits, recursive } => hands.limit(limits, *recursive),

@@ -1,1 +1,164 @@
-//! The bind backend.
+//! A folder of the node, beneath a root that the policy names.
+//!
+//! The folder is walked to without following a symlink, and what was found is mounted by its descriptor:
+//! who can write beneath the root cannot exchange it meanwhile.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use node::{Error, Kind, Result};
+
+use super::{Asked, Common, Seen, Wish};
+use crate::apply::{Handle, Hands};
+use crate::kernel::mount::Propagation;
+use crate::kernel::own::Scope;
+use crate::kernel::path::{self, Want};
+use crate::options::mount_options::{self, Attr, Fs};
+use crate::options::{Pod, Reader};
+use crate::plan::{IdMap, Limits, Step};
+use crate::policy;
+use crate::record::Record;
+
+/// A folder that is made belongs to its owner and the owner's group.
+const MODE: u32 = 0o770;
+
+/// A folder that the policy allows.
+#[derive(Debug)]
+struct Bind {
+    common: Common,
+    root: PathBuf,
+    relative: PathBuf,
+    kubelet_root: PathBuf,
+    create: bool,
+    recursive: bool,
+    propagation: Propagation,
+    idmap: Option<IdMap>,
+    attributes: BTreeSet<Attr>,
+}
+
+/// Reads the options `source`, `subPath`, `create`, `recursive`, `propagation`, `idmap`.
+pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
+    let mut common = asked.common.clone();
+    let source = source(asked, reader)?;
+    let create = reader.choice("create", &[("none", false), ("dir", true)]).unwrap_or(false);
+    let recursive = reader.flag("recursive").unwrap_or(false);
+    let ways = [("private", Propagation::Private), ("rslave", Propagation::Slave)];
+    let propagation = reader.choice("propagation", &ways).unwrap_or(Propagation::Private);
+    let idmap = reader.parsed::<IdMap>("idmap");
+    let attributes = mount_options::parse(Fs::Bind, &common.mount_options)?.attributes;
+    let writes = !common.read_only && !attributes.contains(&Attr::ReadOnly);
+    let (root, relative) = asked.policy.bind_root(&asked.pod.namespace, &source, writes)?;
+    if create && !root.create {
+        return Err(Error::caused(
+            Kind::Config,
+            format!("make the folder `{}` where it is missing", source.display()),
+            format!("the node's policy does not say `create: true` for its root `{}`", root.path.display()),
+        )
+        .hint(format!("leave `create` out, or add it to that root in {}", policy::PATH)));
+    }
+    common.read_only = !writes;
+    let root = root.path.clone();
+    let kubelet_root = asked.policy.kubelet_root().to_owned();
+    Ok(Box::new(Bind {
+        common,
+        root,
+        relative,
+        kubelet_root,
+        create,
+        recursive,
+        propagation,
+        idmap,
+        attributes,
+    }))
+}
+
+/// `source` with `subPath` behind it.
+fn source(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<PathBuf> {
+    let source = reader.text("source");
+    let sub = sub_path(reader, &asked.pod, asked.options.volume());
+    let Some(source) = reader.required("source", source, "a folder of the node, such as `/srv/shared`")
+    else {
+        return Err(Error::caused(Kind::Config, "read the volume's options", "`source` is missing")
+            .hint("set it to a folder of the node that the node's policy allows"));
+    };
+    let source = Path::new(source);
+    Ok(sub.map_or_else(|| source.to_owned(), |sub| source.join(sub)))
+}
+
+fn sub_path(reader: &mut Reader<'_>, pod: &Pod, volume: &str) -> Option<PathBuf> {
+    reader.relative_path("subPath", pod, volume).map(|path| path.as_path().to_owned())
+}
+
+impl Wish for Bind {
+    fn observe(self: Box<Self>, hands: &mut Hands<'_>) -> Result<Box<dyn Seen>> {
+        let root = path::open_root(&self.root)?;
+        let found = match path::beneath(root.as_fd(), &self.relative, Want::Folder) {
+            Err(error) if error.errno() == Some(libc::ENOENT) && self.create => None,
+            Err(error) if error.errno() == Some(libc::ENOENT) => {
+                return Err(error.hint("make the folder, or set the option `create: dir`"));
+            }
+            other => Some(other?),
+        };
+        let deepest = found.as_ref().unwrap_or(&root);
+        self.fit(&path::real_path(deepest.as_fd())?, path::is_kernel_filesystem(deepest.as_fd())?)?;
+        let missing = found.is_none();
+        hands.open.extend(found.map(|source| (Handle::Source, source)));
+        hands.open.insert(Handle::Root, root);
+        Ok(Box::new(Found { bind: *self, missing }))
+    }
+}
+
+impl Bind {
+    fn path(&self) -> PathBuf {
+        self.root.join(&self.relative)
+    }
+
+    /// The policy saw a path; what is there may be something else by way of the root's symlinks or of mounts.
+    fn fit(&self, real: &Path, kernels: Option<&str>) -> Result<()> {
+        let why = match (policy::forbidden(real, &self.kubelet_root), kernels) {
+            (Some(what), _) => format!("it is `{}`: {what}", real.display()),
+            (None, Some(kind)) => format!("a `{kind}` of the kernel is mounted there"),
+            (None, None) => return Ok(()),
+        };
+        Err(Error::caused(Kind::Config, format!("use `{}` as a volume", self.path().display()), why)
+            .hint("no policy can allow it; choose a folder of its own for the data of pods"))
+    }
+}
+
+/// The folder as it was found.
+#[derive(Debug)]
+struct Found {
+    bind: Bind,
+    missing: bool,
+}
+
+impl Seen for Found {
+    fn describe(&self, record: &mut Record) {
+        record.source = self.bind.path().display().to_string();
+        record.read_only = self.bind.common.read_only;
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let Bind { common, relative, recursive, .. } = &self.bind;
+        let mut steps = Vec::new();
+        if self.missing {
+            steps.push(Step::Folder {
+                path: relative.clone(),
+                mode: common.mode.unwrap_or(MODE),
+                owner: (common.uid.unwrap_or(0), common.gid.unwrap_or(0)),
+            });
+        }
+        steps.push(Step::Clone { path: self.bind.path(), recursive: *recursive });
+        steps.extend(common.give(Some(Scope::OnRootMismatch)));
+        steps
+    }
+
+    fn limits(&self, limits: Limits) -> (Limits, bool) {
+        let mut limits = limits.with(&self.bind.attributes);
+        limits.read_only |= self.bind.common.read_only;
+        limits.propagation = Some(self.bind.propagation);
+        limits.idmap = self.bind.idmap;
+        (limits, self.bind.recursive)
+    }
+}

@@ -83,6 +83,7 @@ pub fn choose(driver: Driver, reader: &mut Reader<'_>) -> Result<Backend> {
 pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
     match backend {
         Backend::Tmpfs => tmpfs::read(asked, reader),
+        Backend::Bind => bind::read(asked, reader),
         other => {
             Err(Error::caused(Kind::Config, format!("use the backend `{}`", other.name()), "not there yet"))
         }

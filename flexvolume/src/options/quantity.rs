@@ -32,6 +32,11 @@ impl Quantity {
         Self(if count == 0 { 1 } else { (count as u64) << 30 })
     }
 
+    /// So many bytes; 0 becomes 1.
+    pub const fn of(bytes: u64) -> Self {
+        Self(if bytes == 0 { 1 } else { bytes })
+    }
+
     /// The bytes.
     pub const fn bytes(self) -> u64 {
         self.0

@@ -7,9 +7,9 @@ use super::{Pod, nearest, quoted};
 /// Every variable that a template may have.
 pub const VARIABLES: [&str; 5] = ["pod.namespace", "pod.name", "pod.uid", "pod.serviceAccount", "volume"];
 
-/// Exchanges each `${NAME}` in `text`; `$` before anything else stands for itself. A value has to be fit
-/// as one component of a path: Kubernetes' names are, and an option that pretends to be the kubelet's
-/// shall not add a `/` or a `..`.
+/// Exchanges each `${NAME}` in `text`; `$` before anything else stands for itself. A value has to
+/// look like one of Kubernetes' names: an option that pretends to be the kubelet's shall add no `/`, no
+/// `..` and no comma.
 pub fn expand(text: &str, pod: &Pod, volume: &str) -> Result<String> {
     check(text, pod, volume)
         .map_err(|why| Error::caused(Kind::Config, format!("expand {}", quoted(text)), why))
@@ -29,7 +29,8 @@ pub fn check(text: &str, pod: &Pod, volume: &str) -> std::result::Result<String,
     Ok(out)
 }
 
-fn value<'p>(name: &str, pod: &'p Pod, volume: &'p str) -> std::result::Result<&'p str, String> {
+/// The value of the variable `name`, such as `pod.name`.
+pub fn value<'p>(name: &str, pod: &'p Pod, volume: &'p str) -> std::result::Result<&'p str, String> {
     let value = match name {
         "pod.namespace" => pod.namespace.as_str(),
         "pod.name" => pod.name.as_str(),
@@ -38,7 +39,8 @@ fn value<'p>(name: &str, pod: &'p Pod, volume: &'p str) -> std::result::Result<&
         "volume" => volume,
         _ => return Err(unknown(name)),
     };
-    let fit = !value.is_empty() && !matches!(value, "." | "..") && !value.contains(['/', '\0']);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
+    let fit = value.bytes().all(plain) && !matches!(value, "" | "." | "..") && !value.starts_with('-');
     if fit { Ok(value) } else { Err(format!("needs ${{{name}}}, and the kubelet gave no usable one")) }
 }
 
@@ -98,6 +100,7 @@ mod tests {
         fn a_value_never_adds_a_component(volume in "[a./]{0,6}|\\PC{0,8}") {
             if let Ok(text) = expand("x/${volume}/y", &pod(), &volume) {
                 prop_assert_eq!(text.split('/').count(), 3);
+                prop_assert!(!text.contains([',', ' ', '\\']) && !volume.starts_with('-'));
             }
         }
 

@@ -2,7 +2,7 @@
 
 mod step;
 
-pub use step::{Limits, Setting, Source, Step};
+pub use step::{IdMap, Limits, Setting, Source, Step};
 
 use crate::backend::{Common, Seen};
 use crate::record::Record;

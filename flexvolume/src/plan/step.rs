@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
@@ -26,6 +28,22 @@ pub enum Step {
         settings: Vec<Setting>,
         /// Whether the superblock itself is read-only.
         read_only: bool,
+    },
+    /// Makes the source's folder beneath its root, with those that lead to it.
+    Folder {
+        /// Relative to the root.
+        path: PathBuf,
+        /// Permissions of the new ones.
+        mode: u32,
+        /// Owner and group of the new ones.
+        owner: (u32, u32),
+    },
+    /// Copies the mount of the source's folder.
+    Clone {
+        /// What was opened, for a person.
+        path: PathBuf,
+        /// With the mounts below.
+        recursive: bool,
     },
     /// Writes the pod's secrets into the tree.
     Populate {
@@ -106,6 +124,41 @@ pub struct Limits {
     pub nosymfollow: bool,
     /// How mounts below it travel.
     pub propagation: Option<Propagation>,
+    /// Whose its files look.
+    pub idmap: Option<IdMap>,
+}
+
+/// Shows what belongs to `disk`, `disk + 1`, … as if it belonged to `seen`, `seen + 1`, …: `0:100000:65536`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    /// The first user and group id on disk.
+    pub disk: u32,
+    /// The first id that is seen.
+    pub seen: u32,
+    /// How many of them.
+    pub count: u32,
+}
+
+impl FromStr for IdMap {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let numbers: Option<Vec<u32>> = text.split(':').map(|n| n.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([disk, seen, count])
+                if *count > 0 && disk.checked_add(*count).is_some() && seen.checked_add(*count).is_some() =>
+            {
+                Ok(Self { disk: *disk, seen: *seen, count: *count })
+            }
+            _ => Err("is no id map; write `DISK:SEEN:COUNT`, such as `0:100000:65536`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for IdMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.disk, self.seen, self.count)
+    }
 }
 
 impl Limits {
@@ -146,7 +199,8 @@ impl fmt::Display for Limits {
             (self.propagation == Some(Propagation::Shared), "shared"),
         ];
         let words: Vec<&str> = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
-        f.write_str(&words.join(","))
+        f.write_str(&words.join(","))?;
+        self.idmap.map_or(Ok(()), |map| write!(f, ",idmap={map}"))
     }
 }
 
@@ -165,7 +219,9 @@ impl node::step::Step for Step {
             Self::Remember(target, _) => Some(Self::Forget(target.clone())),
             Self::Attach(target) => Some(Self::Detach(target.clone())),
             // What is not attached vanishes with its descriptor.
-            Self::Make { .. } | Self::Populate { .. } | Self::Give { .. } | Self::Limit { .. } => None,
+            Self::Make { .. } | Self::Clone { .. } => None,
+            // What is done to the tree is gone with it; what is done to a source that stays is no harm.
+            Self::Folder { .. } | Self::Populate { .. } | Self::Give { .. } | Self::Limit { .. } => None,
             Self::Forget(_) | Self::Detach(_) => None,
         }
     }
@@ -187,6 +243,18 @@ impl fmt::Display for Step {
                 }
                 if *read_only { f.write_str(", read-only") } else { Ok(()) }
             }
+            Self::Folder { path, mode, owner } => {
+                write!(
+                    f,
+                    "make the folder `{}` with mode {mode:04o} for {}:{}",
+                    path.display(),
+                    owner.0,
+                    owner.1
+                )
+            }
+            Self::Clone { path, recursive } => {
+                write!(f, "copy the mount of `{}`{}", path.display(), below(*recursive))
+            }
             Self::Populate { keys, mode, owner } => {
                 write!(f, "write the secrets {keys:?} with mode {mode:04o} for {}:{}", owner.0, owner.1)
             }
@@ -199,10 +267,14 @@ impl fmt::Display for Step {
                 write!(f, "give the group {gid} {how}")
             }
             Self::Limit { limits, recursive } => {
-                write!(f, "limit it to `{limits}`{}", if *recursive { ", with all mounts below" } else { "" })
+                write!(f, "limit it to `{limits}`{}", below(*recursive))
             }
             Self::Attach(target) => write!(f, "attach it to `{target}`"),
             Self::Detach(target) => write!(f, "unmount `{target}`"),
         }
     }
+}
+
+fn below(recursive: bool) -> &'static str {
+    if recursive { ", with all mounts below" } else { "" }
 }

@@ -4,6 +4,9 @@ mod attach;
 mod mount;
 mod unmount;
 
+pub use mount::mount;
+pub use unmount::unmount;
+
 use std::time::{Duration, Instant};
 
 use node::Result;
@@ -22,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub fn serve(request: Request, start: Instant) -> Result<Answer> {
     match request.call {
         Call::Init => Ok(attach::init(request.driver)),
-        Call::Mount(folder, options) => mount::mount(request.driver, &folder, &options, start),
-        Call::Unmount(folder) => unmount::unmount(&folder, start),
+        Call::Mount(folder, options) => mount(request.driver, &folder, &options, start),
+        Call::Unmount(folder) => unmount(&folder, start),
         Call::ExpandFs { .. } => Ok(Answer::default()),
         Call::ExpandVolume { new } => Ok(attach::expand_volume(new)),
         Call::GetVolumeName(options) => Ok(attach::volume_name(&options)),

@@ -1,0 +1,277 @@
+//! `list`, `repair` and `gc`: the volumes of this node, those whose server or daemon died, and what no
+//! volume needs any more. The kubelet calls the driver for none of these: it takes a dead mount for mounted.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use node::store::{self, Lock};
+use node::{Error, Kind, Result, mountinfo};
+
+use super::table::Report;
+use crate::apply::{self, Hands};
+use crate::kernel::workshop;
+use crate::name::{Backend, Driver};
+use crate::observe::{self, On};
+use crate::options::{Options, Secrets};
+use crate::record::{self, Record, STATE};
+use crate::target::Target;
+use crate::{plan, verb};
+
+/// A mount that does not say how full it is within this time hangs.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A volume's whole repair.
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// How a volume is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Health {
+    /// Mounted, and answers: size and free space in bytes.
+    Fine(u64, u64),
+    /// Remembered and not mounted.
+    Absent,
+    /// Mounted, and its server or daemon is gone: the kernel's words.
+    Dead(String),
+    /// Mounted, and does not answer.
+    Hangs,
+}
+
+impl Health {
+    fn word(&self) -> String {
+        match self {
+            Self::Fine(..) => "fine".to_owned(),
+            Self::Absent => "not mounted".to_owned(),
+            Self::Dead(why) => format!("dead: {why}"),
+            Self::Hangs => "hangs".to_owned(),
+        }
+    }
+
+    fn sizes(&self) -> [String; 2] {
+        match self {
+            Self::Fine(size, free) => [size, free].map(|bytes| amount(*bytes)),
+            _ => [const { String::new() }; 2],
+        }
+    }
+}
+
+/// Lists the volumes of this node.
+#[derive(Debug, Clone, Args)]
+pub struct List {}
+
+/// Looks for volumes whose daemon or server is gone.
+#[derive(Debug, Clone, Args)]
+pub struct Repair {
+    /// Mount them again. Running containers see the new mount after their next restart.
+    #[arg(long)]
+    pub remount: bool,
+}
+
+/// Removes records, locks and programs that no volume needs any more.
+#[derive(Debug, Clone, Args)]
+pub struct Gc {
+    /// Say what would go, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl List {
+    /// The volumes, one a row.
+    pub fn run(&self) -> Result<Report> {
+        let mut report = Report::new(&["POD", "VOLUME", "BACKEND", "SOURCE", "SIZE", "FREE", "ACCESS", "HEALTH"]);
+        let mut ill = 0;
+        for (_, record) in Record::all()? {
+            let target = target(&record)?;
+            let health = health(&target)?;
+            if !matches!(health, Health::Fine(..)) {
+                ill += 1;
+                report.problem();
+            }
+            let [size, free] = health.sizes();
+            let access = if record.read_only { "ro" } else { "rw" };
+            let pod = format!("{}/{}", record.namespace, record.pod);
+            report.row([
+                pod,
+                target.volume().to_owned(),
+                record.backend,
+                record.source,
+                size,
+                free,
+                access.to_owned(),
+                health.word(),
+            ]);
+        }
+        let well = report.len() - ill;
+        let remedy = if ill == 0 { "" } else { "; see `nodeplug-flexvolume repair` and `gc`" };
+        report.summary(format!("{} volumes, {well} fine{remedy}", report.len()));
+        Ok(report)
+    }
+}
+
+impl Repair {
+    /// The volumes that are ill, and what was done.
+    pub fn run(&self) -> Result<Report> {
+        let mut report = Report::new(&["POD", "VOLUME", "BACKEND", "HEALTH", "DONE"]);
+        let mut left = 0;
+        for (_, record) in Record::all()? {
+            let target = target(&record)?;
+            let health = health(&target)?;
+            if matches!(health, Health::Fine(..) | Health::Absent) {
+                continue;
+            }
+            let outcome = if self.remount { remount(&target, &record) } else { Ok("nothing: see --remount") };
+            let done = match &outcome {
+                Ok(done) => (*done).to_owned(),
+                Err(error) => crate::render::message(error),
+            };
+            if !self.remount || outcome.is_err() {
+                left += 1;
+                report.problem();
+            }
+            let pod = format!("{}/{}", record.namespace, record.pod);
+            report.row([pod, target.volume().to_owned(), record.backend, health.word(), done]);
+        }
+        report.summary(format!("{} dead or hanging, {left} left so", report.len()));
+        Ok(report)
+    }
+}
+
+/// Mounts a dead volume again with the options of its record. Its Secret was not kept.
+fn remount(target: &Target, record: &Record) -> Result<&'static str> {
+    let backend = Backend::named(&record.backend).map_or(Driver::Any, Driver::Only);
+    let json = serde_json::to_string(&record.options).map_err(|e| Error::caused(Kind::Internal, "write options", e))?;
+    let options = Options::parse(&json)?;
+    verb::unmount(&record.target, Instant::now())?;
+    verb::mount(backend, &record.target, &options, Instant::now()).map_err(|error| {
+        let doing = format!("mount `{target}` again");
+        Error::caused(error.kind(), doing, error)
+            .hint("a volume's Secret is not kept on the node: where it has one, delete the pod instead")
+    })?;
+    Ok("mounted again; restart the pod's containers")
+}
+
+impl Gc {
+    /// What goes, or would go.
+    pub fn run(&self) -> Result<Report> {
+        let mut report = Report::new(&["WHAT", "WHERE", "WHY", "DONE"]);
+        let verb = if self.dry_run { "nothing: --dry-run" } else { "removed" };
+        for (id, record) in Record::all()? {
+            let target = target(&record)?;
+            if id != target.id().as_str() || health(&target)? != Health::Absent {
+                continue;
+            }
+            // A call at work holds the lock: what it remembers is not forgotten under it.
+            let Ok(lock) = record::lock(&format!("t-{id}"), Duration::ZERO) else { continue };
+            let mut done = verb.to_owned();
+            if !self.dry_run {
+                let secrets = Secrets::default();
+                let mut hands = Hands::new(&secrets, Instant::now() + LIMIT);
+                match apply::all(plan::unmount(&target, Some(&record)), &mut hands) {
+                    Ok(()) => lock.remove()?,
+                    Err(error) => {
+                        report.problem();
+                        done = crate::render::message(&error);
+                    }
+                }
+            }
+            report.row(["volume".to_owned(), target.to_string(), "it is not mounted".to_owned(), done]);
+        }
+        self.strays(&mut report, verb)?;
+        report.summary(format!("{} found", report.len()));
+        Ok(report)
+    }
+
+    /// Records that nobody can read or that are of another boot, and locks that nobody holds.
+    fn strays(&self, report: &mut Report, verb: &str) -> Result<()> {
+        let (volumes, locks) = (Path::new(STATE).join("volumes"), Path::new(STATE).join("locks"));
+        let known: Vec<String> = Record::all()?.into_iter().map(|(id, _)| format!("{id}.json")).collect();
+        for name in store::names(&volumes)?.into_iter().filter(|name| !known.contains(name)) {
+            // A hidden one may be about to be renamed; its volume's lock tells.
+            let id = name.trim_start_matches('.').split('.').next().unwrap_or_default().to_owned();
+            let Ok(lock) = record::lock(&format!("t-{id}"), Duration::ZERO) else { continue };
+            let path = volumes.join(&name);
+            if !self.dry_run {
+                store::remove(&path)?;
+            }
+            lock.remove()?;
+            let why = "it is of another boot, or cannot be read";
+            report.row(["record".to_owned(), path.display().to_string(), why.to_owned(), verb.to_owned()]);
+        }
+        for name in store::names(&locks)? {
+            let in_use = name.strip_prefix("t-").is_some_and(|id| known.contains(&format!("{id}.json")));
+            let path = locks.join(&name);
+            let Ok(lock) = Lock::within(&path, Duration::ZERO) else { continue };
+            if in_use || self.dry_run {
+                continue;
+            }
+            lock.remove()?;
+        }
+        Ok(())
+    }
+}
+
+fn target(record: &Record) -> Result<Target> {
+    Target::parse(&record.target, &record.root)
+}
+
+/// Asks the mount itself, in a child: one whose server is gone may never answer.
+fn health(target: &Target) -> Result<Health> {
+    let path = target.path();
+    if mountinfo::top(&mountinfo::read()?, &path).is_none() {
+        return Ok(Health::Absent);
+    }
+    let asked = workshop::apart(Instant::now() + PATIENCE, &[], || {
+        let (folder, on) = observe::target(target)?;
+        let words = match (on, rustix::fs::fstatvfs(folder.as_fd())) {
+            (On::Dead(errno), _) => std::io::Error::from_raw_os_error(errno).to_string(),
+            (_, Err(errno)) => std::io::Error::from(errno).to_string(),
+            (_, Ok(seen)) => format!("{} {}", seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize),
+        };
+        Ok(words.into_bytes())
+    });
+    match asked {
+        Ok(bytes) => Ok(understood(&String::from_utf8_lossy(&bytes))),
+        Err(error) if error.kind() == Kind::TryAgain => Ok(Health::Hangs),
+        Err(error) => Ok(Health::Dead(error.chain())),
+    }
+}
+
+fn understood(words: &str) -> Health {
+    let numbers = words.split_once(' ').and_then(|(size, free)| Some((size.parse().ok()?, free.parse().ok()?)));
+    numbers.map_or_else(|| Health::Dead(words.to_owned()), |(size, free)| Health::Fine(size, free))
+}
+
+/// Bytes as Kubernetes writes them, to one decimal.
+fn amount(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
+    for (name, unit) in UNITS {
+        if bytes >= unit {
+            let tenths = u128::from(bytes) * 10 / u128::from(unit);
+            return if tenths % 10 == 0 {
+                format!("{}{name}", tenths / 10)
+            } else {
+                format!("{}.{}{name}", tenths / 10, tenths % 10)
+            };
+        }
+    }
+    bytes.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_read_as_quantities() {
+        for (bytes, text) in [(0, "0"), (1023, "1023"), (1 << 20, "1Mi"), (3 << 29, "1.5Gi"), (1 << 41, "2Ti")] {
+            assert_eq!(amount(bytes), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_pair_of_numbers_is_the_kernels_word() {
+        assert_eq!(understood("10 5"), Health::Fine(10, 5));
+        let words = "Transport endpoint is not connected (os error 107)";
+        assert_eq!(understood(words), Health::Dead(words.to_owned()));
+    }
+}
