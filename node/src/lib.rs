@@ -6,6 +6,7 @@
 
 pub mod boot;
 pub mod error;
+pub mod install;
 mod kernel;
 pub mod log;
 pub mod mountinfo;

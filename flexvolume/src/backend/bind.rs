@@ -49,17 +49,12 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let attributes = mount_options::parse(Fs::Bind, &common.mount_options)?.attributes;
     let writes = !common.read_only && !attributes.contains(&Attr::ReadOnly);
     let (root, relative) = asked.policy.bind_root(&asked.pod.namespace, &source, writes)?;
-    if create && !root.create {
-        return Err(Error::caused(
-            Kind::Config,
-            format!("make the folder `{}` where it is missing", source.display()),
-            format!("the node's policy does not say `create: true` for its root `{}`", root.path.display()),
-        )
-        .hint(format!("leave `create` out, or add it to that root in {}", policy::PATH)));
+    if create {
+        root.may_create()?;
     }
     common.read_only = !writes;
     let root = root.path.clone();
-    let kubelet_root = asked.policy.kubelet_root().to_owned();
+    let kubelet_root = asked.policy.kubelet_root.clone();
     Ok(Box::new(Bind {
         common,
         root,

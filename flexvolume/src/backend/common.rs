@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use node::{Error, Kind, Result};
+use node::Result;
 
 use crate::kernel::own::Scope;
 use crate::options::{Options, Pod, Reader};
@@ -66,7 +66,7 @@ impl Common {
         ];
         // Asked through the reader so that their shapes are checked; their values are the options' own.
         reader.flag("readOnly");
-        let timeout = reader.seconds("timeout").unwrap_or(policy.timeout()).min(policy.timeout()).duration();
+        let timeout = reader.seconds("timeout").unwrap_or(policy.timeout).min(policy.timeout).duration();
         let common = Self {
             read_only: options.read_only(),
             noexec: reader.flag("noexec").unwrap_or(false),
@@ -90,22 +90,14 @@ impl Common {
     }
 
     fn allowed(&self, namespace: &str, policy: &Policy) -> Result<()> {
-        let asked = [
-            (self.suid, "allowSuid", policy.allows_suid(namespace)),
-            (self.dev, "allowDev", policy.allows_dev(namespace)),
-            (self.selinux.is_some(), "selinuxContext", policy.allows_selinux_context(namespace)),
-        ];
-        for (_, option, _) in asked.iter().filter(|(asked, _, allowed)| *asked && !allowed) {
-            let key = if *option == "selinuxContext" { "allowSelinuxContext" } else { option };
-            return Err(Error::caused(
-                Kind::Config,
-                format!("use the option `{option}`"),
-                format!("the node's policy does not allow it for the namespace `{namespace}`"),
-            )
-            .hint(format!(
-                "leave it out, or have the node's operator add `{key}: [{namespace}]` to {}",
-                crate::policy::PATH
-            )));
+        if self.suid {
+            policy.suid(namespace)?;
+        }
+        if self.dev {
+            policy.dev(namespace)?;
+        }
+        if self.selinux.is_some() {
+            policy.selinux_context(namespace)?;
         }
         Ok(())
     }

@@ -28,10 +28,9 @@ struct Tmpfs {
     root: Root,
 }
 
-/// Permissions and owner of the root folder.
+/// Owner of the root folder.
 #[derive(Debug, Clone, Copy)]
 struct Root {
-    mode: u32,
     uid: u32,
     gid: u32,
 }
@@ -50,14 +49,14 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let group = common.fs_group.filter(|_| common.group_policy != Some(GroupPolicy::None));
     let file_mode = reader.mode("fileMode").unwrap_or(if group.is_some() { 0o440 } else { 0o400 });
     let mode = common.mode.unwrap_or(MODE) | if group.is_some() { SETGID } else { 0 };
-    let root = Root { mode, uid: common.uid.unwrap_or(0), gid: common.gid.or(group).unwrap_or(0) };
+    let root = Root { uid: common.uid.unwrap_or(0), gid: common.gid.or(group).unwrap_or(0) };
     let mut settings = vec![
         Setting::text("size", size.to_string()),
+        Setting::text("nr_inodes", inodes.to_string()),
         Setting::text("mode", format!("{mode:o}")),
         Setting::text("uid", root.uid.to_string()),
         Setting::text("gid", root.gid.to_string()),
     ];
-    settings.extend(inodes.map(|n| Setting::text("nr_inodes", n.to_string())));
     settings.extend(huge.map(|h| Setting::text("huge", h)));
     settings.extend(noswap.then(|| Setting::flag("noswap")));
     settings.extend(common.selinux.iter().map(|label| Setting::text("context", label.as_str())));

@@ -1,24 +1,82 @@
-//! What a person runs.
+//! What a person runs. The kubelet's words never come here.
+
+pub mod install;
+pub mod table;
+pub mod volumes;
 
 use std::ffi::c_int;
-use std::io::IsTerminal;
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use node::{Context, Error, Kind, Result};
+use serde_json::{Value, json};
+
+use crate::policy;
 use crate::request::CALLS;
-use clap::{CommandFactory, Parser, Subcommand};
 
-/// Mounts and unmounts a pod's volumes: a FlexVolume driver.
+const EXAMPLE: &str = "\
+Examples:
+  nodeplug-flexvolume install
+  nodeplug-flexvolume validate
+  nodeplug-flexvolume list
+  nodeplug-flexvolume repair --remount
+
+A pod that asks for 64 MiB of memory with the files of a Secret of `type: nodeplug/tmpfs` in it:
+  volumes: [{name: data, flexVolume: {driver: nodeplug/tmpfs, secretRef: {name: tokens}, options: {size: 64Mi}}}]
+
+The kubelet runs this program as `init`, `mount FOLDER JSON`, `unmount FOLDER` and the like; to these it
+answers with one line of JSON and exit code 0, whatever happens.
+
+Exit codes of the commands: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
+
+const FINE: c_int = 0;
+const PROBLEM: c_int = 1;
+const PROGRAM: &str = "nodeplug-flexvolume";
+
+/// A pod's volumes in one program: FlexVolume driver for Kubernetes nodes.
 #[derive(Debug, Parser)]
-#[command(name = "nodeplug-flexvolume", version, about, arg_required_else_help = true)]
-struct Cli {
+#[command(name = "nodeplug-flexvolume", version, after_help = EXAMPLE, arg_required_else_help = true)]
+struct Arguments {
+    /// How answers are printed.
+    #[arg(long, short, value_enum, default_value_t = Output::Table, global = true)]
+    output: Output,
     #[command(subcommand)]
     command: Command,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prints a completion script for a shell.
+    /// Put the driver into the kubelet's plugin folder, or upgrade it there.
+    Install(install::Install),
+    /// Take the driver out of the kubelet's plugin folder.
+    Uninstall(install::Uninstall),
+    /// Check the node's policy and say what it allows.
+    Validate {
+        /// The policy file.
+        #[arg(default_value = policy::PATH)]
+        file: PathBuf,
+    },
+    /// Print the JSON schema of the policy file.
+    Schema,
+    /// List the volumes of this node.
+    List(volumes::List),
+    /// Look for volumes whose server or daemon is gone, and mount them again.
+    Repair(volumes::Repair),
+    /// Remove what no volume needs any more.
+    Gc(volumes::Gc),
+    /// Print shell completions.
     Completions {
-        /// The shell.
+        /// For which shell.
         shell: clap_complete::Shell,
     },
 }
@@ -32,28 +90,85 @@ pub fn is_wanted() -> bool {
     if CALLS.contains(&word.as_ref()) {
         return false;
     }
-    let flags = ["-h", "--help", "help", "-V", "--version"];
-    flags.contains(&word.as_ref()) || Cli::command().get_subcommands().any(|c| c.get_name() == word)
+    let flags = ["-h", "--help", "help", "-V", "--version", "-o", "--output"];
+    flags.contains(&word.as_ref()) || Arguments::command().get_subcommands().any(|c| c.get_name() == word)
 }
 
-/// Runs the command; the exit code.
+/// Runs a person's command; the answer is the exit code.
 pub fn main() -> c_int {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
         Err(error) => {
+            // To stdout where it was asked for (--help), to stderr where it is a mistake.
             let _ = error.print();
             return error.exit_code();
         }
     };
-    match cli.command {
-        Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "nodeplug-flexvolume",
-                &mut std::io::stdout(),
-            );
-            0
+    match run(&arguments) {
+        Ok((text, code)) => {
+            print(&text);
+            code
+        }
+        Err(error) => {
+            complain(&error);
+            PROBLEM
         }
     }
+}
+
+fn run(arguments: &Arguments) -> Result<(String, c_int)> {
+    let as_json = arguments.output == Output::Json;
+    let said = |json: Value, table: String| if as_json { format!("{json:#}\n") } else { table };
+    let found = |report: table::Report| {
+        let code = if report.is_fine() { FINE } else { PROBLEM };
+        (said(report.to_json(), report.to_table()), code)
+    };
+    Ok(match &arguments.command {
+        Command::Install(install) => {
+            let report = install::install(install)?;
+            (said(report.to_json(), report.to_table()), FINE)
+        }
+        Command::Uninstall(uninstall) => {
+            let report = install::uninstall(uninstall)?;
+            (said(report.to_json(), report.to_table()), FINE)
+        }
+        Command::Validate { file } => validate(file, &said)?,
+        Command::Schema => (format!("{:#}\n", policy::schema()), FINE),
+        Command::List(list) => found(list.run()?),
+        Command::Repair(repair) => found(repair.run()?),
+        Command::Gc(gc) => found(gc.run()?),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), PROGRAM, &mut script);
+            (String::from_utf8_lossy(&script).into_owned(), FINE)
+        }
+    })
+}
+
+/// A policy that is not there is one, too: the default. A file at the usual place is read as the driver
+/// reads it, with its owner and permissions.
+fn validate(file: &PathBuf, said: &dyn Fn(Value, String) -> String) -> Result<(String, c_int)> {
+    let text = match fs::read_to_string(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && file.as_os_str() == policy::PATH => {
+            String::new()
+        }
+        other => other.doing(Kind::Io, || format!("read `{}`", file.display()))?,
+    };
+    if file.as_os_str() == policy::PATH {
+        policy::Policy::load()?;
+    }
+    let explained = policy::validate::explain(&text)?;
+    let lines: Vec<&str> = explained.lines().collect();
+    Ok((said(json!({"file": file, "fine": true, "allows": lines}), explained.clone()), FINE))
+}
+
+fn print(text: &str) {
+    // A reader that has seen enough (`| head`) closes the pipe: nothing is wrong.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(error: &Error) {
+    let unprivileged = matches!(error.errno(), Some(libc::EACCES | libc::EPERM)).then_some("run as root");
+    let hint = error.advice().or(unprivileged).map_or_else(String::new, |h| format!("\nhint: {h}"));
+    let _ = std::io::stderr().write_all(format!("{PROGRAM}: {}{hint}\n", error.chain()).as_bytes());
 }

@@ -78,7 +78,8 @@ pub struct Gc {
 impl List {
     /// The volumes, one a row.
     pub fn run(&self) -> Result<Report> {
-        let mut report = Report::new(&["POD", "VOLUME", "BACKEND", "SOURCE", "SIZE", "FREE", "ACCESS", "HEALTH"]);
+        let mut report =
+            Report::new(&["POD", "VOLUME", "BACKEND", "SOURCE", "SIZE", "FREE", "ACCESS", "HEALTH"]);
         let mut ill = 0;
         for (_, record) in Record::all()? {
             let target = target(&record)?;
@@ -139,7 +140,8 @@ impl Repair {
 /// Mounts a dead volume again with the options of its record. Its Secret was not kept.
 fn remount(target: &Target, record: &Record) -> Result<&'static str> {
     let backend = Backend::named(&record.backend).map_or(Driver::Any, Driver::Only);
-    let json = serde_json::to_string(&record.options).map_err(|e| Error::caused(Kind::Internal, "write options", e))?;
+    let json = serde_json::to_string(&record.options)
+        .map_err(|e| Error::caused(Kind::Internal, "write options", e))?;
     let options = Options::parse(&json)?;
     verb::unmount(&record.target, Instant::now())?;
     verb::mount(backend, &record.target, &options, Instant::now()).map_err(|error| {
@@ -237,7 +239,8 @@ fn health(target: &Target) -> Result<Health> {
 }
 
 fn understood(words: &str) -> Health {
-    let numbers = words.split_once(' ').and_then(|(size, free)| Some((size.parse().ok()?, free.parse().ok()?)));
+    let numbers =
+        words.split_once(' ').and_then(|(size, free)| Some((size.parse().ok()?, free.parse().ok()?)));
     numbers.map_or_else(|| Health::Dead(words.to_owned()), |(size, free)| Health::Fine(size, free))
 }
 
@@ -263,7 +266,9 @@ mod tests {
 
     #[test]
     fn amounts_read_as_quantities() {
-        for (bytes, text) in [(0, "0"), (1023, "1023"), (1 << 20, "1Mi"), (3 << 29, "1.5Gi"), (1 << 41, "2Ti")] {
+        for (bytes, text) in
+            [(0, "0"), (1023, "1023"), (1 << 20, "1Mi"), (3 << 29, "1.5Gi"), (1 << 41, "2Ti")]
+        {
             assert_eq!(amount(bytes), text);
         }
     }

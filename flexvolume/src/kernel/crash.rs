@@ -92,6 +92,13 @@ pub fn answering() {
     ANSWERING.store(true, Ordering::SeqCst);
 }
 
+/// Writes the answer, one line. From then on no signal adds a second one. A caller that has gone reads
+/// none; the next one asks again.
+pub fn answer(descriptor: RawFd, line: &str) {
+    answering();
+    write_whole(descriptor, line.as_bytes());
+}
+
 /// In a forked child: signals have their usual effect again, and nothing of it reaches the caller.
 pub fn forget() {
     ANSWER.store(-1, Ordering::SeqCst);

@@ -142,7 +142,7 @@ pub struct IdMap {
 impl FromStr for IdMap {
     type Err = String;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let numbers: Option<Vec<u32>> = text.split(':').map(|n| n.parse().ok()).collect();
         match numbers.as_deref() {
             Some([disk, seen, count])

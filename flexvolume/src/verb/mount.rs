@@ -21,10 +21,10 @@ use crate::target::Target;
 /// Makes the volume of `options` at `folder`.
 pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -> Result<Answer> {
     let policy = Policy::load()?;
-    let target = Target::parse(folder, policy.kubelet_root())?;
+    let target = Target::parse(folder, &policy.kubelet_root)?;
     let pod = options.pod();
     same_pod(&target, &pod.uid)?;
-    policy.serves(&pod.namespace)?;
+    policy.namespaces_allow(&pod.namespace)?;
     let mut reader = options.reader();
     let common = Common::read(options, &pod, &policy, &mut reader, start)?;
     let backend = backend::choose(driver, &mut reader)?;

@@ -41,7 +41,7 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
 /// that cannot be read must not keep a pod from ending: then the folder's own shape names the root.
 fn target(folder: &Path) -> Result<Target> {
     let policy = Policy::load();
-    let refused = match policy.as_ref().map(|p| Target::parse(folder, p.kubelet_root())) {
+    let refused = match policy.as_ref().map(|p| Target::parse(folder, &p.kubelet_root)) {
         Ok(Ok(target)) => return Ok(target),
         Ok(Err(error)) => Some(error),
         Err(_) => None,
