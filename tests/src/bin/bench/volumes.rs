@@ -61,6 +61,7 @@ pub fn become_node() {
     for (name, script) in [
         ("bench~tmpfs/tmpfs", include_str!("drivers/tmpfs.sh")),
         ("bench~image/image", include_str!("drivers/image.sh")),
+        ("bench~script/script", include_str!("drivers/script.sh")),
     ] {
         let target = placed(name);
         fs::write(&target, script).expect("write a shell driver");
@@ -158,6 +159,11 @@ impl Volume {
         }
         all.sort_all_objects();
         Self { driver, folder, options: all.to_string() }
+    }
+
+    /// The same volume with something else for its options.
+    pub fn with(self, argument: &str) -> Self {
+        Self { options: argument.to_owned(), ..self }
     }
 
     /// The call that mounts it, on its folder as the kubelet makes it.
