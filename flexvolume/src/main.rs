@@ -17,7 +17,7 @@ use flexvolume::{command, verb};
 /// kernel.
 // SAFETY: with `no_main` the program has no other symbol of that name.
 #[unsafe(no_mangle)]
-extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+extern "C" fn main(count: c_int, argv: *const *const c_char) -> c_int {
     let start = Instant::now();
     process::adopt();
     if command::is_wanted() {
@@ -31,7 +31,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     crash::install(stdout.as_raw_fd());
     crash::install_panic_hook(stdout.as_raw_fd());
     process::harden();
-    let arguments = process::Arguments::take(argc, argv);
+    let arguments = process::Arguments::take(count, argv);
     let served = Request::read(arguments.iter()).and_then(|request| verb::serve(request, start));
     let answer = served.unwrap_or_else(|error| Answer::failure(&error));
     crash::answer(stdout.as_raw_fd(), &answer.line());

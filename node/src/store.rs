@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[test]
     fn a_write_replaces_the_whole_file_and_removal_is_idempotent() {

@@ -14,7 +14,7 @@ use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::kernel::path::{self, Want};
-use crate::options::mount_options::{self, Attr, Fs};
+use crate::options::mount_options::{Attr, Fs};
 use crate::options::{Pod, Reader};
 use crate::plan::{IdMap, Limits, Step};
 use crate::policy;
@@ -46,7 +46,7 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let ways = [("private", Propagation::Private), ("rslave", Propagation::Slave)];
     let propagation = reader.choice("propagation", &ways).unwrap_or(Propagation::Private);
     let idmap = reader.parsed::<IdMap>("idmap");
-    let attributes = mount_options::parse(Fs::Bind, &common.mount_options)?.attributes;
+    let attributes = common.mount_options(Fs::Bind)?.attributes;
     let writes = !common.read_only && !attributes.contains(&Attr::ReadOnly);
     let (root, relative) = asked.policy.bind_root(&asked.pod.namespace, &source, writes)?;
     if create {

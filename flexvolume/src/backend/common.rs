@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use node::Result;
 
 use crate::kernel::own::Scope;
+use crate::options::mount_options::{self, Fs, MountOptions};
 use crate::options::{Options, Pod, Reader};
 use crate::plan::{Limits, Step};
 use crate::policy::Policy;
@@ -34,8 +35,7 @@ pub struct Common {
     pub selinux: Option<String>,
     /// The file system that is asked for.
     pub fs_type: Option<String>,
-    /// Further options, unread: which are allowed depends on the file system.
-    pub mount_options: String,
+    mount_options: String,
     /// When the call has to be over.
     pub deadline: Instant,
 }
@@ -111,6 +111,14 @@ impl Common {
             noexec: self.noexec,
             ..Limits::default()
         }
+    }
+
+    /// The option `mountOptions`, read for `fs`.
+    pub fn mount_options(&self, fs: Fs) -> Result<MountOptions> {
+        if self.mount_options.is_empty() {
+            return Ok(MountOptions::default());
+        }
+        mount_options::parse(fs, &self.mount_options)
     }
 
     /// The step that gives a tree to the pod's group, where there is one and the volume may be written;

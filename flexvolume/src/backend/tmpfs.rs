@@ -8,7 +8,7 @@ use super::common::GroupPolicy;
 use super::{Asked, Seen, Wish};
 use crate::apply::Hands;
 use crate::options::Reader;
-use crate::options::mount_options::{self, Attr, Fs};
+use crate::options::mount_options::{Attr, Fs};
 use crate::plan::{Limits, Setting, Source, Step};
 use crate::record::Record;
 
@@ -60,9 +60,9 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     settings.extend(huge.map(|h| Setting::text("huge", h)));
     settings.extend(noswap.then(|| Setting::flag("noswap")));
     settings.extend(common.selinux.iter().map(|label| Setting::text("context", label.as_str())));
-    let more = mount_options::parse(Fs::Tmpfs, &common.mount_options)?;
-    settings.extend(more.options.iter().map(Setting::from));
-    Ok(Box::new(Tmpfs { size, settings, attributes: more.attributes, keys, file_mode, root }))
+    let extra = common.mount_options(Fs::Tmpfs)?;
+    settings.extend(extra.options.iter().map(Setting::from));
+    Ok(Box::new(Tmpfs { size, settings, attributes: extra.attributes, keys, file_mode, root }))
 }
 
 /// The secrets that become files: all, unless `populate` names some or says `false`.

@@ -218,11 +218,16 @@ impl node::step::Step for Step {
         match self {
             Self::Remember(target, _) => Some(Self::Forget(target.clone())),
             Self::Attach(target) => Some(Self::Detach(target.clone())),
-            // What is not attached vanishes with its descriptor.
-            Self::Make { .. } | Self::Clone { .. } => None,
-            // What is done to the tree is gone with it; what is done to a source that stays is no harm.
-            Self::Folder { .. } | Self::Populate { .. } | Self::Give { .. } | Self::Limit { .. } => None,
-            Self::Forget(_) | Self::Detach(_) => None,
+            // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
+            // was made for a source is no harm; and what takes away is not put back.
+            Self::Make { .. }
+            | Self::Clone { .. }
+            | Self::Folder { .. }
+            | Self::Populate { .. }
+            | Self::Give { .. }
+            | Self::Limit { .. }
+            | Self::Forget(_)
+            | Self::Detach(_) => None,
         }
     }
 }

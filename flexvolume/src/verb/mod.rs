@@ -27,10 +27,11 @@ pub fn serve(request: Request, start: Instant) -> Result<Answer> {
         Call::Init => Ok(attach::init(request.driver)),
         Call::Mount(folder, options) => mount(request.driver, &folder, &options, start),
         Call::Unmount(folder) => unmount(&folder, start),
-        Call::ExpandFs { .. } => Ok(Answer::default()),
         Call::ExpandVolume { new } => Ok(attach::expand_volume(new)),
         Call::GetVolumeName(options) => Ok(attach::volume_name(&options)),
-        Call::Attach | Call::Detach | Call::MountDevice | Call::UnmountDevice => Ok(Answer::default()),
+        Call::ExpandFs { .. } | Call::Attach | Call::Detach | Call::MountDevice | Call::UnmountDevice => {
+            Ok(Answer::default())
+        }
         Call::IsAttached => Ok(attach::is_attached()),
         Call::WaitForAttach(device) => Ok(attach::wait_for_attach(device)),
         Call::Unknown(call) => Ok(Answer::unknown(&call)),

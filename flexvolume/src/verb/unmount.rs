@@ -47,11 +47,12 @@ fn target(folder: &Path) -> Result<Target> {
         Err(_) => None,
     };
     let root: PathBuf = folder.ancestors().nth(5).unwrap_or(Path::new("/")).to_owned();
-    let shaped = Target::parse(folder, &root)?;
-    match refused {
-        Some(error) if Record::find(&shaped)?.is_none() => Err(error),
-        _ => Ok(shaped),
-    }
+    let (shaped, error) = match (Target::parse(folder, &root), refused) {
+        (Ok(shaped), None) => return Ok(shaped),
+        (Err(_), Some(error)) | (Err(error), None) => return Err(error),
+        (Ok(shaped), Some(error)) => (shaped, error),
+    };
+    if Record::find(&shaped)?.is_none() { Err(error) } else { Ok(shaped) }
 }
 
 /// The kubelet removes the folder next, and cannot where something lies in it. That is data: it stays.

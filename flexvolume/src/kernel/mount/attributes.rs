@@ -200,10 +200,12 @@ mod tests {
             nodev: true,
             noexec: true,
             noatime: true,
+            strictatime: true,
+            nodiratime: true,
             nosymfollow: true,
             propagation: Some(Propagation::Slave),
             idmap: None,
         });
-        assert_eq!((all.set, all.clear, all.propagation), (0x0020_001f, 0x70, 1 << 19));
+        assert_eq!((all.set, all.clear, all.propagation), (0x0020_009f, 0x70, 1 << 19));
     }
 }
