@@ -25,16 +25,22 @@ use rustix::mount::{
 /// Where the floor's locks and records lie, as deep as the driver's.
 pub const STATE: &str = "/run/nodeplug/bare-volume";
 
-const POLICY: &str = "/etc/nodeplug/flexvolume.yaml";
+const POLICY_FOLDER: &str = "/etc/nodeplug";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const ROOT: &str = "/var/lib/kubelet";
 const LOCK: &str = "/run/nodeplug/bare-volume/locks/t-3c950ae41019f16c94124b70146b80d3";
 const RECORD: &str = "/run/nodeplug/bare-volume/volumes/3c950ae41019f16c94124b70146b80d3.json";
 const NEW_RECORD: &str = "/run/nodeplug/bare-volume/volumes/.3c950ae41019f16c94124b70146b80d3.json.new";
 /// As long as the driver's record of such a volume.
-const CONTENT: [u8; 640] = [b' '; 640];
-const PARAMETERS: [(&str, &str); 5] =
-    [("source", "tmpfs"), ("size", "16777216"), ("mode", "770"), ("uid", "0"), ("gid", "0")];
+const CONTENT: [u8; 588] = [b' '; 588];
+const PARAMETERS: [(&str, &str); 6] = [
+    ("source", "tmpfs"),
+    ("size", "16777216"),
+    ("nr_inodes", "1000000"),
+    ("mode", "770"),
+    ("uid", "0"),
+    ("gid", "0"),
+];
 const SIGNALS: [Signal; 12] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -146,7 +152,8 @@ pub fn umount(folder: &Path) -> io::Result<()> {
 
 /// Up to the lock, which both calls begin with.
 fn begin() -> io::Result<File> {
-    drop(File::open(POLICY));
+    let folder = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    drop(openat(CWD, POLICY_FOLDER, folder, Mode::empty()));
     // A hash map asks for randomness.
     black_box(RandomState::new());
     set_alarm();

@@ -1,6 +1,6 @@
 //! A throw-away node for volumes, and the calls of drivers on it as the kubelet makes them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,12 @@ use serde_json::{Value, json};
 
 /// Where drivers lie, as on a node whose system folders are read-only.
 const DRIVERS: &str = "/var/lib/kubelet/volumeplugins";
+/// The drivers that people write, by their path below [`DRIVERS`].
+const SCRIPTS: [(&str, &str); 3] = [
+    ("bench~tmpfs/tmpfs", include_str!("drivers/tmpfs.sh")),
+    ("bench~image/image", include_str!("drivers/image.sh")),
+    ("bench~script/script", include_str!("drivers/script.sh")),
+];
 /// Where images lie.
 const IMAGES: &str = "/var/lib/volumes";
 
@@ -31,47 +37,53 @@ pub fn on_node<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 /// Moves this thread onto a node of its own, with all drivers installed: its mount namespace. Everything on
 /// it vanishes with the thread.
 pub fn become_node() {
-    let beside = |name: &str| std::env::current_exe().expect("my own path").with_file_name(name);
-    let ours =
-        std::env::var_os("NODEPLUG_FLEXVOLUME").map_or_else(|| beside("nodeplug-flexvolume"), PathBuf::from);
     unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
-        .expect("make mounts private");
+    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("make mounts private");
     // Opened before the folders that may hold them are covered.
-    let programs = [
-        (ours.clone(), "nodeplug~tmpfs/tmpfs"),
-        (ours, "nodeplug~image/image"),
-        (beside("nothing"), "bench~nothing/nothing"),
-        (beside("mountfloor"), "bench~floor/floor"),
-    ];
-    let programs = programs.map(|(path, name)| {
-        let file = fs::File::open(&path).unwrap_or_else(|e| panic!("open `{}`: {e}", path.display()));
-        (file, name)
-    });
+    let programs = programs();
     for folder in ["/var/lib", "/run"] {
         mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect(folder);
     }
-    for (file, name) in &programs {
-        let target = placed(name);
-        fs::write(&target, "").expect("make a driver's file");
+    for (name, file) in &programs {
+        let target = placed(name, "");
         let source = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
         mount(Some(source.as_str()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .expect("install a driver");
     }
-    for (name, script) in [
-        ("bench~tmpfs/tmpfs", include_str!("drivers/tmpfs.sh")),
-        ("bench~image/image", include_str!("drivers/image.sh")),
-        ("bench~script/script", include_str!("drivers/script.sh")),
-    ] {
-        let target = placed(name);
-        fs::write(&target, script).expect("write a shell driver");
-        fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).expect("make it a program");
+    for (name, script) in SCRIPTS {
+        fs::set_permissions(placed(name, script), fs::Permissions::from_mode(0o755))
+            .expect("make it a program");
     }
     for folder in ["locks", "volumes"] {
         fs::create_dir_all(Path::new(bare_volume::STATE).join(folder)).expect("make the floor's state");
     }
     fs::create_dir_all(IMAGES).expect(IMAGES);
     std::env::set_current_dir("/").expect("go to /");
+}
+
+/// The drivers that are binaries, by their path below the plugin folder.
+fn programs() -> [(&'static str, File); 4] {
+    let beside = |name: &str| std::env::current_exe().expect("my own path").with_file_name(name);
+    let ours = std::env::var_os("NODEPLUG_FLEXVOLUME");
+    let ours = ours.map_or_else(|| beside("nodeplug-flexvolume"), PathBuf::from);
+    let programs = [
+        ("nodeplug~tmpfs/tmpfs", ours.clone()),
+        ("nodeplug~image/image", ours),
+        ("bench~nothing/nothing", beside("nothing")),
+        ("bench~floor/floor", beside("mountfloor")),
+    ];
+    programs.map(|(name, path)| {
+        (name, File::open(&path).unwrap_or_else(|e| panic!("open `{}`: {e}", path.display())))
+    })
+}
+
+/// A driver's file with its folder.
+fn placed(name: &str, content: &str) -> PathBuf {
+    let target = Path::new(DRIVERS).join(name);
+    fs::create_dir_all(target.parent().expect("a driver's folder")).expect("make a driver's folder");
+    fs::write(&target, content).expect("write a driver");
+    target
 }
 
 /// Puts a policy onto this thread's node. The folder `/etc` of the host stays as it is, below an overlay.
@@ -88,16 +100,10 @@ pub fn policy(text: &str) {
 /// An image with an empty ext4 on it, on this thread's node.
 pub fn ext4(name: &str) -> String {
     let path = format!("{IMAGES}/{name}");
-    let file = fs::File::create_new(&path).expect("make an image");
+    let file = File::create_new(&path).expect("make an image");
     file.set_len(64 << 20).expect("size an image");
     tool(&["mkfs.ext4", "-q", "-F", &path]);
     path
-}
-
-fn placed(name: &str) -> PathBuf {
-    let target = Path::new(DRIVERS).join(name);
-    fs::create_dir_all(target.parent().expect("a driver's folder")).expect("make a driver's folder");
-    target
 }
 
 /// One call of a driver.
