@@ -23,6 +23,9 @@ extern "C" fn main(count: c_int, argv: *const *const c_char) -> c_int {
     if command::is_wanted() {
         return command::main();
     }
+    // First of all: every process of the node may read another's arguments.
+    let arguments = process::Arguments::take(count, argv);
+    process::harden();
     // The kubelet reads stdout and stderr as one: from here on nothing but the answer gets there.
     let Ok(stdout) = process::silence() else {
         // No descriptor is left for the answer, so there is nobody to answer.
@@ -30,8 +33,6 @@ extern "C" fn main(count: c_int, argv: *const *const c_char) -> c_int {
     };
     crash::install(stdout.as_raw_fd());
     crash::install_panic_hook(stdout.as_raw_fd());
-    process::harden();
-    let arguments = process::Arguments::take(count, argv);
     let served = Request::read(arguments.iter()).and_then(|request| verb::serve(request, start));
     let answer = served.unwrap_or_else(|error| Answer::failure(&error));
     crash::answer(stdout.as_raw_fd(), &answer.line());

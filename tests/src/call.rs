@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
 
 /// No call of a plugin or a tool takes longer, whatever the machine does.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// A program to start, as often as wanted: what the tracer needs to know of it.
 pub trait Launch {

@@ -2,6 +2,7 @@
 //! netlink. The only folder of the tests with `unsafe`.
 
 pub mod bare_volume;
+pub mod cgroup;
 pub mod netlink;
 pub mod trace;
 pub mod usage;
