@@ -1,33 +1,29 @@
 //! The FlexVolume driver beside a shell driver, a script, a do-nothing program and the bare system calls.
 
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use harness::call::LIMIT;
 use harness::kernel::trace;
 use harness::measure::{Measure, Row, Sample, Series, once};
+use harness::volume_node::VolumeNode;
 
-use crate::volumes::{self, Call, Volume, on_node};
+use crate::volumes::{Call, Volume, images, node, on_node};
 use crate::{Group, WARM_UP, all_at_once, settle};
 
 /// What is measured.
 pub const GROUPS: [Group; 6] = [
-    ("init", |rounds| on_node(move || vec![init(rounds)])),
-    ("tmpfs", |rounds| on_node(move || tmpfs(rounds))),
-    ("image", |rounds| on_node(move || image(rounds))),
-    ("at-once", |rounds| on_node(move || vec![together(64, (rounds / 10).max(5))])),
+    ("init", |rounds| on_node(move |_| vec![init(rounds)])),
+    ("tmpfs", |rounds| on_node(move |_| tmpfs(rounds))),
+    ("image", |rounds| on_node(move |node| image(node, rounds))),
+    ("at-once", |rounds| on_node(move |_| vec![together(64, (rounds / 10).max(5))])),
     ("mounts", |rounds| vec![many_mounts(1000, rounds)]),
     ("memory", |_| on_node(memory)),
 ];
 
 const OURS: &str = "nodeplug~tmpfs/tmpfs";
 const TMPFS: [(&str, &str); 2] = [("mode", "0770"), ("size", "16Mi")];
-/// What the node allows for images; the rest of the policy is as without the file.
-const POLICY: &str = r#"backends:
-  image:
-    roots: [{path: /var/lib/volumes, namespaces: ["*"]}]
-"#;
 /// The kernel takes a loop device apart a little after its last user has gone.
 const LOOP_REST: Duration = Duration::from_millis(20);
 
@@ -115,15 +111,16 @@ fn beyond(calls: &[u64], others: &[u64]) -> Vec<u64> {
     left
 }
 
+fn on_image(path: &str) -> [(&str, &str); 4] {
+    [("access", "rw"), ("fsck", "never"), ("kubernetes.io/fsType", "ext4"), ("path", path)]
+}
+
 /// Images with a clean ext4 on them, mounted without fsck on all sides.
-fn image(rounds: usize) -> Vec<Row> {
-    volumes::policy(POLICY);
-    let images = [1, 2, 3].map(|n| volumes::ext4(&format!("{n}.ext4")));
-    let options =
-        |path| [("access", "rw"), ("fsck", "never"), ("kubernetes.io/fsType", "ext4"), ("path", path)];
-    let ours = Volume::new("nodeplug~image/image", 1, &options(&images[0]));
-    let shell = Volume::new("bench~image/image", 2, &options(&images[1]));
-    let script = Volume::new("bench~script/script", 3, &[]).with(&images[2]);
+fn image(node: &VolumeNode, rounds: usize) -> Vec<Row> {
+    let [ours, shell, script] = images(node, ["ours", "shell", "script"]);
+    let ours = Volume::new("nodeplug~image/image", 1, &on_image(&ours));
+    let shell = Volume::new("bench~image/image", 2, &on_image(&shell));
+    let script = Volume::new("bench~script/script", 3, &[]).with(&script);
     let sides: [Side<2>; 3] = [&|| ours.round(), &|| shell.round(), &|| script.round()];
     let [[mounts, unmounts], [shell_mounts, shell_unmounts], [script_mounts, script_unmounts]] =
         in_turns(rounds, sides, LOOP_REST);
@@ -169,6 +166,8 @@ fn many_mounts(count: usize, rounds: usize) -> Row {
     let (full, empty) = (Worker::start(count), Worker::start(0));
     let sides: [Side<1>; 2] = [&|| [full.turn()], &|| [empty.turn()]];
     let [[on_full], [on_empty]] = in_turns(rounds, sides, Duration::ZERO);
+    full.end();
+    empty.end();
     let what = format!("tmpfs mount with {count} other mounts on the node / with none");
     Row::ratio(&what, Measure::Wall, 1.3, &on_full, &on_empty)
 }
@@ -177,42 +176,44 @@ fn many_mounts(count: usize, rounds: usize) -> Row {
 struct Worker {
     go: mpsc::Sender<()>,
     done: mpsc::Receiver<Sample>,
+    thread: JoinHandle<()>,
 }
 
 impl Worker {
     fn start(count: usize) -> Self {
         let (go, told) = mpsc::channel::<()>();
         let (tell, done) = mpsc::channel();
-        thread::spawn(move || {
-            volumes::become_node();
+        let thread = thread::spawn(move || {
+            let _node = node();
             for pod in 1..=count {
                 Volume::new(OURS, pod, &TMPFS).mount().succeed();
             }
             let volume = Volume::new(OURS, 0, &TMPFS);
             while told.recv().is_ok() {
                 let [mounted, _] = volume.round();
-                if tell.send(mounted).is_err() {
-                    break;
-                }
+                tell.send(mounted).expect("somebody who asked");
             }
         });
-        Self { go, done }
+        Self { go, done, thread }
     }
 
     fn turn(&self) -> Sample {
         self.go.send(()).expect("a living worker");
         self.done.recv_timeout(LIMIT * 10).expect("a worker's sample")
     }
+
+    fn end(self) {
+        drop(self.go);
+        self.thread.join().expect("a worker's node");
+    }
 }
 
 /// The largest resident set of a mount of either kind.
-fn memory() -> Vec<Row> {
-    volumes::policy(POLICY);
-    let image = volumes::ext4("memory.ext4");
-    let options = [("access", "rw"), ("fsType", "ext4"), ("path", image.as_str())];
+fn memory(node: &VolumeNode) -> Vec<Row> {
+    let [image] = images(node, ["weighed"]);
     let volumes = [
         ("tmpfs", Volume::new(OURS, 1, &TMPFS)),
-        ("ext4 image", Volume::new("nodeplug~image/image", 2, &options)),
+        ("ext4 image", Volume::new("nodeplug~image/image", 2, &on_image(&image))),
     ];
     let row = |(name, volume): &(&str, Volume)| {
         volume.round();

@@ -1,109 +1,80 @@
-//! A throw-away node for volumes, and the calls of drivers on it as the kubelet makes them.
+//! A throw-away node with all sides' drivers, and their calls as the kubelet makes them.
 
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
 use harness::call::{Launch, tool};
 use harness::kernel::bare_volume;
+use harness::kubelet::{PLUGINS, ROOT};
 use harness::measure::{Sample, once};
+use harness::volume_node::VolumeNode;
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
-/// Where drivers lie, as on a node whose system folders are read-only.
-const DRIVERS: &str = "/var/lib/kubelet/volumeplugins";
-/// The drivers that people write, by their path below [`DRIVERS`].
+/// The drivers that people write.
 const SCRIPTS: [(&str, &str); 3] = [
-    ("bench~tmpfs/tmpfs", include_str!("drivers/tmpfs.sh")),
-    ("bench~image/image", include_str!("drivers/image.sh")),
-    ("bench~script/script", include_str!("drivers/script.sh")),
+    ("bench/tmpfs", include_str!("drivers/tmpfs.sh")),
+    ("bench/image", include_str!("drivers/image.sh")),
+    ("bench/script", include_str!("drivers/script.sh")),
+];
+/// The programs, by the file beside this one. What is less than a driver has a driver's place all the same.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("nodeplug-flexvolume", "nodeplug~tmpfs/tmpfs"),
+    ("nodeplug-flexvolume", "nodeplug~image/image"),
+    ("nothing", "bench~nothing/nothing"),
+    ("mountfloor", "bench~floor/floor"),
 ];
 /// Where images lie.
-const IMAGES: &str = "/var/lib/volumes";
+const IMAGES: &str = "/srv/volumes";
+/// What the node allows for them; the rest of the policy is as without the file.
+const POLICY: &str = r#"backends:
+  image:
+    roots: [{path: /srv/volumes, namespaces: ["*"]}]
+"#;
 
 /// Runs `work` on a thread that is a node, to its end.
-pub fn on_node<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let run = move || {
-        become_node();
-        work()
-    };
-    thread::spawn(run).join().expect("a benchmark's thread")
+pub fn on_node<T: Send + 'static>(work: impl FnOnce(&VolumeNode) -> T + Send + 'static) -> T {
+    thread::spawn(|| work(&node())).join().expect("a benchmark's thread")
 }
 
-/// Moves this thread onto a node of its own, with all drivers installed: its mount namespace. Everything on
-/// it vanishes with the thread.
-pub fn become_node() {
-    unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
-    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("make mounts private");
-    // Opened before the folders that may hold them are covered.
-    let programs = programs();
-    for folder in ["/var/lib", "/run"] {
-        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).expect(folder);
+/// Makes this thread a node with all drivers on it.
+pub fn node() -> VolumeNode {
+    let node = VolumeNode::enter();
+    for (driver, script) in SCRIPTS {
+        node.install_script(driver, script);
     }
-    for (name, file) in &programs {
-        let target = placed(name, "");
-        let source = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
-        mount(Some(source.as_str()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .expect("install a driver");
-    }
-    for (name, script) in SCRIPTS {
-        fs::set_permissions(placed(name, script), fs::Permissions::from_mode(0o755))
-            .expect("make it a program");
+    for (file, driver) in PROGRAMS {
+        let source = std::env::current_exe().expect("my own path").with_file_name(file);
+        let target = Path::new(PLUGINS).join(driver);
+        fs::create_dir_all(target.parent().expect("a driver's folder")).expect("make a driver's folder");
+        File::options().append(true).create(true).open(&target).expect("make a driver's place");
+        // The file on the disk, where real nodes have it: a start from a tmpfs takes a tenth of a
+        // millisecond longer.
+        mount(Some(&source), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .unwrap_or_else(|e| panic!("install `{}`: {e}", source.display()));
     }
     for folder in ["locks", "volumes"] {
         fs::create_dir_all(Path::new(bare_volume::STATE).join(folder)).expect("make the floor's state");
     }
-    fs::create_dir_all(IMAGES).expect(IMAGES);
+    // Calls inherit it: a process that has to change its folder is forked and not spawned, which costs more
+    // than what is measured here.
     std::env::set_current_dir("/").expect("go to /");
+    node
 }
 
-/// The drivers that are binaries, by their path below the plugin folder.
-fn programs() -> [(&'static str, File); 4] {
-    let beside = |name: &str| std::env::current_exe().expect("my own path").with_file_name(name);
-    let ours = std::env::var_os("NODEPLUG_FLEXVOLUME");
-    let ours = ours.map_or_else(|| beside("nodeplug-flexvolume"), PathBuf::from);
-    let programs = [
-        ("nodeplug~tmpfs/tmpfs", ours.clone()),
-        ("nodeplug~image/image", ours),
-        ("bench~nothing/nothing", beside("nothing")),
-        ("bench~floor/floor", beside("mountfloor")),
-    ];
-    programs.map(|(name, path)| {
-        (name, File::open(&path).unwrap_or_else(|e| panic!("open `{}`: {e}", path.display())))
+/// Images of these names with an empty ext4 on each, which pods of this node may use.
+pub fn images<const N: usize>(node: &VolumeNode, names: [&str; N]) -> [String; N] {
+    node.policy(POLICY);
+    fs::create_dir_all(IMAGES).expect(IMAGES);
+    names.map(|name| {
+        let path = format!("{IMAGES}/{name}.ext4");
+        let file = File::create_new(&path).expect("make an image");
+        file.set_len(64 << 20).expect("size an image");
+        tool(&["mkfs.ext4", "-q", "-F", &path]);
+        path
     })
-}
-
-/// A driver's file with its folder.
-fn placed(name: &str, content: &str) -> PathBuf {
-    let target = Path::new(DRIVERS).join(name);
-    fs::create_dir_all(target.parent().expect("a driver's folder")).expect("make a driver's folder");
-    fs::write(&target, content).expect("write a driver");
-    target
-}
-
-/// Puts a policy onto this thread's node. The folder `/etc` of the host stays as it is, below an overlay.
-pub fn policy(text: &str) {
-    for part in ["upper", "work"] {
-        fs::create_dir_all(format!("/run/etc/{part}")).expect("make an overlay's folder");
-    }
-    let options = Some("lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work");
-    mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), options).expect("cover /etc");
-    fs::create_dir_all("/etc/nodeplug").expect("make the policy's folder");
-    fs::write("/etc/nodeplug/flexvolume.yaml", text).expect("write the policy");
-}
-
-/// An image with an empty ext4 on it, on this thread's node.
-pub fn ext4(name: &str) -> String {
-    let path = format!("{IMAGES}/{name}");
-    let file = File::create_new(&path).expect("make an image");
-    file.set_len(64 << 20).expect("size an image");
-    tool(&["mkfs.ext4", "-q", "-F", &path]);
-    path
 }
 
 /// One call of a driver.
@@ -130,7 +101,7 @@ impl Call {
 impl Launch for Call {
     /// The environment that systemd gives the kubelet; the working folder is the kubelet's own, `/`.
     fn command(&self) -> Command {
-        let mut command = Command::new(Path::new(DRIVERS).join(self.driver));
+        let mut command = Command::new(Path::new(PLUGINS).join(self.driver));
         command.args(&self.words).env_clear();
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command
@@ -154,7 +125,7 @@ impl Volume {
     pub fn new(driver: &'static str, pod: usize, options: &[(&str, &str)]) -> Self {
         let uid = format!("{pod:08x}-875a-41ad-870d-5955dca7ead1");
         let plugin = driver.split('/').next().unwrap_or_default();
-        let folder = PathBuf::from(format!("/var/lib/kubelet/pods/{uid}/volumes/{plugin}/data"));
+        let folder = PathBuf::from(format!("{ROOT}/pods/{uid}/volumes/{plugin}/data"));
         let mut all = json!({
             "kubernetes.io/fsType": "", "kubernetes.io/pod.name": "web", "kubernetes.io/pod.namespace": "default",
             "kubernetes.io/pod.uid": uid, "kubernetes.io/pvOrVolumeName": "data", "kubernetes.io/readwrite": "rw",
