@@ -45,14 +45,22 @@ pub fn kill_after(call: &impl Launch, n: usize) -> End {
     .map_or(End::Killed(last), End::Finished)
 }
 
-/// The number of system calls of the call.
-pub fn count(call: &impl Launch) -> (usize, Answer) {
-    let mut seen = 0;
+/// The numbers of the call's system calls, in order.
+pub fn system_calls(call: &impl Launch) -> (Vec<u64>, Answer) {
+    let mut seen = Vec::new();
     let answer = follow(call, &mut |stop| {
-        seen += usize::from(matches!(stop, Stop::Entry(..)));
+        if let Stop::Entry(_, number) = stop {
+            seen.push(number);
+        }
         false
     });
-    (seen, answer.expect("nothing kills a counted call"))
+    (seen, answer.expect("nothing kills a call that is looked at"))
+}
+
+/// How many system calls the call makes.
+pub fn count(call: &impl Launch) -> (usize, Answer) {
+    let (seen, answer) = system_calls(call);
+    (seen.len(), answer)
 }
 
 /// A system call that a call is about to make, and the call's process, which stands still meanwhile.
