@@ -56,6 +56,13 @@ pub fn harden() {
     umask(Mode::from_bits_truncate(0o077));
 }
 
+/// Whether this process may take what is reserved for root, which growing a mounted ext4 counts as
+/// (CAP_SYS_RESOURCE, capabilities(7)). Where that cannot be told, the kernel will say it.
+pub fn may_use_reserved() -> bool {
+    rustix::thread::capabilities(None)
+        .map_or(true, |sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))
+}
+
 /// The program's arguments, zeroized when they are dropped.
 pub struct Arguments {
     words: Vec<Zeroizing<Vec<u8>>>,

@@ -45,14 +45,22 @@ pub fn kill_after(call: &impl Launch, n: usize) -> End {
     .map_or(End::Killed(last), End::Finished)
 }
 
-/// The number of system calls of the call.
-pub fn count(call: &impl Launch) -> (usize, Answer) {
-    let mut seen = 0;
+/// The numbers of the call's system calls, in order.
+pub fn system_calls(call: &impl Launch) -> (Vec<u64>, Answer) {
+    let mut seen = Vec::new();
     let answer = follow(call, &mut |stop| {
-        seen += usize::from(matches!(stop, Stop::Entry(..)));
+        if let Stop::Entry(_, number) = stop {
+            seen.push(number);
+        }
         false
     });
-    (seen, answer.expect("nothing kills a counted call"))
+    (seen, answer.expect("nothing kills a call that is looked at"))
+}
+
+/// How many system calls the call makes.
+pub fn count(call: &impl Launch) -> (usize, Answer) {
+    let (seen, answer) = system_calls(call);
+    (seen.len(), answer)
 }
 
 /// A system call that a call is about to make, and the call's process, which stands still meanwhile.
@@ -306,7 +314,7 @@ fn entry_number(info: &libc::ptrace_syscall_info) -> u64 {
     unsafe { info.u.entry.nr }
 }
 
-fn trace_me(command: &mut Command) {
+pub(super) fn trace_me(command: &mut Command) {
     let ask = || ptrace::traceme().map_err(std::io::Error::from);
     // SAFETY: the closure makes one system call, which is safe between fork and exec, and allocates
     // nothing.
@@ -322,12 +330,12 @@ fn input(call: &impl Launch) -> Stdio {
 }
 
 /// A nameless file in memory.
-fn scratch() -> File {
+pub(super) fn scratch() -> File {
     let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
     nix::sys::memfd::memfd_create("scratch", flags).expect("a file in memory").into()
 }
 
-fn content(file: &mut File) -> Vec<u8> {
+pub(super) fn content(file: &mut File) -> Vec<u8> {
     let mut bytes = Vec::new();
     file.rewind().expect("rewind");
     file.read_to_end(&mut bytes).expect("read the answer");
