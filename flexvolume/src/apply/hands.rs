@@ -122,9 +122,12 @@ impl<'a> Hands<'a> {
     /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
     pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
         let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
-        let mut over = self.locks.drain(..);
-        let removed = over.try_for_each(|lock| if at_work { lock.remove_if_last() } else { lock.remove() });
-        outcome.and_then(|value| removed.map(|()| value))
+        for lock in self.locks.drain(..) {
+            // A name that stays does no harm and goes with the next unmount; a volume that was mounted, told
+            // as a failure, would.
+            let _ = if at_work { lock.remove_if_last() } else { lock.remove() };
+        }
+        outcome
     }
 
     /// Until when a child that may hang is waited for: what comes after it, and the answer, need time, too.
@@ -169,8 +172,9 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    /// Takes from the tree what it is not to allow.
-    pub fn limit(&self, limits: &Limits, recursive: bool) -> Result<()> {
+    /// Takes from the tree what it is not to allow. A kernel that can do so only to a mount that is somewhere
+    /// gets it onto the volume's folder first, and the answer says so.
+    pub fn limit(&mut self, limits: &Limits, recursive: bool) -> Result<()> {
         let namespace = limits.idmap.map(|map| {
             let line = format!("{} {} {}\n", map.disk, map.seen, map.count);
             mount::user_namespace(&line, &line)
@@ -188,7 +192,26 @@ impl<'a> Hands<'a> {
             propagation: limits.propagation,
             idmap: namespace.as_ref().map(AsFd::as_fd),
         };
-        mount::set_attributes(self.tree()?, &attributes, recursive)
+        match mount::set_attributes(self.tree()?, &attributes, recursive) {
+            Err(error) if mount::classic::is_missing(&error) && attributes.idmap.is_none() => {}
+            other => return other,
+        }
+        let mut tree = self.tree.take().ok_or_else(|| Error::new(Kind::Internal, "lose the tree"))?;
+        if !tree.is_placed() {
+            tree = mount::classic::place(tree, self.target()?)?;
+            self.notes.push(
+                "this kernel has no mount_setattr(2): the volume could be seen before it was restricted"
+                    .to_owned(),
+            );
+        }
+        let limited = mount::classic::set_attributes(&tree, &attributes, recursive);
+        self.hold(tree);
+        limited
+    }
+
+    /// Lets go of a tree that will not be finished.
+    pub fn give_up(&mut self) {
+        self.tree = None;
     }
 
     /// The volume's folder.
@@ -201,7 +224,9 @@ impl<'a> Hands<'a> {
     pub fn attach(&mut self) -> Result<()> {
         mount::attach(self.tree()?, self.target()?)?;
         // An open tree would keep the mount busy.
-        self.tree = None;
+        if let Some(mut tree) = self.tree.take() {
+            tree.keep();
+        }
         Ok(())
     }
 

@@ -25,6 +25,7 @@ pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
     for step in steps {
         if let Err(error) = take(&step, hands) {
             let error = Error::caused(error.kind(), step.to_string(), error);
+            hands.give_up();
             return Err(done.roll_back(error, |undo| all(undo, hands)));
         }
         done.push(step);

@@ -296,7 +296,11 @@ fn wait(pid: Pid, start: Instant) -> WaitStatus {
     loop {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)).expect("wait for the traced call") {
             WaitStatus::StillAlive => {
-                assert!(start.elapsed() < LIMIT, "the traced call takes longer than {LIMIT:?}");
+                assert!(
+                    start.elapsed() < LIMIT,
+                    "the traced call {pid} takes longer than {LIMIT:?}, in system call {}",
+                    std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default()
+                );
                 // Most system calls return within microseconds: look again before sleeping.
                 std::thread::yield_now();
                 if start.elapsed() > Duration::from_millis(200) {
