@@ -25,11 +25,6 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [
-        crashes::trials(),
-        kubelet_itself::trials(),
-        node_itself::trials(),
-        protocol::trials(),
-    ];
+    let modules = [crashes::trials(), kubelet_itself::trials(), node_itself::trials(), protocol::trials()];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
