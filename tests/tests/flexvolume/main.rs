@@ -18,6 +18,7 @@ mod node_itself;
 mod ours;
 mod protocol;
 mod scripts;
+mod tmpfs;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,12 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [crashes::trials(), kubelet_itself::trials(), node_itself::trials(), protocol::trials()];
+    let modules = [
+        crashes::trials(),
+        kubelet_itself::trials(),
+        node_itself::trials(),
+        protocol::trials(),
+        tmpfs::trials(),
+    ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
