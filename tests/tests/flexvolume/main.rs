@@ -12,6 +12,7 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod bind;
 mod crashes;
 mod kubelet_itself;
 mod node_itself;
@@ -27,6 +28,7 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        bind::trials(),
         crashes::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
