@@ -21,10 +21,19 @@ use crate::record::Record;
 
 /// Does `steps` in order. When one fails, those before it are taken back, last first.
 pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
+    let attach = steps.iter().find_map(|step| match step {
+        Step::Attach(target) => Some(target.clone()),
+        _ => None,
+    });
     let mut done = Done::default();
     for step in steps {
         if let Err(error) = take(&step, hands) {
             let error = Error::caused(error.kind(), step.to_string(), error);
+            // On an old kernel it is on its folder already.
+            if let Some(target) = attach {
+                done.extend(hands.is_placed().then(|| Step::Attach(target)));
+                hands.drop_tree();
+            }
             return Err(done.roll_back(error, |undo| all(undo, hands)));
         }
         done.push(step);
