@@ -79,7 +79,7 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
         }
         Step::Clone { recursive, .. } => hands.copy(Handle::Source, *recursive),
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
-        Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.deadline),
+        Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.patience()),
         Step::Share(share) => share::mount(hands, share),
         Step::GiveApart { gid, scope } => share::give(hands, *gid, *scope),
         Step::Limit { limits, recursive } => hands.limit(limits, *recursive),
