@@ -144,3 +144,16 @@ pub fn lock(name: &str, patience: Duration) -> Result<Lock> {
         other => other,
     }
 }
+
+/// Removes the locks that nobody holds: those of calls that were killed. Whoever waits for one makes it anew.
+pub fn sweep_locks() -> Result<()> {
+    let folder = Path::new(STATE).join("locks");
+    for name in store::names(&folder)? {
+        match Lock::within(&folder.join(name), Duration::ZERO) {
+            Ok(lock) => lock.remove()?,
+            Err(error) if error.kind() == Kind::TryAgain => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -5,4 +5,5 @@ pub mod bare_volume;
 pub mod cgroup;
 pub mod netlink;
 pub mod trace;
+pub mod tree;
 pub mod usage;
