@@ -83,6 +83,9 @@ impl<'a> Hands<'a> {
     /// Gives the sources free at the end of a call, and passes on how it went. Nothing is left of their locks,
     /// nor of the volume's own where it was not made, unless a helper may still be at work and hold them.
     pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        // An open descriptor would keep another volume's mount busy.
+        (self.tree, self.device) = (None, None);
+        self.open.clear();
         let mut over = std::mem::take(&mut self.sources);
         match &outcome {
             Err(error) if error.kind() == Kind::TryAgain => return outcome,
