@@ -147,3 +147,17 @@ pub fn lock(name: &str, patience: Duration) -> Result<Lock> {
         other => other,
     }
 }
+
+/// Removes the locks of sources that nobody holds. A call that was killed before its record was written
+/// leaves such a lock and nothing else.
+pub fn sweep_locks() -> Result<()> {
+    let folder = Path::new(STATE).join("locks");
+    for name in store::names(&folder)?.iter().filter(|name| name.starts_with("s-")) {
+        match Lock::within(&folder.join(name), Duration::ZERO) {
+            Ok(lock) => lock.remove()?,
+            Err(error) if error.kind() == Kind::TryAgain => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -13,6 +13,7 @@ use crate::kernel::loop_device::Loop;
 use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
 use crate::plan::{Limits, Setting};
+use crate::policy::{Busy, Policy};
 use crate::record;
 use crate::target::digest;
 
@@ -68,7 +69,8 @@ pub struct Hands<'a> {
     pub device: Option<Device>,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
-    sources: Vec<Lock>,
+    /// How long an unmount waits for a volume that is in use, and what it does then.
+    pub busy: (Duration, Busy),
     tree: Option<Tree>,
 }
 
@@ -76,29 +78,9 @@ impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
         let (open, locks, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let (sources, device, tree) = (Vec::new(), None, None);
-        Self { target: None, secrets, deadline, open, locks, device, notes, sources, tree }
-    }
-
-    /// Gives the sources free at the end of a call, and passes on how it went. Nothing is left of their locks,
-    /// nor of the volume's own where it was not made, unless a helper may still be at work and hold them.
-    pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
-        // An open descriptor would keep another volume's mount busy.
-        (self.tree, self.device) = (None, None);
-        self.open.clear();
-        let mut over = std::mem::take(&mut self.sources);
-        match &outcome {
-            Err(error) if error.kind() == Kind::TryAgain => return outcome,
-            Err(_) => over.append(&mut self.locks),
-            Ok(_) => {}
-        }
-        let removed = over.into_iter().try_for_each(Lock::remove);
-        outcome.and_then(|value| removed.map(|()| value))
-    }
-
-    /// What a helper keeps that hangs: all locks.
-    pub fn kept(&self) -> Vec<BorrowedFd<'_>> {
-        self.locks.iter().chain(&self.sources).map(AsFd::as_fd).collect()
+        let usual = Policy::default();
+        let busy = (usual.busy_wait.duration(), usual.busy);
+        Self { target: None, secrets, deadline, open, locks, device: None, notes, busy, tree: None }
     }
 
     /// The device in hand.
@@ -120,10 +102,38 @@ impl<'a> Hands<'a> {
     /// about it at a time. `key` is whatever names it on this node. Waits as long as the call may take, less
     /// what an answer needs.
     pub fn lock_source(&mut self, key: &str) -> Result<()> {
+        self.lock_source_for(key, Duration::MAX)
+    }
+
+    /// The same, waiting for `most` at most.
+    pub fn lock_source_for(&mut self, key: &str, most: Duration) -> Result<()> {
         let name = format!("s-{}", digest(key.as_bytes()));
         let patience = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWERING);
-        self.sources.push(record::lock(&name, patience)?);
+        self.locks.push(record::lock(&name, patience.min(most))?);
         Ok(())
+    }
+
+    /// The locks' descriptors, for a child that may hang: it keeps them then.
+    pub fn locked(&self) -> Vec<BorrowedFd<'_>> {
+        self.locks.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// Ends the locks with the call, and passes on how it went. A program that a helper left in the background may have inherited them,
+    /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
+    pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        // An open descriptor would keep the mount that it was copied from busy.
+        (self.tree, self.device) = (None, None);
+        self.open.clear();
+        let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
+        let mut over = self.locks.drain(..);
+        let removed = over.try_for_each(|lock| if at_work { lock.remove_if_last() } else { lock.remove() });
+        outcome.and_then(|value| removed.map(|()| value))
+    }
+
+    /// Until when a child that may hang is waited for: what comes after it, and the answer, need time, too.
+    pub fn patience(&self) -> Instant {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.deadline.checked_sub(ANSWERING.min(left / 4)).unwrap_or(self.deadline)
     }
 
     /// A descriptor that an observation opened.

@@ -212,7 +212,7 @@ fn run(hands: &Hands<'_>, program: &str, arguments: &[String]) -> Result<Outcome
     let path = found.unwrap_or_else(|| Path::new("/usr/sbin").join(program));
     let device = hands.device()?.path();
     let words: Vec<_> = arguments.iter().map(Into::into).chain([device.into_os_string()]).collect();
-    let kept = hands.kept();
+    let kept = hands.locked();
     let deadline = hands.deadline.checked_sub(MARGIN).unwrap_or(hands.deadline);
     helper::run(&Helper { keep: &kept, ..Helper::new(&path, &words, deadline) })
 }

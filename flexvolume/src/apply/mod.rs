@@ -3,10 +3,12 @@
 mod files;
 mod hands;
 mod medium;
+mod share;
 mod target;
 
 pub use hands::{Device, Handle, Hands};
 pub use medium::{wait_until_free, wait_until_read_only};
+pub use target::{Health, health};
 
 use node::step::Done;
 use std::os::fd::AsFd;
@@ -68,8 +70,11 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
         Step::Clone { recursive, .. } => hands.copy(Handle::Source, *recursive),
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
         Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.deadline),
+        Step::Share(share) => share::mount(hands, share),
+        Step::GiveApart { gid, scope } => share::give(hands, *gid, *scope),
         Step::Limit { limits, recursive } => hands.limit(limits, *recursive),
         Step::Attach(_) => hands.attach(),
-        Step::Detach(target) => target::detach(target, hands),
+        Step::Detach(target) => target::detach(target, None, hands),
+        Step::DetachApart(target, patience) => target::detach(target, Some(*patience), hands),
     }
 }

@@ -10,6 +10,7 @@ pub mod image;
 mod medium;
 pub mod nfs;
 pub mod overlay;
+mod share;
 pub mod tmpfs;
 
 use node::{Error, Kind, Result};
@@ -93,6 +94,8 @@ pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Res
         Backend::Image => image::read(asked, reader),
         Backend::Tmpfs => tmpfs::read(asked, reader),
         Backend::Bind => bind::read(asked, reader),
+        Backend::Nfs => nfs::read(asked, reader),
+        Backend::Cifs => cifs::read(asked, reader),
         other => {
             Err(Error::caused(Kind::Config, format!("use the backend `{}`", other.name()), "not there yet"))
         }

@@ -12,6 +12,8 @@ use crate::options::mount_options::{Attr, MountOption};
 use crate::record::Record;
 use crate::target::Target;
 
+use super::Share;
+
 /// A step. It names what it works on; the descriptors themselves are in [`crate::apply::Hands`].
 #[derive(Debug)]
 pub enum Step {
@@ -48,6 +50,8 @@ pub enum Step {
         /// With the mounts below.
         recursive: bool,
     },
+    /// Lets the distribution's helper mount a share where nobody sees it, and takes that mount in hand.
+    Share(Box<Share>),
     /// Writes the pod's secrets into the tree.
     Populate {
         /// The secrets' names, which become the files'.
@@ -66,6 +70,13 @@ pub enum Step {
         /// How much of the tree.
         scope: Scope,
     },
+    /// The same in a child: the tree's server may not answer.
+    GiveApart {
+        /// The group.
+        gid: u32,
+        /// How much of the tree.
+        scope: Scope,
+    },
     /// Sets what the mount allows.
     Limit {
         /// The limits.
@@ -77,6 +88,17 @@ pub enum Step {
     Attach(Target),
     /// Takes away whatever is mounted on the volume's folder.
     Detach(Target),
+    /// The same in a child: the server, daemon or disk behind it may not answer.
+    DetachApart(Target, Patience),
+}
+
+/// How long a child may take to unmount something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as a server or daemon that is well takes. Then by force, then lazily.
+    Server,
+    /// As long as the call may take: a disk that is slow still gets all that was written.
+    Disk,
 }
 
 /// One setting of a file system, as the kernel spells it: `noswap`, or `size=65536`.
@@ -235,10 +257,13 @@ impl node::step::Step for Step {
             | Self::Clone { .. }
             | Self::Folder { .. }
             | Self::Populate { .. }
+            | Self::Share(_)
             | Self::Give { .. }
+            | Self::GiveApart { .. }
             | Self::Limit { .. }
             | Self::Forget(_)
-            | Self::Detach(_) => None,
+            | Self::Detach(_)
+            | Self::DetachApart(..) => None,
         }
     }
 }
@@ -278,21 +303,28 @@ impl fmt::Display for Step {
             Self::Populate { keys, mode, owner } => {
                 write!(f, "write the secrets {keys:?} with mode {mode:04o} for {}:{}", owner.0, owner.1)
             }
-            Self::Give { gid, scope } => {
-                let how = match scope {
-                    Scope::Root => "its root folder",
-                    Scope::OnRootMismatch => "all of it, unless its root folder has it",
-                    Scope::Recursive => "all of it",
-                };
-                write!(f, "give the group {gid} {how}")
-            }
+            Self::Share(share) => share.fmt(f),
+            Self::Give { gid, scope } => write!(f, "give the group {gid} {}", reach(*scope)),
+            Self::GiveApart { gid, scope } => write!(f, "give the group {gid} {}, in a child", reach(*scope)),
             Self::Limit { limits, recursive } => {
                 write!(f, "limit it to `{limits}`{}", below(*recursive))
             }
             Self::Medium(medium) => write!(f, "{medium}"),
             Self::Attach(target) => write!(f, "attach it to `{target}`"),
             Self::Detach(target) => write!(f, "unmount `{target}`"),
+            Self::DetachApart(target, Patience::Server) => {
+                write!(f, "unmount `{target}` in a child, by force and then lazily where nobody answers")
+            }
+            Self::DetachApart(target, Patience::Disk) => write!(f, "unmount `{target}` in a child"),
         }
+    }
+}
+
+fn reach(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Root => "its root folder",
+        Scope::OnRootMismatch => "all of it, unless its root folder has it",
+        Scope::Recursive => "all of it",
     }
 }
 

@@ -51,7 +51,7 @@ mod tests {
         std::fs::write(&path, "abc").unwrap();
         let file = File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let later = Instant::now() + Duration::from_secs(60);
+        let later = Instant::now() + Duration::from_mins(1);
         let expect = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256(&file, 3, later).unwrap(), expect);
         assert_eq!(sha256(&file, 4, later).unwrap_err().kind(), Kind::TryAgain);

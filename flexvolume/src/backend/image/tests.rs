@@ -26,6 +26,7 @@ backends:
 ";
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const RW: (&str, &str) = ("path", "/pool/a.img");
 
 /// What is read of `pairs`, or every problem with them.
 fn read(pairs: &[(&str, &str)]) -> Result<Image, String> {
@@ -130,14 +131,14 @@ fn the_record_names_what_a_kill_could_leave() {
     assert_eq!((record.lock.as_str(), record.key.as_str()), ("image 1:2/a.img", ""));
 }
 
+/// Options, what is there, and the steps.
+type Case = (&'static [(&'static str, &'static str)], Found, &'static [&'static str]);
+
 #[test]
-fn an_image_is_checked_and_grown_before_it_is_mounted() {
-    let rw = ("path", "/pool/a.img");
-    let suspect = Health { suspect: true, replay: false };
-    let replay = Health { suspect: false, replay: true };
-    let table: [(&[(&str, &str)], Found, &[&str]); 8] = [
+fn an_image_grows_where_its_file_system_can() {
+    let table: [Case; 3] = [
         (
-            &[rw],
+            &[RW],
             found(ImageFs::Ext4, GIB, GIB),
             &[
                 "put a loop device over the image, alone",
@@ -145,7 +146,7 @@ fn an_image_is_checked_and_grown_before_it_is_mounted() {
             ],
         ),
         (
-            &[rw, ("size", "2Gi"), ("discard", "true")],
+            &[RW, ("size", "2Gi"), ("discard", "true")],
             found(ImageFs::Ext4, GIB, GIB),
             &[
                 "make the image 2Gi long, sparse",
@@ -156,7 +157,7 @@ fn an_image_is_checked_and_grown_before_it_is_mounted() {
             ],
         ),
         (
-            &[rw, ("size", "1Mi")],
+            &[RW, ("size", "1Mi")],
             found(ImageFs::Btrfs, GIB, 512 * MIB),
             &[
                 "put a loop device over the image, alone",
@@ -164,8 +165,19 @@ fn an_image_is_checked_and_grown_before_it_is_mounted() {
                 "grow the mounted btrfs to 1Gi",
             ],
         ),
+    ];
+    for (pairs, found, expect) in table {
+        assert_eq!(old(pairs, found), expect, "{pairs:?} {found:?}");
+    }
+}
+
+#[test]
+fn ext4_is_repaired_where_it_says_that_it_needs_it() {
+    let suspect = Health { suspect: true, replay: false };
+    let replay = Health { suspect: false, replay: true };
+    let table: [Case; 5] = [
         (
-            &[rw],
+            &[RW],
             Found { health: suspect, ..found(ImageFs::Ext4, GIB, GIB) },
             &[
                 "put a loop device over the image, alone",
@@ -174,7 +186,7 @@ fn an_image_is_checked_and_grown_before_it_is_mounted() {
             ],
         ),
         (
-            &[rw, ("fsck", "never"), ("mountOptions", "errors=remount-ro,commit=30")],
+            &[RW, ("fsck", "never"), ("mountOptions", "errors=remount-ro,commit=30")],
             Found { health: suspect, ..found(ImageFs::Ext4, GIB, GIB) },
             &[
                 "put a loop device over the image, alone",
@@ -182,7 +194,7 @@ fn an_image_is_checked_and_grown_before_it_is_mounted() {
             ],
         ),
         (
-            &[rw],
+            &[RW],
             Found { health: replay, ..found(ImageFs::Ext4, GIB, GIB) },
             &[
                 "put a loop device over the image, alone",
@@ -190,7 +202,7 @@ fn an_image_is_checked_and_grown_before_it_is_mounted() {
             ],
         ),
         (
-            &[rw, ("access", "rw"), ("readOnly", "true")],
+            &[RW, ("access", "rw"), ("readOnly", "true")],
             Found { health: replay, ..found(ImageFs::Ext4, GIB, GIB) },
             &[
                 "put a loop device over the image, alone",
@@ -200,7 +212,7 @@ fn an_image_is_checked_and_grown_before_it_is_mounted() {
             ],
         ),
         (
-            &[rw, ("access", "rw"), ("readOnly", "true")],
+            &[RW, ("access", "rw"), ("readOnly", "true")],
             found(ImageFs::Xfs, GIB, GIB),
             &[
                 "put a read-only loop device over the image, alone",
