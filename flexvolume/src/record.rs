@@ -148,11 +148,10 @@ pub fn lock(name: &str, patience: Duration) -> Result<Lock> {
     }
 }
 
-/// Removes the locks of sources that nobody holds. A call that was killed before its record was written
-/// leaves such a lock and nothing else.
+/// Removes the locks that nobody holds: those of calls that were killed. Whoever waits for one makes it anew.
 pub fn sweep_locks() -> Result<()> {
     let folder = Path::new(STATE).join("locks");
-    for name in store::names(&folder)?.iter().filter(|name| name.starts_with("s-")) {
+    for name in store::names(&folder)? {
         match Lock::within(&folder.join(name), Duration::ZERO) {
             Ok(lock) => lock.remove()?,
             Err(error) if error.kind() == Kind::TryAgain => {}

@@ -32,7 +32,8 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
     }
     hands.locks.push(lock(&target.id())?);
     let gone = take_away(&target, &mut hands);
-    hands.unlock(gone).map(|()| Answer::success(hands.notes.join("; ")))
+    let gone = hands.unlock(gone).and_then(|()| record::sweep_locks());
+    gone.map(|()| Answer::success(hands.notes.join("; ")))
 }
 
 /// Takes away the mount and what belongs to it.
