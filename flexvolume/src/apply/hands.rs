@@ -23,6 +23,12 @@ pub enum Handle {
     Source,
     /// The folder that the policy names and the source lies beneath.
     Root,
+    /// A lower layer of an overlay, from 0: a folder (`O_PATH`), or a file that is open to be read.
+    Layer(usize),
+    /// The folder of an overlay's upper layer.
+    Upper,
+    /// The folder that the policy names and the upper layer lies beneath.
+    UpperRoot,
 }
 
 /// The hands of one call.
@@ -40,14 +46,16 @@ pub struct Hands<'a> {
     pub locks: Vec<Lock>,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
+    /// The lower layers of an overlay that are made so far, topmost first.
+    pub lower: Vec<Tree>,
     tree: Option<Tree>,
 }
 
 impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
-        let (open, locks, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { target: None, secrets, deadline, open, locks, notes, tree: None }
+        let (open, locks, notes, lower) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { target: None, secrets, deadline, open, locks, notes, lower, tree: None }
     }
 
     /// The tree that the steps so far have made.
@@ -58,6 +66,28 @@ impl<'a> Hands<'a> {
     /// Takes a tree that was made in hand.
     pub fn hold(&mut self, tree: Tree) {
         self.tree = Some(tree);
+    }
+
+    /// Hands over the tree, to make another one of it. One that stands on the volume's folder already, on a
+    /// kernel without detached mounts, cannot be moved.
+    pub fn take_tree(&mut self) -> Result<Tree> {
+        match self.tree.take() {
+            Some(tree) if tree.is_placed() => Err(Error::new(Kind::Unavailable, "use the tree as a layer")
+                .hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)")),
+            Some(tree) => Ok(tree),
+            None => Err(Error::new(Kind::Internal, "take the tree before it is made")),
+        }
+    }
+
+    /// The locks of this call, for a child that may hang: it keeps them then.
+    pub fn locked(&self) -> Vec<BorrowedFd<'_>> {
+        self.locks.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// Until when a child may work, so that its failure can still be cleaned up and told.
+    pub fn patience(&self) -> Instant {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.deadline.checked_sub(ANSWERING.min(left / 4)).unwrap_or(self.deadline)
     }
 
     /// Takes the lock of a source, such as an image's file, that volumes of several pods may name: one call
@@ -106,6 +136,13 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
+    /// The same where the copy has to be one that nobody sees yet.
+    pub fn copy_detached(&mut self, from: Handle) -> Result<()> {
+        let tree = mount::clone_tree(self.opened(from)?, false)?;
+        self.hold(tree);
+        Ok(())
+    }
+
     /// Takes from the tree what it is not to allow.
     pub fn limit(&self, limits: &Limits, recursive: bool) -> Result<()> {
         let namespace = limits.idmap.map(|map| {
@@ -150,7 +187,8 @@ impl<'a> Hands<'a> {
     }
 }
 
-fn parameter(setting: &Setting) -> Parameter {
+/// A setting as the kernel takes it.
+pub(super) fn parameter(setting: &Setting) -> Parameter {
     match &setting.value {
         Some(value) => Parameter::Text(setting.name.clone(), value.clone()),
         None => Parameter::Flag(setting.name.clone()),

@@ -2,6 +2,7 @@
 
 mod files;
 mod hands;
+mod overlay;
 mod target;
 
 pub use hands::{Handle, Hands};
@@ -55,6 +56,9 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
             hands.open.insert(Handle::Source, made);
             Ok(())
         }
+        Step::Lower(lower) => overlay::lower(hands, lower),
+        Step::Upper(upper) => overlay::upper(hands, upper),
+        Step::Layer(layers) => overlay::layer(hands, layers),
         Step::Clone { recursive, .. } => hands.copy(Handle::Source, *recursive),
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
         Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.deadline),

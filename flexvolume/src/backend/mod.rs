@@ -5,6 +5,7 @@ pub mod bind;
 pub mod block;
 pub mod cifs;
 mod common;
+mod folder;
 pub mod fuse;
 pub mod image;
 pub mod nfs;
@@ -84,6 +85,7 @@ pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Res
     match backend {
         Backend::Tmpfs => tmpfs::read(asked, reader),
         Backend::Bind => bind::read(asked, reader),
+        Backend::Overlay => overlay::read(asked, reader),
         other => {
             Err(Error::caused(Kind::Config, format!("use the backend `{}`", other.name()), "not there yet"))
         }

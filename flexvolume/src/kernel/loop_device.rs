@@ -159,6 +159,12 @@ pub fn over(image: &File) -> Result<Vec<u32>> {
     Ok(found)
 }
 
+/// Whether nothing can be written through the device. One that is not there any more cannot be written to.
+pub fn is_read_only(number: u32) -> bool {
+    let answer = fs::read_to_string(format!("/sys/block/loop{number}/ro"));
+    answer.map_or(true, |text| text.trim() != "0")
+}
+
 /// The devices that have a file: those with a folder `loop` in sysfs.
 fn configured() -> Result<Vec<u32>> {
     let devices = fs::read_dir("/sys/block")

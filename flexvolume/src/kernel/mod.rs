@@ -7,6 +7,7 @@ pub mod helper;
 pub mod holders;
 pub mod loop_device;
 pub mod mount;
+pub mod overlay;
 pub mod own;
 pub mod path;
 pub mod process;

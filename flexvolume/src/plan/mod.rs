@@ -1,7 +1,9 @@
 //! The steps of a mount, in order, and those of its unmount. Pure.
 
+mod overlay;
 mod step;
 
+pub use overlay::{Face, Layers, Lower, Upper};
 pub use step::{IdMap, Limits, Setting, Source, Step};
 
 use crate::backend::{Common, Seen};

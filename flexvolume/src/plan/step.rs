@@ -11,6 +11,8 @@ use crate::options::mount_options::{Attr, MountOption};
 use crate::record::Record;
 use crate::target::Target;
 
+use super::{Layers, Lower, Upper};
+
 /// A step. It names what it works on; the descriptors themselves are in [`crate::apply::Hands`].
 #[derive(Debug)]
 pub enum Step {
@@ -45,6 +47,12 @@ pub enum Step {
         /// With the mounts below.
         recursive: bool,
     },
+    /// Takes a layer of an overlay that is only read; the next one lies below it.
+    Lower(Lower),
+    /// Takes the folder in hand in which an overlay's upper layer lies.
+    Upper(Upper),
+    /// Lays the folder or file system in hand over the lower layers; the overlay is in hand then.
+    Layer(Layers),
     /// Writes the pod's secrets into the tree.
     Populate {
         /// The secrets' names, which become the files'.
@@ -223,6 +231,9 @@ impl node::step::Step for Step {
             Self::Make { .. }
             | Self::Clone { .. }
             | Self::Folder { .. }
+            | Self::Lower(_)
+            | Self::Upper(_)
+            | Self::Layer(_)
             | Self::Populate { .. }
             | Self::Give { .. }
             | Self::Limit { .. }
@@ -260,6 +271,9 @@ impl fmt::Display for Step {
             Self::Clone { path, recursive } => {
                 write!(f, "copy the mount of `{}`{}", path.display(), below(*recursive))
             }
+            Self::Lower(lower) => lower.fmt(f),
+            Self::Upper(upper) => upper.fmt(f),
+            Self::Layer(layers) => layers.fmt(f),
             Self::Populate { keys, mode, owner } => {
                 write!(f, "write the secrets {keys:?} with mode {mode:04o} for {}:{}", owner.0, owner.1)
             }
