@@ -85,6 +85,7 @@ pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Res
     match backend {
         Backend::Tmpfs => tmpfs::read(asked, reader),
         Backend::Bind => bind::read(asked, reader),
+        Backend::Fuse => fuse::read(asked, reader),
         Backend::Overlay => overlay::read(asked, reader),
         other => {
             Err(Error::caused(Kind::Config, format!("use the backend `{}`", other.name()), "not there yet"))

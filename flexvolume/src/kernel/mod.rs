@@ -2,6 +2,7 @@
 
 pub mod crash;
 pub mod daemon;
+pub mod fuse;
 pub mod grow;
 pub mod helper;
 pub mod holders;

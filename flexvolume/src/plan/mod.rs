@@ -1,9 +1,11 @@
 //! The steps of a mount, in order, and those of its unmount. Pure.
 
 mod overlay;
+mod serve;
 mod step;
 
 pub use overlay::{Face, Layers, Lower, Upper};
+pub use serve::{Part, Service, Words};
 pub use step::{IdMap, Limits, Setting, Source, Step};
 
 use crate::backend::{Common, Seen};
@@ -24,8 +26,8 @@ pub fn mount(target: &Target, mut record: Record, seen: &dyn Seen, common: &Comm
 /// What a mount that was cut off may have left beside what it was to make. Nothing is mounted: what is not
 /// attached ends with its process.
 pub fn leftovers(record: &Record) -> Vec<Step> {
-    let _ = record;
-    Vec::new()
+    let target = Target::parse(&record.target, &record.root).ok().filter(|_| record.daemon);
+    target.map(|target| Step::Stop(target.id())).into_iter().collect()
 }
 
 /// An unmount, planned from the record where there is one.

@@ -9,9 +9,9 @@ use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::options::mount_options::{Attr, MountOption};
 use crate::record::Record;
-use crate::target::Target;
+use crate::target::{Id, Target};
 
-use super::{Layers, Lower, Upper};
+use super::{Layers, Lower, Service, Upper};
 
 /// A step. It names what it works on; the descriptors themselves are in [`crate::apply::Hands`].
 #[derive(Debug)]
@@ -53,6 +53,10 @@ pub enum Step {
     Upper(Upper),
     /// Lays the folder or file system in hand over the lower layers; the overlay is in hand then.
     Layer(Layers),
+    /// Ends what serves the volume; what is started after it goes with it.
+    Stop(Id),
+    /// Starts the program that serves the volume, and takes in hand what it serves.
+    Serve(Box<Service>),
     /// Writes the pod's secrets into the tree.
     Populate {
         /// The secrets' names, which become the files'.
@@ -226,6 +230,8 @@ impl node::step::Step for Step {
         match self {
             Self::Remember(target, _) => Some(Self::Forget(target.clone())),
             Self::Attach(target) => Some(Self::Detach(target.clone())),
+            // Before the start and not after it: a start that fails half-way leaves a program, too.
+            Self::Stop(volume) => Some(Self::Stop(volume.clone())),
             // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
             // was made for a source is no harm; and what takes away is not put back.
             Self::Make { .. }
@@ -234,6 +240,7 @@ impl node::step::Step for Step {
             | Self::Lower(_)
             | Self::Upper(_)
             | Self::Layer(_)
+            | Self::Serve(_)
             | Self::Populate { .. }
             | Self::Give { .. }
             | Self::Limit { .. }
@@ -274,6 +281,8 @@ impl fmt::Display for Step {
             Self::Lower(lower) => lower.fmt(f),
             Self::Upper(upper) => upper.fmt(f),
             Self::Layer(layers) => layers.fmt(f),
+            Self::Stop(volume) => write!(f, "end what serves the volume `{volume}`"),
+            Self::Serve(service) => service.fmt(f),
             Self::Populate { keys, mode, owner } => {
                 write!(f, "write the secrets {keys:?} with mode {mode:04o} for {}:{}", owner.0, owner.1)
             }
