@@ -2,7 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use node::{Context, Kind, Result};
+use node::{Context, Error, Kind, Result};
+use rustix::fs::Dir;
 
 use crate::kernel::{mount, path};
 use crate::target::Target;
@@ -19,7 +20,7 @@ pub enum On {
 }
 
 /// What a mount whose other side is gone answers.
-const GONE: [i32; 5] = [libc::ENOTCONN, libc::ESTALE, libc::EIO, libc::EHOSTDOWN, libc::EACCES];
+pub(crate) const GONE: [i32; 5] = [libc::ENOTCONN, libc::ESTALE, libc::EIO, libc::EHOSTDOWN, libc::EACCES];
 
 /// Opens the volume's folder without following any symlink, and looks at what is on it.
 pub fn target(target: &Target) -> Result<(OwnedFd, On)> {
@@ -34,4 +35,22 @@ pub fn target(target: &Target) -> Result<(OwnedFd, On)> {
         },
     };
     Ok((folder, on))
+}
+
+/// The names in a volume's folder on which nothing is mounted any more; none where it is not there. What is
+/// still mounted is not looked into.
+pub fn names(target: &Target) -> Result<Vec<String>> {
+    let doing = || format!("list `{target}`");
+    let (folder, on) = match self::target(target) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(Vec::new()),
+        other => other?,
+    };
+    if on != On::Nothing {
+        return Err(Error::caused(Kind::Conflict, doing(), "something is mounted there again")
+            .hint("the kubelet will try again"));
+    }
+    let folder = path::reopen(folder.as_fd(), false)?;
+    let entries = Dir::new(folder).map_err(std::io::Error::from).doing(Kind::Io, doing)?;
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Ok(names.filter(|name| name != "." && name != "..").collect())
 }

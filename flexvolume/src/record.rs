@@ -41,6 +41,12 @@ pub struct Record {
     /// What the source is known by in the kernel; volumes with the same one share a mount.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub key: String,
+    /// The key of the source's lock, where it is another one than `key`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub lock: String,
+    /// The image or device itself, without a symlink on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub medium: Option<PathBuf>,
     /// Files that a mount in progress has made and an undone one leaves: removed before the next try.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scratch: Vec<PathBuf>,
@@ -86,6 +92,17 @@ impl Record {
         Ok(found)
     }
 
+    /// The key of the source's lock, where it has one: whoever takes the volume away holds it, too.
+    pub fn source_lock(&self) -> Option<&str> {
+        [self.lock.as_str(), self.key.as_str()].into_iter().find(|key| !key.is_empty())
+    }
+
+    /// The volume's folder as mountinfo has it: the kubelet's root may be a symlink.
+    pub fn point(&self) -> PathBuf {
+        let root = std::fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        self.target.strip_prefix(&self.root).map_or_else(|_| self.target.clone(), |rest| root.join(rest))
+    }
+
     /// Puts the record on disk.
     pub fn write(&self, id: &Id) -> Result<()> {
         let json = serde_json::to_vec(self)
@@ -126,4 +143,17 @@ pub fn lock(name: &str, patience: Duration) -> Result<Lock> {
         }
         other => other,
     }
+}
+
+/// Removes the locks that nobody holds: those of calls that were killed. Whoever waits for one makes it anew.
+pub fn sweep_locks() -> Result<()> {
+    let folder = Path::new(STATE).join("locks");
+    for name in store::names(&folder)? {
+        match Lock::within(&folder.join(name), Duration::ZERO) {
+            Ok(lock) => lock.remove()?,
+            Err(error) if error.kind() == Kind::TryAgain => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

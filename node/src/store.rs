@@ -78,6 +78,18 @@ impl Lock {
         if self.is_named() { remove(&self.path) } else { Ok(()) }
     }
 
+    /// Gives the lock up, and takes the file's name away unless a child that inherited the lock lives on
+    /// (or somebody else has it by now).
+    pub fn remove_if_last(self) -> Result<()> {
+        let path = self.path.clone();
+        drop(self);
+        match Self::within(&path, Duration::ZERO) {
+            Ok(lock) => lock.remove(),
+            Err(error) if error.kind() == Kind::TryAgain => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn file(path: &Path, flags: i32) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -297,6 +309,21 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         Lock::within(&path, LONG).unwrap();
+    }
+
+    #[test]
+    fn a_lock_outlives_its_holder_in_a_child_unless_it_is_removed() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("t");
+        let lock = Lock::within(&path, Duration::ZERO).unwrap();
+        let inherited = Stdio::from(lock.as_fd().try_clone_to_owned().unwrap());
+        let mut child = Command::new("sleep").arg("60").stdin(inherited).spawn().unwrap();
+        lock.remove_if_last().unwrap();
+        assert_eq!(Lock::within(&path, Duration::ZERO).unwrap_err().kind(), Kind::TryAgain);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        Lock::within(&path, LONG).unwrap().remove_if_last().unwrap();
+        assert!(names(&scratch.0).unwrap().is_empty());
     }
 
     #[test]

@@ -12,7 +12,23 @@ use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
 
 /// No call of a plugin or a tool takes longer, whatever the machine does.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
+
+/// A program to start, as often as wanted: what the tracer needs to know of it.
+pub trait Launch {
+    /// The process to be; its standard streams are the starter's affair.
+    fn command(&self) -> Command;
+
+    /// The bytes on standard input; `None` is `/dev/null`.
+    fn input(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Whether standard output and standard error are one stream: [`Answer::stdout`] then holds both.
+    fn one_stream(&self) -> bool {
+        false
+    }
+}
 
 /// What a program answered.
 #[derive(Debug, Clone)]

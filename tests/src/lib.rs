@@ -4,6 +4,9 @@
 //! that the host is never touched and everything vanishes with the thread. [`runtime::Runtime`] calls a
 //! plugin as containerd does, [`look`] reads the kernel through `ip` and `nft`, [`traffic`] sends packets,
 //! and [`kernel::trace`] kills a call after its n-th system call.
+//!
+//! For volumes there is a [`volume_node::VolumeNode`] with mounts and folders of its own, a
+//! [`kubelet::Kubelet`] that calls FlexVolume drivers, and [`volume_look`] for what they leave.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -14,9 +17,12 @@
 
 pub mod call;
 pub mod kernel;
+pub mod kubelet;
 pub mod look;
 pub mod measure;
 pub mod node;
 pub mod runtime;
 pub mod suite;
 pub mod traffic;
+pub mod volume_look;
+pub mod volume_node;

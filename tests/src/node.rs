@@ -21,18 +21,23 @@ pub const LEASES: &str = "/var/lib/cni/networks";
 /// Where records of attachments lie.
 pub const RECORDS: &str = "/var/lib/nodeplug/cni/attachments";
 
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const SCRATCH: &str = "/run/harness";
 
 /// The path of our plugin on the host: `$NODEPLUG_CNI`, or beside the test's own folder.
 pub fn our_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("NODEPLUG_CNI") {
+    built("NODEPLUG_CNI", "nodeplug-cni")
+}
+
+/// The path of a program of ours on the host: what `variable` says, or beside the test's own folder.
+pub fn built(variable: &str, name: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     let own = std::env::current_exe().expect("the test's own path");
     let folders = own.ancestors().skip(1).take(2);
-    let mut found = folders.map(|f| f.join("nodeplug-cni")).filter(|p| p.is_file());
-    found.next().unwrap_or_else(|| own.with_file_name("nodeplug-cni"))
+    let mut found = folders.map(|f| f.join(name)).filter(|p| p.is_file());
+    found.next().unwrap_or_else(|| own.with_file_name(name))
 }
 
 /// A node: this thread's network and mount namespaces. Everything on it vanishes with the thread.
@@ -223,13 +228,13 @@ fn add_address(inside: &[&str], family: &str, address: &str, link: &str) {
     tool(&words);
 }
 
-fn cover(folder: &str) {
+pub(crate) fn cover(folder: &str) {
     let options = Some("mode=755");
     mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), options)
         .unwrap_or_else(|e| panic!("cover `{folder}`: {e}"));
 }
 
-fn bind(source: &Path, target: &Path) {
+pub(crate) fn bind(source: &Path, target: &Path) {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .unwrap_or_else(|e| panic!("bind `{}` to `{}`: {e}", source.display(), target.display()));
 }

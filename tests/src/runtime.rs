@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value, json};
 
-use crate::call::{self, Answer};
+use crate::call::{self, Answer, Launch};
 use crate::node::{Namespace, PLUGINS};
 
 /// Whose plugins a test drives.
@@ -60,8 +60,16 @@ impl Call {
         self
     }
 
-    /// The process to be: containerd's own variables beside the protocol's.
-    pub fn command(&self) -> Command {
+    /// Makes the call.
+    #[track_caller]
+    pub fn run(&self) -> Answer {
+        call::run(&mut self.command(), &self.stdin)
+    }
+}
+
+impl Launch for Call {
+    /// containerd's own variables beside the protocol's.
+    fn command(&self) -> Command {
         let mut command = Command::new(PathBuf::from(PLUGINS).join(&self.plugin));
         command.env_clear().current_dir("/").envs(self.env.iter().cloned());
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -69,10 +77,8 @@ impl Call {
         command
     }
 
-    /// Makes the call.
-    #[track_caller]
-    pub fn run(&self) -> Answer {
-        call::run(&mut self.command(), &self.stdin)
+    fn input(&self) -> Option<&[u8]> {
+        Some(&self.stdin)
     }
 }
 

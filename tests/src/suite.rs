@@ -12,9 +12,10 @@ use libtest_mimic::{Completion, Failed, Trial};
 use crate::call::try_tool;
 use crate::node::{Node, REFERENCE, our_binary};
 use crate::runtime::{Flavour, flavour};
+use crate::volume_node::{VolumeNode, our_driver};
 
 /// No test takes longer.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// A test that any CNI plugin passes.
 pub fn any(name: &'static str, body: fn(&Node)) -> Trial {
@@ -29,17 +30,71 @@ pub fn ours(name: &'static str, body: fn(&Node)) -> Trial {
     })
 }
 
+/// A test of our FlexVolume driver on a node where no mount is shared. `tools` are the programs that it
+/// needs beyond those that every test needs.
+pub fn volume(name: &'static str, tools: &'static [&'static str], body: fn(&VolumeNode)) -> Trial {
+    Trial::ignorable_test(name, move || drive(name, tools, VolumeNode::enter, body))
+}
+
+/// [`volume`] on a node that shares its mounts, as real ones do.
+pub fn volume_shared(name: &'static str, tools: &'static [&'static str], body: fn(&VolumeNode)) -> Trial {
+    Trial::ignorable_test(name, move || drive(name, tools, VolumeNode::enter_shared, body))
+}
+
+/// A test that brings a driver of its own.
+pub fn scripted(name: &'static str, tools: &'static [&'static str], body: fn(&VolumeNode)) -> Trial {
+    Trial::ignorable_test(name, move || on_volume_node(name, tools, VolumeNode::bare, body))
+}
+
+/// [`scripted`] on a node that shares its mounts.
+pub fn scripted_shared(name: &'static str, tools: &'static [&'static str], body: fn(&VolumeNode)) -> Trial {
+    Trial::ignorable_test(name, move || on_volume_node(name, tools, VolumeNode::bare_shared, body))
+}
+
 fn run(name: &str, body: fn(&Node)) -> Result<Completion, Failed> {
     if let Some(why) = missing() {
         return skip(why);
     }
-    if flavour() == Flavour::Ours && !our_binary().is_file() {
-        let hint = "build it with `cargo build -p nodeplug-cni`, or name it in NODEPLUG_CNI";
-        return Err(format!("no plugin at `{}`: {hint}", our_binary().display()).into());
+    if flavour() == Flavour::Ours {
+        built(&our_binary(), "nodeplug-cni", "NODEPLUG_CNI")?;
     }
+    bounded(name, move || body(&Node::enter()))
+}
+
+fn drive(
+    name: &str,
+    tools: &[&str],
+    enter: fn() -> VolumeNode,
+    body: fn(&VolumeNode),
+) -> Result<Completion, Failed> {
+    built(&our_driver(), "nodeplug-flexvolume", "NODEPLUG_FLEXVOLUME")?;
+    on_volume_node(name, tools, enter, body)
+}
+
+fn on_volume_node(
+    name: &str,
+    tools: &[&str],
+    enter: fn() -> VolumeNode,
+    body: fn(&VolumeNode),
+) -> Result<Completion, Failed> {
+    if let Some(why) = missing_for_volumes(tools) {
+        return skip(why);
+    }
+    bounded(name, move || body(&enter()))
+}
+
+fn built(program: &Path, name: &str, variable: &str) -> Result<(), Failed> {
+    if program.is_file() {
+        return Ok(());
+    }
+    let hint = format!("build it with `cargo build -p {name}`, or name it in {variable}");
+    Err(format!("no program at `{}`: {hint}", program.display()).into())
+}
+
+fn bounded(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Completion, Failed> {
     let (send, receive) = mpsc::channel();
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(|| body(&Node::enter())));
+        let result = catch_unwind(AssertUnwindSafe(work));
         drop(send.send(result.map_err(|panic| message(panic.as_ref()))));
     });
     thread.map_err(|e| format!("start a thread: {e}"))?;
@@ -71,6 +126,23 @@ fn missing() -> Option<String> {
     }
     let reference = Path::new(REFERENCE).join("bridge").is_file();
     (!reference).then(|| format!("needs the reference plugins in `{REFERENCE}`"))
+}
+
+/// What this machine lacks to run a test over volumes.
+fn missing_for_volumes(tools: &[&str]) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root, for mounts".to_owned());
+    }
+    let all = ["ip", "losetup", "mount", "nsenter", "setpriv", "umount"];
+    let lacking = all.iter().chain(tools).find(|tool| !on_path(tool))?;
+    Some(format!("needs `{lacking}`"))
+}
+
+fn on_path(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where some shells of users do not look.
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.map(|f| f.join(tool)).any(|p| p.is_file())
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {

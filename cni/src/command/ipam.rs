@@ -23,7 +23,7 @@ use crate::state::State;
 use crate::verb::del;
 
 /// A record without its link that is younger may be that of an ADD at work.
-const STILL_BEING_MADE: Duration = Duration::from_secs(60);
+const STILL_BEING_MADE: Duration = Duration::from_mins(1);
 
 /// What to do with leases.
 #[derive(Debug, Subcommand)]

@@ -17,7 +17,7 @@ use node::{Context, Kind, Result, store};
 use super::lease::lease_path;
 
 /// A day: whoever rests addresses for longer means something else.
-pub(crate) const LONGEST: Duration = Duration::from_secs(86_400);
+pub(crate) const LONGEST: Duration = Duration::from_hours(24);
 
 /// The marks of one network. The network's lock guards them.
 #[derive(Debug)]

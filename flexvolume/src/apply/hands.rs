@@ -1,15 +1,19 @@
 //! What the steps of one call hold: descriptors, locks, secrets, and what is to be said in the end.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use node::store::Lock;
 use node::{Error, Kind, Result};
 
+use crate::kernel::loop_device::Loop;
 use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
 use crate::plan::{Limits, Setting};
+use crate::policy::{Busy, Policy};
 use crate::record;
 use crate::target::digest;
 
@@ -21,6 +25,10 @@ const ANSWERING: Duration = Duration::from_secs(10);
 pub enum Handle {
     /// The folder or file that is mounted.
     Source,
+    /// The image, open as far as it is needed: to read, or to read and write it.
+    Image,
+    /// The folder that the image lies in (`O_PATH`).
+    ImageFolder,
     /// The folder that the policy names and the source lies beneath.
     Root,
     /// A lower layer of an overlay, from 0: a folder (`O_PATH`), or a file that is open to be read.
@@ -29,6 +37,25 @@ pub enum Handle {
     Upper,
     /// The folder that the policy names and the upper layer lies beneath.
     UpperRoot,
+}
+
+/// The block device that a file system is made on or mounted from.
+#[derive(Debug)]
+pub enum Device {
+    /// A loop device over an image.
+    Loop(Loop),
+    /// A device of the node, open, and the path that leads to it.
+    Block(File, PathBuf),
+}
+
+impl Device {
+    /// The path for those who must open it themselves. It is the device's while this is open.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Loop(device) => device.path(),
+            Self::Block(_, path) => path.clone(),
+        }
+    }
 }
 
 /// The hands of one call.
@@ -44,10 +71,14 @@ pub struct Hands<'a> {
     pub open: BTreeMap<Handle, OwnedFd>,
     /// Locks that end with the call, or with a child that inherited them and hangs.
     pub locks: Vec<Lock>,
+    /// The device that the steps so far have made or observations opened.
+    pub device: Option<Device>,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
     /// The lower layers of an overlay that are made so far, topmost first.
     pub lower: Vec<Tree>,
+    /// How long an unmount waits for a volume that is in use, and what it does then.
+    pub busy: (Duration, Busy),
     tree: Option<Tree>,
 }
 
@@ -55,7 +86,14 @@ impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
         let (open, locks, notes, lower) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { target: None, secrets, deadline, open, locks, notes, lower, tree: None }
+        let usual = Policy::default();
+        let busy = (usual.busy_wait.duration(), usual.busy);
+        Self { target: None, secrets, deadline, open, locks, device: None, notes, lower, busy, tree: None }
+    }
+
+    /// The device in hand.
+    pub fn device(&self) -> Result<&Device> {
+        self.device.as_ref().ok_or_else(|| Error::new(Kind::Internal, "use the device before it is there"))
     }
 
     /// The tree that the steps so far have made.
@@ -79,25 +117,39 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// The locks of this call, for a child that may hang: it keeps them then.
-    pub fn locked(&self) -> Vec<BorrowedFd<'_>> {
-        self.locks.iter().map(AsFd::as_fd).collect()
-    }
-
-    /// Until when a child may work, so that its failure can still be cleaned up and told.
-    pub fn patience(&self) -> Instant {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        self.deadline.checked_sub(ANSWERING.min(left / 4)).unwrap_or(self.deadline)
-    }
-
     /// Takes the lock of a source, such as an image's file, that volumes of several pods may name: one call
     /// about it at a time. `key` is whatever names it on this node. Waits as long as the call may take, less
     /// what an answer needs.
     pub fn lock_source(&mut self, key: &str) -> Result<()> {
+        self.lock_source_for(key, Duration::MAX)
+    }
+
+    /// The same, waiting for `most` at most.
+    pub fn lock_source_for(&mut self, key: &str, most: Duration) -> Result<()> {
         let name = format!("s-{}", digest(key.as_bytes()));
         let patience = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWERING);
-        self.locks.push(record::lock(&name, patience)?);
+        self.locks.push(record::lock(&name, patience.min(most))?);
         Ok(())
+    }
+
+    /// The locks' descriptors, for a child that may hang: it keeps them then.
+    pub fn locked(&self) -> Vec<BorrowedFd<'_>> {
+        self.locks.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// Ends the locks with the call, and passes on how it went. A program that a helper left in the background may have inherited them,
+    /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
+    pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
+        let mut over = self.locks.drain(..);
+        let removed = over.try_for_each(|lock| if at_work { lock.remove_if_last() } else { lock.remove() });
+        outcome.and_then(|value| removed.map(|()| value))
+    }
+
+    /// Until when a child that may hang is waited for: what comes after it, and the answer, need time, too.
+    pub fn patience(&self) -> Instant {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.deadline.checked_sub(ANSWERING.min(left / 4)).unwrap_or(self.deadline)
     }
 
     /// A descriptor that an observation opened.

@@ -2,11 +2,15 @@
 
 mod files;
 mod hands;
+mod medium;
 mod overlay;
 mod serve;
+mod share;
 mod target;
 
-pub use hands::{Handle, Hands};
+pub use hands::{Device, Handle, Hands};
+pub use medium::wait_until_free;
+pub use target::{Health, health};
 
 use node::step::Done;
 use std::os::fd::AsFd;
@@ -49,9 +53,18 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
         Step::Remember(target, record) => record.write(&target.id()),
         Step::Forget(target) => Record::remove(&target.id()),
         Step::Make { kind, source, settings, read_only } => {
-            let source = if let Source::Named(name) = source { Some(name.as_str()) } else { None };
+            let device;
+            let source = match source {
+                Source::None => None,
+                Source::Named(name) => Some(name.as_str()),
+                Source::Device => {
+                    device = hands.device()?.path();
+                    device.to_str()
+                }
+            };
             hands.make(kind, source, settings, *read_only)
         }
+        Step::Medium(step) => medium::take(step, hands),
         Step::Folder { path, mode, owner } => {
             let made = path::make_folders(hands.opened(Handle::Root)?, path, *mode, Some(*owner))?;
             hands.open.insert(Handle::Source, made);
@@ -65,8 +78,11 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
         Step::Clone { recursive, .. } => hands.copy(Handle::Source, *recursive),
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
         Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.deadline),
+        Step::Share(share) => share::mount(hands, share),
+        Step::GiveApart { gid, scope } => share::give(hands, *gid, *scope),
         Step::Limit { limits, recursive } => hands.limit(limits, *recursive),
         Step::Attach(_) => hands.attach(),
-        Step::Detach(target) => target::detach(target, hands),
+        Step::Detach(target) => target::detach(target, None, hands),
+        Step::DetachApart(target, patience) => target::detach(target, Some(*patience), hands),
     }
 }

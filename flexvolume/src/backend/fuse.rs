@@ -179,7 +179,10 @@ impl Seen for Fuse {
         let mut steps =
             vec![Step::Stop(self.service.volume.clone()), Step::Serve(Box::new(self.service.clone()))];
         // Nothing unless the pod asks: behind the program there is somebody else's storage.
-        steps.extend(self.common.give(None));
+        steps.extend(self.common.give(None).map(|step| match step {
+            Step::Give { gid, scope } => Step::GiveApart { gid, scope },
+            other => other,
+        }));
         steps
     }
 

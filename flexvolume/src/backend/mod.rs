@@ -8,13 +8,16 @@ mod common;
 mod folder;
 pub mod fuse;
 pub mod image;
+mod medium;
 pub mod nfs;
 pub mod overlay;
+mod share;
 pub mod tmpfs;
 
 use node::{Error, Kind, Result};
 
 pub use common::Common;
+pub use medium::expand;
 
 use crate::apply::Hands;
 use crate::name::{Backend, Driver};
@@ -83,12 +86,13 @@ pub fn choose(driver: Driver, reader: &mut Reader<'_>) -> Result<Backend> {
 /// Reads the wish of `backend`.
 pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
     match backend {
+        Backend::Block => block::read(asked, reader),
+        Backend::Image => image::read(asked, reader),
         Backend::Tmpfs => tmpfs::read(asked, reader),
         Backend::Bind => bind::read(asked, reader),
         Backend::Fuse => fuse::read(asked, reader),
         Backend::Overlay => overlay::read(asked, reader),
-        other => {
-            Err(Error::caused(Kind::Config, format!("use the backend `{}`", other.name()), "not there yet"))
-        }
+        Backend::Nfs => nfs::read(asked, reader),
+        Backend::Cifs => cifs::read(asked, reader),
     }
 }

@@ -146,7 +146,8 @@ pub(crate) fn words(log: &OwnedFd, redact: &dyn Fn(&str) -> String) -> String {
 /// The end of the text, whole lines where it has any, without the control characters with which a
 /// server's words could paint over a terminal.
 fn clean(text: &str) -> String {
-    let printable: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+    let spaced = text.chars().map(|c| if c == '\t' { ' ' } else { c });
+    let printable: String = spaced.filter(|c| *c == '\n' || !c.is_control()).collect();
     let printable = printable.trim();
     let Some(cut) = printable.len().checked_sub(LONGEST_TEXT).filter(|cut| *cut > 0) else {
         return printable.to_owned();

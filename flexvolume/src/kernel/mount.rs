@@ -22,7 +22,7 @@ use rustix::mount::{
 
 pub use attributes::{Attributes, Propagation, set_attributes, user_namespace};
 pub use detach::{How, detach, detach_all_below};
-pub use identity::{is_root, unique_id};
+pub use identity::{ask_server, is_root, unique_id};
 
 /// Longer than any message that a file system puts into its context; a longer one is left out.
 const MESSAGE: usize = 4096;
@@ -42,8 +42,8 @@ impl Tree {
         Self { root, placed: false }
     }
 
-    /// A mount that is at its target already: made by mount(2), which knows no detached ones.
-    fn placed(root: OwnedFd) -> Self {
+    /// A mount that is at its target already, such as one made by mount(2), which knows no detached ones.
+    pub fn placed(root: OwnedFd) -> Self {
         Self { root, placed: true }
     }
 

@@ -17,7 +17,7 @@ use node::{Context, Error, Kind, Result};
 use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat, stat};
 
 pub use beneath::{Want, beneath, reopen};
-pub use change::{create_file, make_folders, remove_file_beneath, rename_beneath};
+pub use change::{create_file, make_folders, make_folders_as_they_come, remove_file_beneath, rename_beneath};
 
 /// Opens a folder that the operator named (`O_PATH`).
 pub fn open_root(path: &Path) -> Result<OwnedFd> {

@@ -1,14 +1,19 @@
 //! The steps of a mount, in order, and those of its unmount. Pure.
 
+mod medium;
 mod overlay;
 mod serve;
+mod share;
 mod step;
 
+pub use medium::{Allocate, Medium};
 pub use overlay::{Face, Layers, Lower, Upper};
 pub use serve::{Part, Service, Words};
-pub use step::{IdMap, Limits, Setting, Source, Step};
+pub use share::{NewFolder, Protocol, Share, SubFolder, credential};
+pub use step::{IdMap, Limits, Patience, Setting, Source, Step};
 
 use crate::backend::{Common, Seen};
+use crate::name::Backend;
 use crate::record::Record;
 use crate::target::Target;
 
@@ -27,13 +32,39 @@ pub fn mount(target: &Target, mut record: Record, seen: &dyn Seen, common: &Comm
 /// attached ends with its process.
 pub fn leftovers(record: &Record) -> Vec<Step> {
     let target = Target::parse(&record.target, &record.root).ok().filter(|_| record.daemon);
-    target.map(|target| Step::Stop(target.id())).into_iter().collect()
+    let daemon = target.map(|target| Step::Stop(target.id()));
+    let files = record.scratch.iter().map(|path| Step::Medium(Medium::Remove(path.clone())));
+    daemon.into_iter().chain(files).collect()
+}
+
+/// Before a mount is tried again: everything of an earlier one goes but what the pod may have written.
+pub fn again(target: &Target, record: Option<&Record>) -> Vec<Step> {
+    let mut steps = vec![detach(target, record.map(|r| r.backend.as_str()).and_then(Backend::named))];
+    steps.extend(record.map(leftovers).unwrap_or_default());
+    steps.push(Step::Forget(target.clone()));
+    steps
 }
 
 /// An unmount, planned from the record where there is one.
 pub fn unmount(target: &Target, record: Option<&Record>) -> Vec<Step> {
-    let mut steps = vec![Step::Detach(target.clone())];
+    let mut steps = vec![detach(target, record.map(|r| r.backend.as_str()).and_then(Backend::named))];
     steps.extend(record.map(leftovers).unwrap_or_default());
+    let delete = record.map(|r| r.delete.as_slice()).unwrap_or_default();
+    steps.extend(delete.iter().map(|path| Step::Medium(Medium::Delete(path.clone()))));
     steps.push(Step::Forget(target.clone()));
     steps
+}
+
+/// How what is mounted is taken away: memory at once, what has a disk behind it with time for what is still
+/// to be written, and everything else as if its server or daemon did not answer.
+fn detach(target: &Target, backend: Option<Backend>) -> Step {
+    let target = target.clone();
+    match backend {
+        Some(Backend::Tmpfs) => Step::Detach(target),
+        Some(Backend::Image | Backend::Overlay | Backend::Block) => Step::DetachApart(target, Patience::Disk),
+        // The folder of a bind mount may lie on a share of the node's own.
+        Some(Backend::Bind | Backend::Nfs | Backend::Cifs | Backend::Fuse) | None => {
+            Step::DetachApart(target, Patience::Server)
+        }
+    }
 }

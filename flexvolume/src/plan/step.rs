@@ -5,13 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::{Layers, Lower, Medium, Service, Share, Upper};
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::options::mount_options::{Attr, MountOption};
 use crate::record::Record;
 use crate::target::{Id, Target};
-
-use super::{Layers, Lower, Service, Upper};
 
 /// A step. It names what it works on; the descriptors themselves are in [`crate::apply::Hands`].
 #[derive(Debug)]
@@ -57,6 +56,8 @@ pub enum Step {
     Stop(Id),
     /// Starts the program that serves the volume, and takes in hand what it serves.
     Serve(Box<Service>),
+    /// Lets the distribution's helper mount a share where nobody sees it, and takes that mount in hand.
+    Share(Box<Share>),
     /// Writes the pod's secrets into the tree.
     Populate {
         /// The secrets' names, which become the files'.
@@ -66,8 +67,17 @@ pub enum Step {
         /// The files' owner and group.
         owner: (u32, u32),
     },
+    /// Works on the medium that the file system lies on.
+    Medium(Medium),
     /// Gives the tree to the pod's group.
     Give {
+        /// The group.
+        gid: u32,
+        /// How much of the tree.
+        scope: Scope,
+    },
+    /// The same in a child: the tree's server may not answer.
+    GiveApart {
         /// The group.
         gid: u32,
         /// How much of the tree.
@@ -84,6 +94,17 @@ pub enum Step {
     Attach(Target),
     /// Takes away whatever is mounted on the volume's folder.
     Detach(Target),
+    /// The same in a child: the server, daemon or disk behind it may not answer.
+    DetachApart(Target, Patience),
+}
+
+/// How long a child may take to unmount something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as a server or daemon that is well takes. Then by force, then lazily.
+    Server,
+    /// As long as the call may take: a disk that is slow still gets all that was written.
+    Disk,
 }
 
 /// One setting of a file system, as the kernel spells it: `noswap`, or `size=65536`.
@@ -223,6 +244,8 @@ pub enum Source {
     None,
     /// A name.
     Named(String),
+    /// The device in hand.
+    Device,
 }
 
 impl node::step::Step for Step {
@@ -232,6 +255,7 @@ impl node::step::Step for Step {
             Self::Attach(target) => Some(Self::Detach(target.clone())),
             // Before the start and not after it: a start that fails half-way leaves a program, too.
             Self::Stop(volume) => Some(Self::Stop(volume.clone())),
+            Self::Medium(medium) => medium.inverse().map(Self::Medium),
             // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
             // was made for a source is no harm; and what takes away is not put back.
             Self::Make { .. }
@@ -242,10 +266,13 @@ impl node::step::Step for Step {
             | Self::Layer(_)
             | Self::Serve(_)
             | Self::Populate { .. }
+            | Self::Share(_)
             | Self::Give { .. }
+            | Self::GiveApart { .. }
             | Self::Limit { .. }
             | Self::Forget(_)
-            | Self::Detach(_) => None,
+            | Self::Detach(_)
+            | Self::DetachApart(..) => None,
         }
     }
 }
@@ -257,8 +284,10 @@ impl fmt::Display for Step {
             Self::Forget(target) => write!(f, "forget the volume of `{target}`"),
             Self::Make { kind, source, settings, read_only } => {
                 write!(f, "make a `{kind}`")?;
-                if let Source::Named(name) = source {
-                    write!(f, " of `{name}`")?;
+                match source {
+                    Source::None => {}
+                    Source::Named(name) => write!(f, " of `{name}`")?,
+                    Source::Device => f.write_str(" of the device")?,
                 }
                 let words: Vec<String> = settings.iter().map(ToString::to_string).collect();
                 if !words.is_empty() {
@@ -286,20 +315,28 @@ impl fmt::Display for Step {
             Self::Populate { keys, mode, owner } => {
                 write!(f, "write the secrets {keys:?} with mode {mode:04o} for {}:{}", owner.0, owner.1)
             }
-            Self::Give { gid, scope } => {
-                let how = match scope {
-                    Scope::Root => "its root folder",
-                    Scope::OnRootMismatch => "all of it, unless its root folder has it",
-                    Scope::Recursive => "all of it",
-                };
-                write!(f, "give the group {gid} {how}")
-            }
+            Self::Share(share) => share.fmt(f),
+            Self::Give { gid, scope } => write!(f, "give the group {gid} {}", reach(*scope)),
+            Self::GiveApart { gid, scope } => write!(f, "give the group {gid} {}, in a child", reach(*scope)),
             Self::Limit { limits, recursive } => {
                 write!(f, "limit it to `{limits}`{}", below(*recursive))
             }
+            Self::Medium(medium) => write!(f, "{medium}"),
             Self::Attach(target) => write!(f, "attach it to `{target}`"),
             Self::Detach(target) => write!(f, "unmount `{target}`"),
+            Self::DetachApart(target, Patience::Server) => {
+                write!(f, "unmount `{target}` in a child, by force and then lazily where nobody answers")
+            }
+            Self::DetachApart(target, Patience::Disk) => write!(f, "unmount `{target}` in a child"),
         }
+    }
+}
+
+fn reach(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Root => "its root folder",
+        Scope::OnRootMismatch => "all of it, unless its root folder has it",
+        Scope::Recursive => "all of it",
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Instant;
 use node::{Error, Kind, Result, boot};
 
 use super::lock;
-use crate::apply::{self, Hands};
-use crate::backend::{self, Asked, Common};
+use crate::apply::{self, Hands, Health};
+use crate::backend::{self, Asked, Common, Wish};
 use crate::kernel::crash;
 use crate::name::{Backend, Driver};
 use crate::observe::{self, On};
@@ -33,24 +33,31 @@ pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -
     reader.finish()?;
     crash::alarm_at(asked.common.deadline, asked.common.deadline.saturating_duration_since(start));
 
-    let _lock = lock(&target.id())?;
     let secrets = options.secrets()?;
     let mut hands = Hands::new(&secrets, asked.common.deadline);
-    let (folder, on) = observe::target(&target)?;
-    let before = Record::find(&target)?;
-    if on == On::Mount {
-        return already(&target, backend, before.as_ref());
+    hands.busy = (policy.busy_wait.duration(), policy.busy);
+    hands.locks.push(lock(&target.id())?);
+    let made = make(&asked, backend, wish, &mut hands);
+    hands.unlock(made).map(|()| Answer::success(hands.notes.join("; ")))
+}
+
+/// Makes the volume on clean ground.
+fn make(asked: &Asked<'_>, backend: Backend, wish: Box<dyn Wish>, hands: &mut Hands<'_>) -> Result<()> {
+    let target = asked.target;
+    let (folder, on) = observe::target(target)?;
+    let before = Record::find(target)?;
+    if on == On::Mount && already(target, backend, before.as_ref(), hands)? {
+        return Ok(());
     }
     if on != On::Nothing || before.is_some() {
         // Of a try that was cut off, or of a daemon that died: this mount starts on clean ground.
-        apply::all(plan::unmount(&target, before.as_ref()), &mut hands)?;
+        apply::all(plan::again(target, before.as_ref()), hands)?;
     }
-    let (folder, _) = if on == On::Nothing { (folder, on) } else { observe::target(&target)? };
+    let (folder, _) = if on == On::Nothing { (folder, on) } else { observe::target(target)? };
     hands.target = Some(folder);
-    let seen = wish.observe(&mut hands)?;
-    let steps = plan::mount(&target, record(&asked, backend)?, seen.as_ref(), &asked.common);
-    apply::run(steps, &mut hands)?;
-    Ok(Answer::success(hands.notes.join("; ")))
+    let seen = wish.observe(hands)?;
+    let steps = plan::mount(target, record(asked, backend)?, seen.as_ref(), &asked.common);
+    apply::run(steps, hands)
 }
 
 /// The options of another pod must not reach this pod's folder.
@@ -66,10 +73,23 @@ fn same_pod(target: &Target, uid: &str) -> Result<()> {
     .hint("no option may be called `kubernetes.io/pod.uid`: the kubelet sets it"))
 }
 
-/// A kernel or kubelet that cannot tell asks again for what is there.
-fn already(target: &Target, backend: Backend, record: Option<&Record>) -> Result<Answer> {
+/// A kernel or kubelet that cannot tell asks again for what is there. `false` where its server or daemon is
+/// gone, so that it is to be made anew.
+fn already(
+    target: &Target,
+    backend: Backend,
+    record: Option<&Record>,
+    hands: &mut Hands<'_>,
+) -> Result<bool> {
     if record.is_some_and(|r| r.backend == backend.name()) {
-        return Ok(Answer::success("it is mounted already"));
+        let remote = matches!(backend, Backend::Nfs | Backend::Cifs | Backend::Fuse);
+        let health = if remote { apply::health(target, hands)? } else { Health::Fine };
+        match health {
+            Health::Gone(_) => return Ok(false),
+            Health::Silent => hands.notes.push("it is mounted already, and does not answer".to_owned()),
+            Health::Fine => hands.notes.push("it is mounted already".to_owned()),
+        }
+        return Ok(true);
     }
     let why = match record {
         Some(record) => format!("a volume of the backend `{}` is mounted there", record.backend),

@@ -8,10 +8,11 @@ use node::{Error, Kind, Result};
 use super::lock;
 use crate::apply::{self, Hands};
 use crate::kernel::crash;
+use crate::observe;
 use crate::options::Secrets;
 use crate::plan;
 use crate::policy::Policy;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::render::Answer;
 use crate::target::Target;
 
@@ -20,31 +21,39 @@ const LIMIT: Duration = Duration::from_secs(100);
 
 /// Takes away what is at `folder`.
 pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
-    let target = target(folder)?;
+    let policy = Policy::load();
+    let target = target(folder, policy.as_ref().ok())?;
     let deadline = start + LIMIT;
     crash::alarm_at(deadline, LIMIT);
-    let lock = lock(&target.id())?;
-    let record = Record::find(&target)?;
     let secrets = Secrets::default();
     let mut hands = Hands::new(&secrets, deadline);
-    if let Some(key) = record.as_ref().map(|r| r.key.as_str()).filter(|key| !key.is_empty()) {
+    if let Ok(policy) = policy {
+        hands.busy = (policy.busy_wait.duration(), policy.busy);
+    }
+    hands.locks.push(lock(&target.id())?);
+    let gone = take_away(&target, &mut hands);
+    let gone = hands.unlock(gone).and_then(|()| record::sweep_locks());
+    gone.map(|()| Answer::success(hands.notes.join("; ")))
+}
+
+/// Takes away the mount and what belongs to it.
+fn take_away(target: &Target, hands: &mut Hands<'_>) -> Result<()> {
+    let record = Record::find(target)?;
+    if let Some(key) = record.as_ref().and_then(Record::source_lock) {
         // Another pod's mount of the same source may be about to be copied from this one.
         hands.lock_source(key)?;
     }
-    apply::all(plan::unmount(&target, record.as_ref()), &mut hands)?;
-    empty(&target)?;
-    lock.remove()?;
-    Ok(Answer::success(hands.notes.join("; ")))
+    apply::all(plan::unmount(target, record.as_ref()), hands)?;
+    empty(target)
 }
 
 /// The folder, beneath the root that the policy names, or the root that it was mounted beneath. A policy
 /// that cannot be read must not keep a pod from ending: then the folder's own shape names the root.
-fn target(folder: &Path) -> Result<Target> {
-    let policy = Policy::load();
-    let refused = match policy.as_ref().map(|p| Target::parse(folder, &p.kubelet_root)) {
-        Ok(Ok(target)) => return Ok(target),
-        Ok(Err(error)) => Some(error),
-        Err(_) => None,
+fn target(folder: &Path, policy: Option<&Policy>) -> Result<Target> {
+    let refused = match policy.map(|p| Target::parse(folder, &p.kubelet_root)) {
+        Some(Ok(target)) => return Ok(target),
+        Some(Err(error)) => Some(error),
+        None => None,
     };
     let root: PathBuf = folder.ancestors().nth(5).unwrap_or(Path::new("/")).to_owned();
     let (shaped, error) = match (Target::parse(folder, &root), refused) {
@@ -57,10 +66,9 @@ fn target(folder: &Path) -> Result<Target> {
 
 /// The kubelet removes the folder next, and cannot where something lies in it. That is data: it stays.
 fn empty(target: &Target) -> Result<()> {
-    let Ok(mut entries) = std::fs::read_dir(target.path()) else { return Ok(()) };
-    let Some(Ok(entry)) = entries.next() else { return Ok(()) };
-    let first = entry.file_name().to_string_lossy().into_owned();
-    let others = entries.count();
+    let names = observe::names(target)?;
+    let Some(first) = names.first() else { return Ok(()) };
+    let others = names.len() - 1;
     let and = if others == 0 { String::new() } else { format!(" and {others} more") };
     Err(Error::caused(
         Kind::Conflict,

@@ -30,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
 const GROUP: u32 = 4321;
 
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(60)
+    Instant::now() + Duration::from_mins(1)
 }
 
 fn make(s: &Scratch, path: &str, mode: u32) {

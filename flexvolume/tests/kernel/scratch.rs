@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 use node::{Kind, mountinfo};
 
 /// No test takes longer.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 /// A folder that every distribution has; the tests' tmpfs covers it in their own namespaces.
 const FOLDER: &str = "/mnt";
 const NONE: Option<&str> = None;

@@ -1,10 +1,12 @@
-//! Runs a call under ptrace(2): counts its system calls, kills it after the n-th, or makes the n-th of
-//! some fail.
+//! Runs a call under ptrace(2): counts its system calls, looks at each, kills it after the n-th, sends it a
+//! signal there, or makes the n-th of some fail. A call is whatever can be launched: a plugin's or a
+//! driver's.
 //!
 //! Only the process itself is traced. A child that it forks runs free, as it does in real life.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -14,8 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::call::{Answer, LIMIT};
-use crate::runtime::Call;
+use crate::call::{Answer, LIMIT, Launch};
 
 /// How a traced call ended.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub enum End {
 }
 
 /// Kills the call after its `n`-th system call (0: before the first).
-pub fn kill_after(call: &Call, n: usize) -> End {
+pub fn kill_after(call: &impl Launch, n: usize) -> End {
     let mut seen = 0;
     let mut last = 0;
     follow(call, &mut |stop| match stop {
@@ -44,20 +45,87 @@ pub fn kill_after(call: &Call, n: usize) -> End {
     .map_or(End::Killed(last), End::Finished)
 }
 
-/// The number of system calls of the call.
-pub fn count(call: &Call) -> (usize, Answer) {
-    let mut seen = 0;
+/// The numbers of the call's system calls, in order.
+pub fn system_calls(call: &impl Launch) -> (Vec<u64>, Answer) {
+    let mut seen = Vec::new();
     let answer = follow(call, &mut |stop| {
-        seen += usize::from(matches!(stop, Stop::Entry(..)));
+        if let Stop::Entry(_, number) = stop {
+            seen.push(number);
+        }
         false
     });
-    (seen, answer.expect("nothing kills a counted call"))
+    (seen, answer.expect("nothing kills a call that is looked at"))
+}
+
+/// How many system calls the call makes.
+pub fn count(call: &impl Launch) -> (usize, Answer) {
+    let (seen, answer) = system_calls(call);
+    (seen.len(), answer)
+}
+
+/// A system call that a call is about to make, and the call's process, which stands still meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The process.
+    pub pid: Pid,
+    /// The system call's number.
+    pub number: i64,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+impl Entry {
+    /// The text that an argument points to, up to its zero; empty where there is none.
+    pub fn text(&self, argument: usize) -> String {
+        let mut bytes = vec![0; 4096];
+        let memory = File::open(format!("/proc/{}/mem", self.pid)).expect("the call's memory");
+        let length = memory.read_at(&mut bytes, self.arguments[argument]).unwrap_or(0);
+        bytes.truncate(length);
+        let text = bytes.split(|b| *b == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    }
+}
+
+/// Shows `look` every system call before it is made.
+pub fn watch(call: &impl Launch, mut look: impl FnMut(&Entry)) -> Answer {
+    let answer = follow(call, &mut |stop| {
+        if let Stop::Entry(pid, _) = stop {
+            let info = ptrace::syscall_info(pid).expect("which system call");
+            // SAFETY: at this stop the kernel has filled the `entry` arm of the union, plain integers.
+            let (number, arguments) = unsafe { (info.u.entry.nr, info.u.entry.args) };
+            look(&Entry { pid, number: number.cast_signed(), arguments });
+        }
+        false
+    });
+    answer.expect("nothing kills a watched call")
+}
+
+/// Sends the call `signal` when it has made `n` system calls (0: before the first). The answer, and
+/// whether it came so far.
+pub fn signal_after(call: &impl Launch, n: usize, signal: Signal) -> (Answer, bool) {
+    let (mut seen, mut sent) = (0, false);
+    let answer = follow(call, &mut |stop| {
+        let pid = match stop {
+            Stop::Exit(pid) => {
+                seen += 1;
+                pid
+            }
+            Stop::Entry(pid, _) if n == 0 => pid,
+            _ => return false,
+        };
+        if seen >= n && !sent {
+            sent = true;
+            kill(pid, signal).expect("send a signal");
+        }
+        false
+    });
+    (answer.expect("nothing kills this call"), sent)
 }
 
 /// The largest resident set that the call's own process had, in KiB.
 ///
 /// Not wait4's: that one counts the memory of whoever spawned the call, up to its exec.
-pub fn peak_memory(call: &Call) -> (u64, Answer) {
+pub fn peak_memory(call: &impl Launch) -> (u64, Answer) {
     let mut peak = 0;
     let answer = follow(call, &mut |stop| {
         if let Stop::Entry(pid, number) = stop
@@ -73,12 +141,9 @@ pub fn peak_memory(call: &Call) -> (u64, Answer) {
 }
 
 /// The programs that the call and its children exec, the call itself not counted.
-pub fn execs(call: &Call) -> usize {
+pub fn execs(call: &impl Launch) -> usize {
     let mut command = call.command();
-    let mut input = scratch();
-    input.write_all(&call.stdin).expect("write the input");
-    input.rewind().expect("rewind the input");
-    command.stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(input(call)).stdout(Stdio::null()).stderr(Stdio::null());
     trace_me(&mut command);
     #[expect(clippy::zombie_processes, reason = "waited for below, as only the tracer can")]
     let child = command.spawn().expect("spawn under trace");
@@ -113,7 +178,7 @@ pub fn execs(call: &Call) -> usize {
 /// kernel do it. The answer, and the number of the system call that failed; `None` where the call made
 /// fewer of them.
 #[cfg(target_arch = "x86_64")]
-pub fn fail_nth(call: &Call, among: &[i64], n: usize, errno: i32) -> (Answer, Option<u64>) {
+pub fn fail_nth(call: &impl Launch, among: &[i64], n: usize, errno: i32) -> (Answer, Option<u64>) {
     let mut seen = 0;
     let mut failing = None;
     let mut failed = None;
@@ -156,17 +221,16 @@ enum Stop {
 }
 
 /// Runs the call, telling `watch` of every stop. Killed, and `None`, as soon as `watch` says so.
-fn follow(call: &Call, watch: &mut dyn FnMut(Stop) -> bool) -> Option<Answer> {
+fn follow(call: &impl Launch, watch: &mut dyn FnMut(Stop) -> bool) -> Option<Answer> {
     let (mut out, mut err) = (scratch(), scratch());
-    let mut input = scratch();
-    input.write_all(&call.stdin).expect("write the input");
-    input.rewind().expect("rewind the input");
     let start = Instant::now();
     let mut command = call.command();
     // Files, not pipes: a child that outlives the call must not make us wait here.
-    command.stdin(input);
+    command.stdin(input(call));
     command.stdout(out.try_clone().expect("a second descriptor"));
-    command.stderr(err.try_clone().expect("a second descriptor"));
+    // A second descriptor of one file shares its offset, as two of one pipe do.
+    let second = if call.one_stream() { &out } else { &err };
+    command.stderr(second.try_clone().expect("a second descriptor"));
     trace_me(&mut command);
     #[expect(clippy::zombie_processes, reason = "`drive` waits for it, as only the tracer can")]
     let child = command.spawn().expect("spawn under trace");
@@ -230,20 +294,28 @@ fn entry_number(info: &libc::ptrace_syscall_info) -> u64 {
     unsafe { info.u.entry.nr }
 }
 
-fn trace_me(command: &mut Command) {
+pub(super) fn trace_me(command: &mut Command) {
     let ask = || ptrace::traceme().map_err(std::io::Error::from);
     // SAFETY: the closure makes one system call, which is safe between fork and exec, and allocates
     // nothing.
     unsafe { command.pre_exec(ask) };
 }
 
+fn input(call: &impl Launch) -> Stdio {
+    let Some(bytes) = call.input() else { return Stdio::null() };
+    let mut file = scratch();
+    file.write_all(bytes).expect("write the input");
+    file.rewind().expect("rewind the input");
+    file.into()
+}
+
 /// A nameless file in memory.
-fn scratch() -> File {
+pub(super) fn scratch() -> File {
     let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
     nix::sys::memfd::memfd_create("scratch", flags).expect("a file in memory").into()
 }
 
-fn content(file: &mut File) -> Vec<u8> {
+pub(super) fn content(file: &mut File) -> Vec<u8> {
     let mut bytes = Vec::new();
     file.rewind().expect("rewind");
     file.read_to_end(&mut bytes).expect("read the answer");

@@ -39,6 +39,13 @@ pub fn is_root(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(mounts.iter().any(|m| m.id == id && m.point == path))
 }
 
+/// Asks the file system itself (`AT_STATX_FORCE_SYNC`): its server or daemon has to answer, and until it
+/// does, this may not return. For a child (see [`workshop`](crate::kernel::workshop)).
+pub fn ask_server(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_FORCE_SYNC;
+    Ok(statx(fd, c"", flags, StatxFlags::BASIC_STATS).map(drop)?)
+}
+
 fn ask(fd: BorrowedFd<'_>, wanted: StatxFlags) -> io::Result<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     Ok(statx(fd, c"", flags, wanted)?)

@@ -26,12 +26,36 @@ pub fn make_folders(
     mode: u32,
     owner: Option<(u32, u32)>,
 ) -> Result<OwnedFd> {
+    descend(root, relative, |parent, name| enter(parent, name, mode, owner))
+}
+
+/// The same on a share, whose server says whose a new folder is, and may not let a client change it. The
+/// folders get `mode` less the umask.
+pub fn make_folders_as_they_come(root: BorrowedFd<'_>, relative: &Path, mode: u32) -> Result<OwnedFd> {
+    descend(root, relative, |parent, name| {
+        match open_folder(parent, name, OFlags::PATH) {
+            Err(Errno::NOENT) => {}
+            other => return other,
+        }
+        match mkdirat(parent, name, Mode::from_raw_mode(mode)) {
+            Ok(()) | Err(Errno::EXIST) => open_folder(parent, name, OFlags::PATH),
+            Err(errno) => Err(errno),
+        }
+    })
+}
+
+/// Goes down name by name.
+fn descend(
+    root: BorrowedFd<'_>,
+    relative: &Path,
+    enter: impl Fn(&OwnedFd, &OsStr) -> rustix::io::Result<OwnedFd>,
+) -> Result<OwnedFd> {
     let doing = || format!("make the folder `{}`", relative.display());
     let mut here = beneath(root, Path::new("."), Want::Folder)?;
     for component in relative.components() {
         here = match component {
             Component::CurDir => continue,
-            Component::Normal(name) => enter(&here, name, mode, owner),
+            Component::Normal(name) => enter(&here, name),
             _ => Err(Errno::XDEV),
         }
         .map_err(|e| explain(e, doing()))?;
@@ -154,6 +178,17 @@ mod tests {
             assert_eq!(error.kind(), Kind::Config, "{path}: {}", error.chain());
         }
         assert_eq!(make_folders(root, Path::new("link"), 0, None).unwrap_err().errno(), Some(libc::ELOOP));
+
+        for path in ["there/own/deep", "there/own"] {
+            make_folders_as_they_come(root, Path::new(path), 0o700).unwrap();
+            assert_eq!(fs::metadata(folder.join(path)).unwrap().mode() & 0o7777, 0o700, "{path}");
+        }
+        for path in ["link/x", "link", "plain", "there/../x", "/x"] {
+            assert_eq!(
+                make_folders_as_they_come(root, Path::new(path), 0o700).unwrap_err().kind(),
+                Kind::Config
+            );
+        }
 
         let file = create_file(root, Path::new("there/a"), 0o666).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o666);

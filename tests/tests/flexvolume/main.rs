@@ -1,0 +1,29 @@
+//! `nodeplug-flexvolume` as a kubelet meets it: the real binary, a real kernel, a node that is thrown away.
+//!
+//! `NODEPLUG_FLEXVOLUME=PATH` names the binary.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::format_collect,
+    clippy::assigning_clones,
+    missing_docs,
+    reason = "a test stops at the first surprise, and the panic is its report"
+)]
+
+mod kubelet_itself;
+mod node_itself;
+mod ours;
+mod protocol;
+mod scripts;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let modules = [kubelet_itself::trials(), node_itself::trials(), protocol::trials()];
+    libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
+}
