@@ -87,7 +87,7 @@ fn follow(call: &impl Launch, most: usize) -> Tree {
     ptrace::setoptions(root, children | calls).expect("trace options");
     let tree = Tree { answer: None, execs: Vec::new(), mounts: Vec::new(), count: 0 };
     let mut watcher = Watcher { root, most, known: BTreeSet::from([root]), ended: None, tree };
-    watcher.go_on(root, None);
+    Watcher::go_on(root, None);
     while let Some(status) = next(start) {
         watcher.meet(status);
     }
