@@ -17,6 +17,9 @@ use crate::target::digest;
 /// What is kept of the call's time for its answer.
 const ANSWERING: Duration = Duration::from_secs(10);
 
+/// What a helper that was killed still has open is closed a moment after.
+const DYING: Duration = Duration::from_millis(200);
+
 /// A descriptor that an observation left for the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Handle {
@@ -89,7 +92,9 @@ impl<'a> Hands<'a> {
     /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
     pub fn unlock(&mut self, outcome: &Result<()>) -> Result<()> {
         let at_work = outcome.as_ref().is_err_and(|error| error.kind() == Kind::TryAgain);
-        self.locks.drain(..).try_for_each(|lock| if at_work { lock.remove_if_last() } else { lock.remove() })
+        self.locks
+            .drain(..)
+            .try_for_each(|lock| if at_work { lock.remove_if_last(DYING) } else { lock.remove() })
     }
 
     /// Until when a child that may hang is waited for: what comes after it, and the answer, need time, too.

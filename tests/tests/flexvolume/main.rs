@@ -15,6 +15,7 @@
 mod kubelet_itself;
 mod node_itself;
 mod scripts;
+mod shares;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,6 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [kubelet_itself::trials(), node_itself::trials()];
+    let modules = [kubelet_itself::trials(), node_itself::trials(), shares::trials()];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
