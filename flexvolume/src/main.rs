@@ -5,12 +5,12 @@
 #![no_main]
 
 use std::ffi::{c_char, c_int};
-use std::os::fd::AsRawFd;
+use std::os::fd::IntoRawFd;
 use std::time::Instant;
 
 use flexvolume::kernel::{crash, process};
 use flexvolume::render::Answer;
-use flexvolume::request::Request;
+use flexvolume::request::{Call, Request};
 use flexvolume::{command, verb};
 
 /// The C library's entry: an exec for every volume has no use for what Rust's own start-up asks of the
@@ -27,14 +27,21 @@ extern "C" fn main(count: c_int, argv: *const *const c_char) -> c_int {
     let arguments = process::Arguments::take(count, argv);
     process::harden();
     // The kubelet reads stdout and stderr as one: from here on nothing but the answer gets there.
-    let Ok(stdout) = process::silence() else {
-        // No descriptor is left for the answer, so there is nobody to answer.
-        return 0;
+    let (stdout, silenced) = match process::silence() {
+        Ok(descriptor) => (descriptor.into_raw_fd(), Ok(())),
+        // No descriptor is left for the answer but the one that it came with.
+        Err(error) => (libc::STDOUT_FILENO, Err(error)),
     };
-    crash::install(stdout.as_raw_fd());
-    crash::install_panic_hook(stdout.as_raw_fd());
-    let served = Request::read(arguments.iter()).and_then(|request| verb::serve(request, start));
+    crash::install(stdout);
+    crash::install_panic_hook(stdout);
+    let served = Request::read(arguments.iter()).and_then(|request| {
+        // `init` needs nothing; whatever else is done may say something where only the answer belongs.
+        if !matches!(request.call, Call::Init) {
+            silenced?;
+        }
+        verb::serve(request, start)
+    });
     let answer = served.unwrap_or_else(|error| Answer::failure(&error));
-    crash::answer(stdout.as_raw_fd(), &answer.line());
+    crash::answer(stdout, &answer.line());
     0
 }

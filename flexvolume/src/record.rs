@@ -41,6 +41,12 @@ pub struct Record {
     /// What the source is known by in the kernel; volumes with the same one share a mount.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub key: String,
+    /// The key of the source's lock, where it is another one than `key`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub lock: String,
+    /// The image or device itself, without a symlink on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub medium: Option<PathBuf>,
     /// Files that a mount in progress has made and an undone one leaves: removed before the next try.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scratch: Vec<PathBuf>,
@@ -84,6 +90,17 @@ impl Record {
             }
         }
         Ok(found)
+    }
+
+    /// The key of the source's lock, where it has one: whoever takes the volume away holds it, too.
+    pub fn source_lock(&self) -> Option<&str> {
+        [self.lock.as_str(), self.key.as_str()].into_iter().find(|key| !key.is_empty())
+    }
+
+    /// The volume's folder as mountinfo has it: the kubelet's root may be a symlink.
+    pub fn point(&self) -> PathBuf {
+        let root = std::fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        self.target.strip_prefix(&self.root).map_or_else(|_| self.target.clone(), |rest| root.join(rest))
     }
 
     /// Puts the record on disk.

@@ -1,14 +1,13 @@
 //! Times a call, and compares series of calls that were made in turns.
 
-use std::io::{Read, Write};
-use std::process::{Child, Stdio};
+use std::io::{PipeReader, Read, Write};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::call::Launch;
 use crate::kernel::usage;
-use crate::runtime::Call;
 
 /// What one call cost.
 #[derive(Debug, Clone, Copy)]
@@ -20,25 +19,48 @@ pub struct Sample {
 }
 
 /// Makes a call that must succeed, and tells its cost and its answer.
-pub fn once(call: &Call) -> (Sample, Value) {
+pub fn once(call: &impl Launch) -> (Sample, Value) {
     let mut command = call.command();
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if call.input().is_some() { Stdio::piped() } else { Stdio::null() });
+    let streams = streams(&mut command, call.one_stream());
     let start = Instant::now();
-    let mut child = command.spawn().expect("spawn the plugin");
-    let (out, err) = talk(&mut child, &call.stdin);
-    let usage = usage::wait(child.id()).expect("wait for the plugin");
+    #[expect(clippy::zombie_processes, reason = "waited for below, with its cost")]
+    let mut child = command.spawn().expect("spawn the program");
+    let program = command.get_program().to_owned();
+    // The command holds the pipes' other ends.
+    drop(command);
+    give(child.stdin.take(), call.input());
+    let said = streams.map(|stream| stream.map(read).unwrap_or_default());
+    let usage = usage::wait(child.id()).expect("wait for the program");
     let wall = start.elapsed();
-    assert_eq!(usage.exit, 0, "{}: {out}{err}", call.plugin);
-    let answer = serde_json::from_str(&out).unwrap_or(Value::Null);
+    assert_eq!(usage.exit, 0, "{}: {}", program.display(), said.concat());
+    let answer = serde_json::from_str(&said[0]).unwrap_or(Value::Null);
     (Sample { wall, cpu: usage.cpu }, answer)
 }
 
-fn talk(child: &mut Child, stdin: &[u8]) -> (String, String) {
-    let (mut out, mut err) = (String::new(), String::new());
-    child.stdin.take().expect("a pipe").write_all(stdin).expect("write the input");
-    child.stdout.take().expect("a pipe").read_to_string(&mut out).expect("read the answer");
-    child.stderr.take().expect("a pipe").read_to_string(&mut err).expect("read the messages");
-    (out, err)
+/// Standard output and standard error; the latter only where it is a stream of its own.
+fn streams(command: &mut Command, one: bool) -> [Option<PipeReader>; 2] {
+    let (out, end) = std::io::pipe().expect("make a pipe");
+    if one {
+        command.stdout(end.try_clone().expect("a second descriptor")).stderr(end);
+        return [Some(out), None];
+    }
+    command.stdout(end);
+    let (err, end) = std::io::pipe().expect("make a pipe");
+    command.stderr(end);
+    [Some(out), Some(err)]
+}
+
+fn give(pipe: Option<ChildStdin>, input: Option<&[u8]>) {
+    if let (Some(mut pipe), Some(input)) = (pipe, input) {
+        pipe.write_all(input).expect("write the input");
+    }
+}
+
+fn read(mut stream: PipeReader) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("read what is said");
+    text
 }
 
 /// Samples of one kind of call, in the order of the rounds.
@@ -53,6 +75,13 @@ impl Series {
     pub fn push(&mut self, sample: Sample) {
         self.wall.push(sample.wall.as_secs_f64() * 1000.0);
         self.cpu.push(sample.cpu.as_secs_f64() * 1000.0);
+    }
+
+    /// What a round of this and the same round of the other cost together.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let sums = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a + b).collect();
+        Self { wall: sums(&self.wall, &other.wall), cpu: sums(&self.cpu, &other.cpu) }
     }
 }
 

@@ -1,12 +1,15 @@
 //! What the steps of one call hold: descriptors, locks, secrets, and what is to be said in the end.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use node::store::Lock;
 use node::{Error, Kind, Result};
 
+use crate::kernel::loop_device::Loop;
 use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
 use crate::plan::{Limits, Setting};
@@ -25,8 +28,31 @@ const DYING: Duration = Duration::from_millis(200);
 pub enum Handle {
     /// The folder or file that is mounted.
     Source,
+    /// The image, open as far as it is needed: to read, or to read and write it.
+    Image,
+    /// The folder that the image lies in (`O_PATH`).
+    ImageFolder,
     /// The folder that the policy names and the source lies beneath.
     Root,
+}
+
+/// The block device that a file system is made on or mounted from.
+#[derive(Debug)]
+pub enum Device {
+    /// A loop device over an image.
+    Loop(Loop),
+    /// A device of the node, open, and the path that leads to it.
+    Block(File, PathBuf),
+}
+
+impl Device {
+    /// The path for those who must open it themselves. It is the device's while this is open.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Loop(device) => device.path(),
+            Self::Block(_, path) => path.clone(),
+        }
+    }
 }
 
 /// The hands of one call.
@@ -42,6 +68,8 @@ pub struct Hands<'a> {
     pub open: BTreeMap<Handle, OwnedFd>,
     /// Locks that end with the call, or with a child that inherited them and hangs.
     pub locks: Vec<Lock>,
+    /// The device that the steps so far have made or observations opened.
+    pub device: Option<Device>,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
     /// How long an unmount waits for a volume that is in use, and what it does then.
@@ -55,7 +83,12 @@ impl<'a> Hands<'a> {
         let (open, locks, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
         let usual = Policy::default();
         let busy = (usual.busy_wait.duration(), usual.busy);
-        Self { target: None, secrets, deadline, open, locks, notes, busy, tree: None }
+        Self { target: None, secrets, deadline, open, locks, device: None, notes, busy, tree: None }
+    }
+
+    /// The device in hand.
+    pub fn device(&self) -> Result<&Device> {
+        self.device.as_ref().ok_or_else(|| Error::new(Kind::Internal, "use the device before it is there"))
     }
 
     /// The tree that the steps so far have made.
@@ -88,13 +121,14 @@ impl<'a> Hands<'a> {
         self.locks.iter().map(AsFd::as_fd).collect()
     }
 
-    /// Ends the locks with the call. A program that a helper left in the background may have inherited them,
+    /// Ends the locks with the call, and passes on how it went. A program that a helper left in the background may have inherited them,
     /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
-    pub fn unlock(&mut self, outcome: &Result<()>) -> Result<()> {
-        let at_work = outcome.as_ref().is_err_and(|error| error.kind() == Kind::TryAgain);
-        self.locks
-            .drain(..)
-            .try_for_each(|lock| if at_work { lock.remove_if_last(DYING) } else { lock.remove() })
+    pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
+        let mut over = self.locks.drain(..);
+        let removed =
+            over.try_for_each(|lock| if at_work { lock.remove_if_last(DYING) } else { lock.remove() });
+        outcome.and_then(|value| removed.map(|()| value))
     }
 
     /// Until when a child that may hang is waited for: what comes after it, and the answer, need time, too.

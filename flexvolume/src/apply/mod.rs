@@ -2,10 +2,12 @@
 
 mod files;
 mod hands;
+mod medium;
 mod share;
 mod target;
 
-pub use hands::{Handle, Hands};
+pub use hands::{Device, Handle, Hands};
+pub use medium::wait_until_free;
 pub use target::{Health, health};
 
 use node::step::Done;
@@ -49,9 +51,18 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
         Step::Remember(target, record) => record.write(&target.id()),
         Step::Forget(target) => Record::remove(&target.id()),
         Step::Make { kind, source, settings, read_only } => {
-            let source = if let Source::Named(name) = source { Some(name.as_str()) } else { None };
+            let device;
+            let source = match source {
+                Source::None => None,
+                Source::Named(name) => Some(name.as_str()),
+                Source::Device => {
+                    device = hands.device()?.path();
+                    device.to_str()
+                }
+            };
             hands.make(kind, source, settings, *read_only)
         }
+        Step::Medium(step) => medium::take(step, hands),
         Step::Folder { path, mode, owner } => {
             let made = path::make_folders(hands.opened(Handle::Root)?, path, *mode, Some(*owner))?;
             hands.open.insert(Handle::Source, made);

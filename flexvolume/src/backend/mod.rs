@@ -7,6 +7,7 @@ pub mod cifs;
 mod common;
 pub mod fuse;
 pub mod image;
+mod medium;
 pub mod nfs;
 pub mod overlay;
 mod share;
@@ -15,6 +16,7 @@ pub mod tmpfs;
 use node::{Error, Kind, Result};
 
 pub use common::Common;
+pub use medium::expand;
 
 use crate::apply::Hands;
 use crate::name::{Backend, Driver};
@@ -83,6 +85,8 @@ pub fn choose(driver: Driver, reader: &mut Reader<'_>) -> Result<Backend> {
 /// Reads the wish of `backend`.
 pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
     match backend {
+        Backend::Block => block::read(asked, reader),
+        Backend::Image => image::read(asked, reader),
         Backend::Tmpfs => tmpfs::read(asked, reader),
         Backend::Bind => bind::read(asked, reader),
         Backend::Nfs => nfs::read(asked, reader),

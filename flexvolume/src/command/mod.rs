@@ -31,6 +31,11 @@ answers with one line of JSON and exit code 0, whatever happens.
 
 Exit codes of the commands: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
 
+/// The commands' names: a call that nobody knows must not cost a parser of commands.
+const COMMANDS: [&str; 8] =
+    ["install", "uninstall", "validate", "schema", "list", "repair", "gc", "completions"];
+const FLAGS: [&str; 7] = ["-h", "--help", "help", "-V", "--version", "-o", "--output"];
+
 const FINE: c_int = 0;
 const PROBLEM: c_int = 1;
 const PROGRAM: &str = "nodeplug-flexvolume";
@@ -90,8 +95,7 @@ pub fn is_wanted() -> bool {
     if CALLS.contains(&word.as_ref()) {
         return false;
     }
-    let flags = ["-h", "--help", "help", "-V", "--version", "-o", "--output"];
-    flags.contains(&word.as_ref()) || Arguments::command().get_subcommands().any(|c| c.get_name() == word)
+    FLAGS.contains(&word.as_ref()) || COMMANDS.contains(&word.as_ref())
 }
 
 /// Runs a person's command; the answer is the exit code.
@@ -171,4 +175,17 @@ fn complain(error: &Error) {
     let unprivileged = matches!(error.errno(), Some(libc::EACCES | libc::EPERM)).then_some("run as root");
     let hint = error.advice().or(unprivileged).map_or_else(String::new, |h| format!("\nhint: {h}"));
     let _ = std::io::stderr().write_all(format!("{PROGRAM}: {}{hint}\n", error.chain()).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_known_by_its_name_and_is_no_call_of_the_protocol() {
+        let command = Arguments::command();
+        let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(names, COMMANDS);
+        assert!(COMMANDS.iter().chain(&FLAGS).all(|word| !CALLS.contains(word)));
+    }
 }

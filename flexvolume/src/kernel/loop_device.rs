@@ -120,7 +120,9 @@ fn take(number: u32, image: &File, wish: Wish) -> io::Result<File> {
         }
         other => other?,
     }
-    Ok(device)
+    // Newer kernels do not mount a device that somebody has open to write (CONFIG_BLK_DEV_WRITE_MOUNTED). One of
+    // the two descriptors is always open, so the device stays.
+    open_node(number, false)
 }
 
 /// The file below a loop device as (st_dev, st_ino); `None` where the device is free.

@@ -1,5 +1,6 @@
 //! The only place that names mounts, loop devices and system calls. It reads like the tools a person would type.
 
+pub mod block_device;
 pub mod crash;
 pub mod daemon;
 pub mod grow;

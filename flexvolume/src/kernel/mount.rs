@@ -42,8 +42,8 @@ impl Tree {
         Self { root, placed: false }
     }
 
-    /// A mount that is at its target already: made by mount(2), which knows no detached ones.
-    fn placed(root: OwnedFd) -> Self {
+    /// A mount that is at its target already, such as one made by mount(2), which knows no detached ones.
+    pub fn placed(root: OwnedFd) -> Self {
         Self { root, placed: true }
     }
 

@@ -23,6 +23,8 @@ use zeroize::{Zeroize, Zeroizing};
 /// The first number for the answer's descriptor: below lie the three standard ones and room for a
 /// program that takes low numbers for its own.
 const ABOVE_STANDARD: RawFd = 10;
+/// The lowest number that it may have.
+const BEHIND_STANDARD: RawFd = 3;
 /// The number of descriptors that a kernel without close_range(2) is asked about one by one.
 const USUAL_DESCRIPTORS: RawFd = 1024;
 
@@ -52,6 +54,13 @@ pub fn harden() {
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     umask(Mode::from_bits_truncate(0o077));
+}
+
+/// Whether this process may take what is reserved for root, which growing a mounted ext4 counts as
+/// (CAP_SYS_RESOURCE, capabilities(7)). Where that cannot be told, the kernel will say it.
+pub fn may_use_reserved() -> bool {
+    rustix::thread::capabilities(None)
+        .map_or(true, |sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))
 }
 
 /// The program's arguments, zeroized when they are dropped.
@@ -121,14 +130,17 @@ fn may_hold_a_secret(index: usize, word: &[u8]) -> bool {
 
 /// Moves the descriptor of the answer out of everybody's way and points stdout and stderr at
 /// `/dev/null`, so that no library and no child can spoil the one line. The kubelet reads one pipe for
-/// both until every holder has closed it.
+/// both until every holder has closed it. After an error stdout is what it was.
 pub fn silence() -> Result<OwnedFd> {
     let doing = || "set the answer's descriptor aside".to_owned();
     let stdout = io::stdout();
-    let answer = rustix::io::fcntl_dupfd_cloexec(&stdout, ABOVE_STANDARD).doing(Kind::Io, doing)?;
+    let answer = rustix::io::fcntl_dupfd_cloexec(&stdout, ABOVE_STANDARD)
+        // A limit of ten descriptors has no eleventh.
+        .or_else(|_| rustix::io::fcntl_dupfd_cloexec(&stdout, BEHIND_STANDARD))
+        .doing(Kind::Io, doing)?;
     let null = OpenOptions::new().write(true).open("/dev/null").doing(Kind::Io, doing)?;
-    dup2_stdout(&null).doing(Kind::Io, doing)?;
     dup2_stderr(&null).doing(Kind::Io, doing)?;
+    dup2_stdout(&null).doing(Kind::Io, doing)?;
     Ok(answer)
 }
 

@@ -106,6 +106,34 @@ pub fn size_of(file: &File) -> Result<Option<u64>> {
     Ok(filesystem(&head).and_then(|(_, size)| size))
 }
 
+/// What an ext2, ext3 or ext4 says about its own state. Others look after themselves when they are mounted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The kernel met errors in it, or it was not unmounted and has no journal.
+    pub suspect: bool,
+    /// Its journal has to be replayed, which the kernel does when it may write to the device.
+    pub replay: bool,
+}
+
+/// The state of the file system in `file`.
+pub fn health(file: &File) -> Result<Health> {
+    let head = read(file, 0, HEAD).doing(Kind::Io, || "read the superblock".to_owned())?;
+    Ok(extended_health(&head))
+}
+
+/// The fields s_state and s_feature_incompat.
+fn extended_health(head: &[u8]) -> Health {
+    const VALID: u64 = 0x1;
+    const ERRORS: u64 = 0x2;
+    const RECOVER: u64 = 0x4;
+    if extended(head).is_none() {
+        return Health::default();
+    }
+    let state = little(head, 1024 + 0x3a, 2).unwrap_or(VALID);
+    let incompatible = little(head, 1024 + 0x60, 4).unwrap_or(0);
+    Health { suspect: state & VALID == 0 || state & ERRORS != 0, replay: incompatible & RECOVER != 0 }
+}
+
 /// The file system whose superblock lies in the first bytes, and its size.
 fn filesystem(head: &[u8]) -> Option<(Type, Option<u64>)> {
     if has(head, 0, b"XFSB") {
@@ -168,6 +196,26 @@ fn is_empty(file: &File, size: u64) -> io::Result<bool> {
     let first = size.min(EDGE);
     let last = size.saturating_sub(EDGE).max(first);
     Ok(is_zero(file, 0, first)? && is_zero(file, last, size)?)
+}
+
+/// Looks at places all over what [`probe`] calls empty, the copies of ext4's superblock among them; gives
+/// the offset of the first one where something lies.
+pub fn sample(file: &File, size: u64) -> Result<Option<u64>> {
+    const PIECE: u64 = 64 << 10;
+    const PLACES: u64 = 256;
+    // Groups of 32768 blocks of 4 KiB and of 8192 blocks of 1 KiB; copies are in 1 and in powers of 3, 5, 7.
+    let groups = [1, 3, 5, 7, 9, 25, 27, 49];
+    let copies = groups.iter().flat_map(|n| [n * (128 << 20), n * (8 << 20)]);
+    let even = (1..PLACES).map(|n| size / PLACES * n);
+    let mut places: Vec<u64> = copies.chain(even).filter(|at| *at < size).collect();
+    places.sort_unstable();
+    for at in places {
+        let end = at.saturating_add(PIECE).min(size);
+        if !is_zero(file, at, end).doing(Kind::Io, || "look all over the device".to_owned())? {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
 
 fn is_zero(file: &File, from: u64, to: u64) -> io::Result<bool> {

@@ -1,8 +1,10 @@
 //! The steps of a mount, in order, and those of its unmount. Pure.
 
+mod medium;
 mod share;
 mod step;
 
+pub use medium::{Allocate, Medium};
 pub use share::{NewFolder, Protocol, Share, SubFolder, credential};
 pub use step::{IdMap, Limits, Patience, Setting, Source, Step};
 
@@ -25,14 +27,23 @@ pub fn mount(target: &Target, mut record: Record, seen: &dyn Seen, common: &Comm
 /// What a mount that was cut off may have left beside what it was to make. Nothing is mounted: what is not
 /// attached ends with its process.
 pub fn leftovers(record: &Record) -> Vec<Step> {
-    let _ = record;
-    Vec::new()
+    record.scratch.iter().map(|path| Step::Medium(Medium::Remove(path.clone()))).collect()
+}
+
+/// Before a mount is tried again: everything of an earlier one goes but what the pod may have written.
+pub fn again(target: &Target, record: Option<&Record>) -> Vec<Step> {
+    let mut steps = vec![detach(target, record.map(|r| r.backend.as_str()).and_then(Backend::named))];
+    steps.extend(record.map(leftovers).unwrap_or_default());
+    steps.push(Step::Forget(target.clone()));
+    steps
 }
 
 /// An unmount, planned from the record where there is one.
 pub fn unmount(target: &Target, record: Option<&Record>) -> Vec<Step> {
     let mut steps = vec![detach(target, record.map(|r| r.backend.as_str()).and_then(Backend::named))];
     steps.extend(record.map(leftovers).unwrap_or_default());
+    let delete = record.map(|r| r.delete.as_slice()).unwrap_or_default();
+    steps.extend(delete.iter().map(|path| Step::Medium(Medium::Delete(path.clone()))));
     steps.push(Step::Forget(target.clone()));
     steps
 }

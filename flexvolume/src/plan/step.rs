@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::Medium;
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::options::mount_options::{Attr, MountOption};
@@ -58,6 +59,8 @@ pub enum Step {
         /// The files' owner and group.
         owner: (u32, u32),
     },
+    /// Works on the medium that the file system lies on.
+    Medium(Medium),
     /// Gives the tree to the pod's group.
     Give {
         /// The group.
@@ -233,6 +236,8 @@ pub enum Source {
     None,
     /// A name.
     Named(String),
+    /// The device in hand.
+    Device,
 }
 
 impl node::step::Step for Step {
@@ -240,6 +245,7 @@ impl node::step::Step for Step {
         match self {
             Self::Remember(target, _) => Some(Self::Forget(target.clone())),
             Self::Attach(target) => Some(Self::Detach(target.clone())),
+            Self::Medium(medium) => medium.inverse().map(Self::Medium),
             // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
             // was made for a source is no harm; and what takes away is not put back.
             Self::Make { .. }
@@ -264,8 +270,10 @@ impl fmt::Display for Step {
             Self::Forget(target) => write!(f, "forget the volume of `{target}`"),
             Self::Make { kind, source, settings, read_only } => {
                 write!(f, "make a `{kind}`")?;
-                if let Source::Named(name) = source {
-                    write!(f, " of `{name}`")?;
+                match source {
+                    Source::None => {}
+                    Source::Named(name) => write!(f, " of `{name}`")?,
+                    Source::Device => f.write_str(" of the device")?,
                 }
                 let words: Vec<String> = settings.iter().map(ToString::to_string).collect();
                 if !words.is_empty() {
@@ -294,6 +302,7 @@ impl fmt::Display for Step {
             Self::Limit { limits, recursive } => {
                 write!(f, "limit it to `{limits}`{}", below(*recursive))
             }
+            Self::Medium(medium) => write!(f, "{medium}"),
             Self::Attach(target) => write!(f, "attach it to `{target}`"),
             Self::Detach(target) => write!(f, "unmount `{target}`"),
             Self::DetachApart(target, Patience::Server) => {

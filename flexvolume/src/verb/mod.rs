@@ -1,6 +1,7 @@
 //! The calls of the protocol, each from what was asked to what was done.
 
 mod attach;
+mod expand;
 mod mount;
 mod unmount;
 
@@ -29,9 +30,8 @@ pub fn serve(request: Request, start: Instant) -> Result<Answer> {
         Call::Unmount(folder) => unmount(&folder, start),
         Call::ExpandVolume { new } => Ok(attach::expand_volume(new)),
         Call::GetVolumeName(options) => Ok(attach::volume_name(&options)),
-        Call::ExpandFs { .. } | Call::Attach | Call::Detach | Call::MountDevice | Call::UnmountDevice => {
-            Ok(Answer::default())
-        }
+        Call::ExpandFs { target, new, .. } => expand::expand(&target, new, start),
+        Call::Attach | Call::Detach | Call::MountDevice | Call::UnmountDevice => Ok(Answer::default()),
         Call::IsAttached => Ok(attach::is_attached()),
         Call::WaitForAttach(device) => Ok(attach::wait_for_attach(device)),
         Call::Unknown(call) => Ok(Answer::unknown(&call)),

@@ -38,8 +38,7 @@ pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -
     hands.busy = (policy.busy_wait.duration(), policy.busy);
     hands.locks.push(lock(&target.id())?);
     let made = make(&asked, backend, wish, &mut hands);
-    let unlocked = hands.unlock(&made);
-    made.and(unlocked).map(|()| Answer::success(hands.notes.join("; ")))
+    hands.unlock(made).map(|()| Answer::success(hands.notes.join("; ")))
 }
 
 /// Makes the volume on clean ground.
@@ -52,7 +51,7 @@ fn make(asked: &Asked<'_>, backend: Backend, wish: Box<dyn Wish>, hands: &mut Ha
     }
     if on != On::Nothing || before.is_some() {
         // Of a try that was cut off, or of a daemon that died: this mount starts on clean ground.
-        apply::all(plan::unmount(target, before.as_ref()), hands)?;
+        apply::all(plan::again(target, before.as_ref()), hands)?;
     }
     let (folder, _) = if on == On::Nothing { (folder, on) } else { observe::target(target)? };
     hands.target = Some(folder);

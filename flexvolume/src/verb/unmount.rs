@@ -32,14 +32,14 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
     }
     hands.locks.push(lock(&target.id())?);
     let gone = take_away(&target, &mut hands);
-    let unlocked = hands.unlock(&gone).and_then(|()| record::sweep_locks());
-    gone.and(unlocked).map(|()| Answer::success(hands.notes.join("; ")))
+    let gone = hands.unlock(gone).and_then(|()| record::sweep_locks());
+    gone.map(|()| Answer::success(hands.notes.join("; ")))
 }
 
 /// Takes away the mount and what belongs to it.
 fn take_away(target: &Target, hands: &mut Hands<'_>) -> Result<()> {
     let record = Record::find(target)?;
-    if let Some(key) = record.as_ref().map(|r| r.key.as_str()).filter(|key| !key.is_empty()) {
+    if let Some(key) = record.as_ref().and_then(Record::source_lock) {
         // Another pod's mount of the same source may be about to be copied from this one.
         hands.lock_source(key)?;
     }

@@ -83,8 +83,10 @@ fn read_only(s: &Scratch) {
 fn direct(s: &Scratch) {
     let image = s.image("image", 1 << 20);
     let device = attach(&image, Wish { direct_io: true, ..Wish::default() }).unwrap();
-    device.file().write_all_at(&[7; 4096], 0).unwrap();
-    device.file().sync_all().unwrap();
+    let writer = OpenOptions::new().write(true).open(device.path()).unwrap();
+    writer.write_all_at(&[7; 4096], 0).unwrap();
+    writer.sync_all().unwrap();
+    drop(writer);
     let mut seen = [0; 4096];
     (&image).read_exact(&mut seen).unwrap();
     assert_eq!(seen, [7; 4096]);

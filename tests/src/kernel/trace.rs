@@ -1,10 +1,12 @@
-//! Runs a call under ptrace(2): counts its system calls, kills it after the n-th, or makes the n-th of
-//! some fail. A call is whatever can be launched: a plugin's or a driver's.
+//! Runs a call under ptrace(2): counts its system calls, looks at each, kills it after the n-th, sends it a
+//! signal there, or makes the n-th of some fail. A call is whatever can be launched: a plugin's or a
+//! driver's.
 //!
 //! Only the process itself is traced. A child that it forks runs free, as it does in real life.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -43,14 +45,81 @@ pub fn kill_after(call: &impl Launch, n: usize) -> End {
     .map_or(End::Killed(last), End::Finished)
 }
 
-/// The number of system calls of the call.
-pub fn count(call: &impl Launch) -> (usize, Answer) {
-    let mut seen = 0;
+/// The numbers of the call's system calls, in order.
+pub fn system_calls(call: &impl Launch) -> (Vec<u64>, Answer) {
+    let mut seen = Vec::new();
     let answer = follow(call, &mut |stop| {
-        seen += usize::from(matches!(stop, Stop::Entry(..)));
+        if let Stop::Entry(_, number) = stop {
+            seen.push(number);
+        }
         false
     });
-    (seen, answer.expect("nothing kills a counted call"))
+    (seen, answer.expect("nothing kills a call that is looked at"))
+}
+
+/// How many system calls the call makes.
+pub fn count(call: &impl Launch) -> (usize, Answer) {
+    let (seen, answer) = system_calls(call);
+    (seen.len(), answer)
+}
+
+/// A system call that a call is about to make, and the call's process, which stands still meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The process.
+    pub pid: Pid,
+    /// The system call's number.
+    pub number: i64,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+impl Entry {
+    /// The text that an argument points to, up to its zero; empty where there is none.
+    pub fn text(&self, argument: usize) -> String {
+        let mut bytes = vec![0; 4096];
+        let memory = File::open(format!("/proc/{}/mem", self.pid)).expect("the call's memory");
+        let length = memory.read_at(&mut bytes, self.arguments[argument]).unwrap_or(0);
+        bytes.truncate(length);
+        let text = bytes.split(|b| *b == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    }
+}
+
+/// Shows `look` every system call before it is made.
+pub fn watch(call: &impl Launch, mut look: impl FnMut(&Entry)) -> Answer {
+    let answer = follow(call, &mut |stop| {
+        if let Stop::Entry(pid, _) = stop {
+            let info = ptrace::syscall_info(pid).expect("which system call");
+            // SAFETY: at this stop the kernel has filled the `entry` arm of the union, plain integers.
+            let (number, arguments) = unsafe { (info.u.entry.nr, info.u.entry.args) };
+            look(&Entry { pid, number: number.cast_signed(), arguments });
+        }
+        false
+    });
+    answer.expect("nothing kills a watched call")
+}
+
+/// Sends the call `signal` when it has made `n` system calls (0: before the first). The answer, and
+/// whether it came so far.
+pub fn signal_after(call: &impl Launch, n: usize, signal: Signal) -> (Answer, bool) {
+    let (mut seen, mut sent) = (0, false);
+    let answer = follow(call, &mut |stop| {
+        let pid = match stop {
+            Stop::Exit(pid) => {
+                seen += 1;
+                pid
+            }
+            Stop::Entry(pid, _) if n == 0 => pid,
+            _ => return false,
+        };
+        if seen >= n && !sent {
+            sent = true;
+            kill(pid, signal).expect("send a signal");
+        }
+        false
+    });
+    (answer.expect("nothing kills this call"), sent)
 }
 
 /// The largest resident set that the call's own process had, in KiB.

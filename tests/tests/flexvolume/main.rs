@@ -14,6 +14,8 @@
 
 mod kubelet_itself;
 mod node_itself;
+mod ours;
+mod protocol;
 mod scripts;
 mod shares;
 
@@ -23,6 +25,6 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [kubelet_itself::trials(), node_itself::trials(), shares::trials()];
+    let modules = [kubelet_itself::trials(), node_itself::trials(), protocol::trials(), shares::trials()];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }

@@ -1,47 +1,21 @@
-//! `bench cni [--rounds N] [--json]`: the speed and the memory of the CNI plugin beside the reference's
-//! and the floor's, on a throw-away node.
-//!
-//! Calls are made in turns (reference, ours, floor, in rotating order), so that a slow moment of the
-//! machine meets all of them; a ratio is that of the medians.
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a benchmark stops at the first surprise, and prints a table"
-)]
+//! The CNI plugin beside the reference's and the floor's.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harness::call::{LIMIT, tool};
 use harness::kernel::trace;
 use harness::measure::{Measure, Row, Sample, Series, once};
 use harness::node::{LEASES, Namespace, Node, our_binary};
 use harness::runtime::{Call, Flavour, Runtime, flavour};
-use nix::sys::wait::{WaitPidFlag, waitpid};
 use serde_json::{Value, json};
 
-/// Rounds before the measured ones: page cache, first-use tables, the bridge.
-const WARM_UP: usize = 10;
-/// A moment of rest after every DEL.
-const REST: Duration = Duration::from_millis(5);
+use crate::{Group, WARM_UP, all_at_once, settle};
 
-/// Waits for the children that DELs left behind: what they wait for in the kernel is charged neither to the
-/// next call nor shared with it. They are ours to wait for, because `main` made this process their reaper.
-fn settle() {
-    while waitpid(None, Some(WaitPidFlag::__WALL)).is_ok() {}
-    thread::sleep(REST);
-}
-
-/// A group of rows, by a name that `--only` takes.
-type Group = (&'static str, fn(usize) -> Vec<Row>);
-
-const GROUPS: [Group; 7] = [
+/// What is measured.
+pub const GROUPS: [Group; 7] = [
     ("bridge", |rounds| on_node(move |node| bridged(node, rounds))),
     ("routed", |rounds| on_node(move |node| routed(node, rounds))),
     ("pods", |rounds| vec![many_pods(1000, rounds)]),
@@ -50,38 +24,6 @@ const GROUPS: [Group; 7] = [
     ("families", |rounds| on_node(move |node| vec![two_families(node, rounds)])),
     ("weight", |_| on_node(weight)),
 ];
-
-fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let after = |flag: &str| words.iter().position(|w| w == flag).and_then(|at| words.get(at + 1));
-    let rounds = after("--rounds").map_or(Some(200), |n| n.parse().ok());
-    let (Some("cni"), Some(rounds)) = (words.first().map(String::as_str), rounds) else {
-        let names = GROUPS.map(|(name, _)| name).join("|");
-        eprintln!("usage: bench cni [--rounds N] [--json] [--only {names}]");
-        return ExitCode::from(2);
-    };
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("run as root: the benchmark makes network namespaces");
-        return ExitCode::from(2);
-    }
-    nix::sys::prctl::set_child_subreaper(true).expect("become the reaper of orphans");
-    let only = after("--only");
-    let chosen = GROUPS.iter().filter(|(name, _)| only.is_none_or(|o| o == name));
-    let rows: Vec<Row> = chosen.flat_map(|(_, run)| run(rounds)).collect();
-    if words.iter().any(|w| w == "--json") {
-        println!("{:#}", Value::Array(rows.iter().map(Row::json).collect()));
-    } else {
-        println!(
-            "| measure | bar | value | held | medians; p10 to p90 of the pairs |\n|---|---|---|---|---|"
-        );
-        for row in &rows {
-            println!("{}", row.line());
-        }
-    }
-    let missed = rows.iter().filter(|row| !row.held()).count();
-    eprintln!("{} bars held, {missed} not", rows.len() - missed);
-    ExitCode::SUCCESS
-}
 
 /// Runs `work` on a thread that is a node, to its end.
 fn on_node<T: Send + 'static>(work: impl FnOnce(&Node) -> T + Send + 'static) -> T {
@@ -303,13 +245,6 @@ fn together(node: &Node, count: usize, rounds: usize) -> Row {
     }
     let what = format!("{count} concurrent ADDs, makespan / reference");
     Row::ratio(&what, Measure::Wall, 0.20, &series[1], &series[0])
-}
-
-fn all_at_once(calls: &[Call]) -> Vec<Sample> {
-    thread::scope(|scope| {
-        let running: Vec<_> = calls.iter().map(|call| scope.spawn(|| once(call).0)).collect();
-        running.into_iter().map(|r| r.join().expect("a concurrent call")).collect()
-    })
 }
 
 /// Two stores, one of them with leases in it as the reference would have left them.

@@ -1,0 +1,227 @@
+//! Images, loop devices, and the programs that make, check and grow a file system.
+
+use std::fs::{File, TryLockError};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use node::{Context, Error, Kind, Result, mountinfo};
+use rustix::fs::{FallocateFlags, Gid, Mode, OFlags, Uid};
+
+use super::hands::{Device, Handle, Hands};
+use crate::kernel::helper::{self, Helper, Outcome};
+use crate::kernel::loop_device::{self, Wish};
+use crate::kernel::{grow, path};
+use crate::plan::{Allocate, Medium};
+use crate::policy::ImageFs;
+
+/// Where distributions have their programs.
+const PROGRAMS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+/// What a helper's end leaves of the call's time.
+const MARGIN: Duration = Duration::from_secs(2);
+/// A loop device ends a moment after its last user.
+const ENDING: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Does one step.
+pub(super) fn take(step: &Medium, hands: &mut Hands<'_>) -> Result<()> {
+    match step {
+        Medium::Create { path, size, allocate } => create(hands, path, *size, *allocate),
+        Medium::Publish { from, to } => {
+            path::rename_beneath(hands.opened(Handle::ImageFolder)?, &last(from), &last(to))
+        }
+        Medium::Remove(path) => remove(path),
+        Medium::Delete(path) => delete(path),
+        Medium::Lengthen { to, allocate } => lengthen(&image(hands)?, *to, *allocate),
+        Medium::Loop { read_only, alone } => put_loop(hands, *read_only, *alone),
+        Medium::Capacity => match hands.device()? {
+            Device::Loop(device) => device.set_capacity(),
+            Device::Block(..) => Ok(()),
+        },
+        Medium::Format { fs, arguments } => format(hands, *fs, arguments),
+        Medium::Check { shown, thorough } => check(hands, shown, *thorough),
+        Medium::Resize => resize(hands),
+        Medium::Grow { fs, bytes } => match fs {
+            ImageFs::Ext4 => grow::ext4(hands.tree()?.as_fd(), *bytes),
+            ImageFs::Xfs => grow::xfs(hands.tree()?.as_fd(), *bytes),
+            ImageFs::Btrfs => grow::btrfs(hands.tree()?.as_fd()),
+            ImageFs::Erofs | ImageFs::Squashfs => Ok(()),
+        },
+        Medium::Root { mode, uid, gid } => own_root(hands, *mode, *uid, *gid),
+    }
+}
+
+fn last(path: &Path) -> PathBuf {
+    path.file_name().map(PathBuf::from).unwrap_or_default()
+}
+
+fn image(hands: &Hands<'_>) -> Result<File> {
+    let image = hands.opened(Handle::Image)?.try_clone_to_owned();
+    image.map(File::from).doing(Kind::Io, || "use the image".to_owned())
+}
+
+fn create(hands: &mut Hands<'_>, path: &Path, size: u64, allocate: Allocate) -> Result<()> {
+    let image = path::create_file(hands.opened(Handle::ImageFolder)?, &last(path), 0o600)?;
+    lengthen(&image, size, allocate)?;
+    hands.open.insert(Handle::Image, image.into());
+    Ok(())
+}
+
+fn lengthen(image: &File, to: u64, allocate: Allocate) -> Result<()> {
+    let doing = || "take the space for the image".to_owned();
+    match allocate {
+        Allocate::Full => {
+            let taken = rustix::fs::fallocate(image, FallocateFlags::empty(), 0, to);
+            taken.map_err(std::io::Error::from).doing(Kind::Io, doing).map_err(|e| match e.errno() {
+                Some(libc::EOPNOTSUPP) => {
+                    e.hint("the file system below the image cannot allocate: set `allocate: sparse`")
+                }
+                _ => room(e),
+            })
+        }
+        Allocate::Sparse => image.set_len(to).doing(Kind::Io, doing).map_err(room),
+    }
+}
+
+fn room(error: Box<Error>) -> Box<Error> {
+    match error.errno() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+            error.hint("make room where the image lies, or ask for a smaller `size`")
+        }
+        _ => error,
+    }
+}
+
+/// Opens a path that has no symlink, step by step: a folder on the way may have been exchanged since.
+fn root_of(path: &Path) -> Result<(std::os::fd::OwnedFd, PathBuf)> {
+    let root = path::open_root(Path::new("/"))?;
+    Ok((root, path.strip_prefix("/").unwrap_or(path).to_owned()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let (root, relative) = root_of(path)?;
+    path::remove_file_beneath(root.as_fd(), &relative)
+}
+
+fn delete(path: &Path) -> Result<()> {
+    let (root, relative) = root_of(path)?;
+    let image = match path::beneath(root.as_fd(), &relative, path::Want::Read) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(()),
+        other => File::from(other?),
+    };
+    wait_until_free(&image, path)?;
+    path::remove_file_beneath(root.as_fd(), &relative)
+}
+
+/// Waits a moment for the loop devices over `image` to end. [`Kind::Conflict`] names those that do not, and
+/// where they are mounted.
+pub fn wait_until_free(image: &File, shown: &Path) -> Result<()> {
+    let until = Instant::now() + ENDING;
+    loop {
+        let over = loop_device::over(image)?;
+        if over.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(in_use(shown, &over));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn in_use(shown: &Path, over: &[u32]) -> Box<Error> {
+    let mounts = mountinfo::read().unwrap_or_default();
+    let places = |number: &u32| {
+        let node = format!("/dev/loop{number}");
+        let at = |m: &&mountinfo::Mount| m.device == (7, *number) || m.source == node.as_str();
+        let points: Vec<String> = mounts.iter().filter(at).map(|m| m.point.display().to_string()).collect();
+        if points.is_empty() { node } else { format!("{node}, mounted at {}", points.join(" and ")) }
+    };
+    let users: Vec<String> = over.iter().map(places).collect();
+    Error::caused(
+        Kind::Conflict,
+        format!("have the image `{}` alone", shown.display()),
+        format!("it is in use by {}", users.join("; ")),
+    )
+    .hint("one pod at a time can write to an image: end the other one first, or mount it with `access: ro`")
+}
+
+/// The lock on the image's inode stays with the loop device: it holds the open file. So nobody who asks gets
+/// the image a second time, by whatever name.
+fn put_loop(hands: &mut Hands<'_>, read_only: bool, alone: bool) -> Result<()> {
+    hands.device = None;
+    let image = image(hands)?;
+    let locked = if alone { image.try_lock() } else { image.try_lock_shared() };
+    match locked {
+        Err(TryLockError::WouldBlock) => {
+            let doing = "have the image alone";
+            return Err(Error::caused(Kind::Conflict, doing, "another process holds a lock on it")
+                .hint("`lslocks` on the node names the process; loop devices hold such a lock, too"));
+        }
+        // Some network file systems have no such locks; the list of loop devices was looked at.
+        Ok(()) | Err(TryLockError::Error(_)) => {}
+    }
+    let device = loop_device::attach(&image, Wish { read_only, direct_io: !read_only })?;
+    hands.device = Some(Device::Loop(device));
+    Ok(())
+}
+
+/// Runs `program` on the device in hand.
+fn run(hands: &Hands<'_>, program: &str, arguments: &[String]) -> Result<Outcome> {
+    let found = PROGRAMS.iter().map(|folder| Path::new(folder).join(program)).find(|p| p.exists());
+    let path = found.unwrap_or_else(|| Path::new("/usr/sbin").join(program));
+    let device = hands.device()?.path();
+    let words: Vec<_> = arguments.iter().map(Into::into).chain([device.into_os_string()]).collect();
+    let kept = hands.locked();
+    let deadline = hands.deadline.checked_sub(MARGIN).unwrap_or(hands.deadline);
+    helper::run(&Helper { keep: &kept, ..Helper::new(&path, &words, deadline) })
+}
+
+fn failed(program: &str, outcome: &Outcome) -> Box<Error> {
+    let words = if outcome.text.is_empty() { outcome.status.to_string() } else { outcome.text.clone() };
+    Error::caused(Kind::Kernel, format!("run `{program}`"), words)
+}
+
+fn format(hands: &Hands<'_>, fs: ImageFs, arguments: &[String]) -> Result<()> {
+    let program = format!("mkfs.{}", fs.name());
+    let outcome = run(hands, &program, arguments)?;
+    if outcome.status.success() { Ok(()) } else { Err(failed(&program, &outcome)) }
+}
+
+/// The exit codes of e2fsck(8): 1 is "repaired", 2 "repaired, restart the node", which is about a mounted
+/// root.
+fn check(hands: &Hands<'_>, shown: &Path, thorough: bool) -> Result<()> {
+    let flags: &[&str] = if thorough { &["-p", "-f"] } else { &["-p"] };
+    let flags: Vec<String> = flags.iter().map(|f| (*f).to_owned()).collect();
+    let outcome = run(hands, "e2fsck", &flags)?;
+    match outcome.status.code() {
+        Some(0..=3) => Ok(()),
+        _ => Err(failed("e2fsck", &outcome).hint(format!(
+            "while no pod uses it, run `e2fsck -f {}` on the node and decide what it asks",
+            shown.display()
+        ))),
+    }
+}
+
+fn resize(hands: &Hands<'_>) -> Result<()> {
+    let outcome = run(hands, "resize2fs", &[])?;
+    if outcome.status.success() { Ok(()) } else { Err(failed("resize2fs", &outcome)) }
+}
+
+fn own_root(hands: &Hands<'_>, mode: Option<u32>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    let doing = || "open the root folder".to_owned();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(hands.tree()?, c".", flags, Mode::empty()).doing(Kind::Kernel, doing)?;
+    let seen = rustix::fs::fstat(&root).doing(Kind::Kernel, doing)?;
+    let uid = uid.filter(|uid| *uid != seen.st_uid).map(Uid::from_raw);
+    let gid = gid.filter(|gid| *gid != seen.st_gid).map(Gid::from_raw);
+    if uid.is_some() || gid.is_some() {
+        rustix::fs::fchown(&root, uid, gid).doing(Kind::Kernel, doing)?;
+    }
+    // After the owner: chown clears what chmod sets.
+    match mode.filter(|mode| *mode != seen.st_mode & 0o7777 || uid.is_some() || gid.is_some()) {
+        Some(mode) => rustix::fs::fchmod(&root, Mode::from_raw_mode(mode)).doing(Kind::Kernel, doing),
+        None => Ok(()),
+    }
+}
