@@ -2,9 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
 use harness::call::{tool, try_tool};
 use harness::kubelet::{Kubelet, Volume};
@@ -14,6 +11,8 @@ use harness::volume_node::VolumeNode;
 use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::users::{User, until};
 
 use super::{BIND, EXPORT, cifs, fails, help, nfs, policy, serve, succeeds};
 
@@ -39,40 +38,6 @@ pub fn trials() -> Vec<Trial> {
         volume("a_stale_mount_without_a_record_is_unmounted", &["bindfs"], without_a_record),
         volume("a_share_in_use_that_answers_names_its_users", &["bindfs"], used_and_well),
     ]
-}
-
-/// A process that is ended with the test.
-struct User(Child);
-
-impl User {
-    fn start(line: &str) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", line]).current_dir("/").stdin(Stdio::null());
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Waits until `ready` is; a test that waits in vain is stopped.
-#[track_caller]
-fn until(what: &str, ready: impl Fn() -> bool) {
-    for _ in 0..3000 {
-        if ready() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("{what}: not within 30 s");
 }
 
 fn named(node: &VolumeNode, name: &str) -> Vec<i32> {
