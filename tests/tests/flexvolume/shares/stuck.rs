@@ -36,6 +36,7 @@ pub fn trials() -> Vec<Trial> {
             silent_and_used,
         ),
         volume("a_stale_mount_without_a_record_is_unmounted", &["bindfs"], without_a_record),
+        volume("an_unmount_that_does_not_end_is_left_to_the_kernel", &["fsfreeze", "mkfs.ext4"], never_ends),
         volume("a_share_in_use_that_answers_names_its_users", &["bindfs"], used_and_well),
     ]
 }
@@ -209,6 +210,29 @@ fn without_a_record(node: &VolumeNode) {
         kubelet.end(volume.pod());
         node.assert_nothing_left("a stranger's mount");
     }
+}
+
+fn never_ends(node: &VolumeNode) {
+    node.disk("64M");
+    serve(node, BIND);
+    let kubelet = node.kubelet();
+    let volume = nfs(&kubelet);
+    let path = volume.path().display().to_string();
+    fs::create_dir_all(&path).unwrap();
+    // What is written here reaches the disk below with the unmount, and the disk takes nothing.
+    tool(&["truncate", "-s", "16M", "/srv/disk/inner"]);
+    tool(&["mkfs.ext4", "-q", "/srv/disk/inner"]);
+    tool(&["mount", "-o", "loop", "/srv/disk/inner", &path]);
+    fs::write(volume.path().join("file"), "x".repeat(1 << 20)).unwrap();
+    let frozen = Frozen::freeze();
+    let message = succeeds(&kubelet, &volume, "unmount");
+    assert!(message.contains("did not answer: the kernel ends the mount when it can"), "{message}");
+    assert!(mounts_at(&volume.path()).is_empty());
+    drop(frozen);
+    kubelet.end(volume.pod());
+    node.assert_nothing_left("a disk that came back");
+    let again = "mount -o loop,ro /srv/disk/inner /mnt && stat -c %s /mnt/file; umount /mnt";
+    assert_eq!(tool(&["sh", "-c", again]).trim(), "1048576");
 }
 
 fn used_and_well(node: &VolumeNode) {
