@@ -20,6 +20,9 @@ use crate::target::digest;
 /// What is kept of the call's time for its answer.
 const ANSWERING: Duration = Duration::from_secs(10);
 
+/// What a helper that was killed still has open is closed a moment after.
+const DYING: Duration = Duration::from_millis(200);
+
 /// A descriptor that an observation left for the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Handle {
@@ -145,7 +148,8 @@ impl<'a> Hands<'a> {
         self.open.clear();
         let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
         let mut over = self.locks.drain(..);
-        let removed = over.try_for_each(|lock| if at_work { lock.remove_if_last() } else { lock.remove() });
+        let removed =
+            over.try_for_each(|lock| if at_work { lock.remove_if_last(DYING) } else { lock.remove() });
         outcome.and_then(|value| removed.map(|()| value))
     }
 

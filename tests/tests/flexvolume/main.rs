@@ -17,6 +17,9 @@ mod node_itself;
 mod ours;
 mod protocol;
 mod scripts;
+mod shares;
+mod unmounts;
+mod users;
 
 use std::process::ExitCode;
 
@@ -24,6 +27,12 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [kubelet_itself::trials(), node_itself::trials(), protocol::trials()];
+    let modules = [
+        kubelet_itself::trials(),
+        node_itself::trials(),
+        protocol::trials(),
+        shares::trials(),
+        unmounts::trials(),
+    ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
