@@ -12,7 +12,9 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod image;
 mod kubelet_itself;
+mod media;
 mod node_itself;
 mod ours;
 mod protocol;
@@ -24,6 +26,6 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [kubelet_itself::trials(), node_itself::trials(), protocol::trials()];
+    let modules = [kubelet_itself::trials(), node_itself::trials(), protocol::trials(), image::trials()];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
