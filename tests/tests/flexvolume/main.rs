@@ -12,7 +12,9 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod image;
 mod kubelet_itself;
+mod media;
 mod node_itself;
 mod ours;
 mod protocol;
@@ -28,6 +30,7 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
         protocol::trials(),
