@@ -140,6 +140,9 @@ impl<'a> Hands<'a> {
     /// Ends the locks with the call, and passes on how it went. A program that a helper left in the background may have inherited them,
     /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
     pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        // An open descriptor would keep the mount that it was copied from busy.
+        (self.tree, self.device) = (None, None);
+        self.open.clear();
         let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
         let mut over = self.locks.drain(..);
         let removed = over.try_for_each(|lock| if at_work { lock.remove_if_last() } else { lock.remove() });
@@ -165,7 +168,7 @@ impl<'a> Hands<'a> {
         let tree = match mount::make(kind, source, &parameters, ro) {
             Err(error) if mount::classic::is_missing(&error) => {
                 let tree = mount::classic::make(kind, source, &parameters, ro, self.target()?)?;
-                self.classic();
+                self.classic("fsopen(2): the volume was mounted by mount(2)");
                 tree
             }
             other => other?,
@@ -179,7 +182,7 @@ impl<'a> Hands<'a> {
         let tree = match mount::clone_tree(self.opened(from)?, recursive) {
             Err(error) if mount::classic::is_missing(&error) => {
                 let tree = mount::classic::bind(self.opened(from)?, self.target()?, recursive)?;
-                self.classic();
+                self.classic("fsopen(2): the volume was mounted by mount(2)");
                 tree
             }
             other => other?,
@@ -195,8 +198,9 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    /// Takes from the tree what it is not to allow.
-    pub fn limit(&self, limits: &Limits, recursive: bool) -> Result<()> {
+    /// Takes from the tree what it is not to allow. A kernel that cannot restrict what nobody sees yet has the
+    /// tree on the volume's folder before, and the answer says so.
+    pub fn limit(&mut self, limits: &Limits, recursive: bool) -> Result<()> {
         let namespace = limits.idmap.map(|map| {
             let line = format!("{} {} {}\n", map.disk, map.seen, map.count);
             mount::user_namespace(&line, &line)
@@ -214,7 +218,28 @@ impl<'a> Hands<'a> {
             propagation: limits.propagation,
             idmap: namespace.as_ref().map(AsFd::as_fd),
         };
-        mount::set_attributes(self.tree()?, &attributes, recursive)
+        match mount::set_attributes(self.tree()?, &attributes, recursive) {
+            Err(error) if mount::classic::is_missing(&error) => {}
+            other => return other,
+        }
+        if !self.is_placed()
+            && let Some(tree) = self.tree.take()
+        {
+            mount::attach(&tree, self.target()?)?;
+            self.classic("mount_setattr(2): the volume was restricted when it was mounted already");
+            self.hold(Tree::placed(tree.into_fd()));
+        }
+        mount::classic::set_attributes(self.tree()?, &attributes, recursive)
+    }
+
+    /// Whether the tree was put onto the volume's folder before it was finished.
+    pub fn is_placed(&self) -> bool {
+        self.tree.as_ref().is_some_and(Tree::is_placed)
+    }
+
+    /// Lets go of the tree: an open one keeps its mount busy.
+    pub fn drop_tree(&mut self) {
+        self.tree = None;
     }
 
     /// The volume's folder.
@@ -231,11 +256,8 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    fn classic(&mut self) {
-        self.notes.push(
-            "this kernel has no fsopen(2): the volume was mounted by mount(2), so that it could be seen half made"
-                .to_owned(),
-        );
+    fn classic(&mut self, what: &str) {
+        self.notes.push(format!("this kernel has no {what}, so that it could be seen half made"));
     }
 }
 

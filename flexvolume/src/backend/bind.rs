@@ -96,7 +96,7 @@ impl Wish for Bind {
             other => Some(other?),
         };
         let deepest = found.as_ref().unwrap_or(&root);
-        fit(deepest.as_fd(), &self.path(), &self.kubelet_root)?;
+        fit(deepest.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         let missing = found.is_none();
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);

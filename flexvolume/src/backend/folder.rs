@@ -6,17 +6,12 @@ use std::path::Path;
 
 use node::{Error, Kind, Result};
 
-use crate::kernel::path;
-use crate::policy;
+use crate::observe;
 
-/// Refuses what is the node's own, the kubelet's or the kernel's. `shown` is the pod's word for it.
-pub fn fit(found: BorrowedFd<'_>, shown: &Path, kubelet_root: &Path) -> Result<()> {
-    let real = path::real_path(found)?;
-    let why = match (policy::forbidden(&real, kubelet_root), path::is_kernel_filesystem(found)?) {
-        (Some(what), _) => format!("it is `{}`: {what}", real.display()),
-        (None, Some(kind)) => format!("a `{kind}` of the kernel is mounted there"),
-        (None, None) => return Ok(()),
-    };
+/// Refuses what is the node's own, the kubelet's or the kernel's; with `recursive`, what is mounted below it, too.
+/// `shown` is the pod's word for it.
+pub fn fit(found: BorrowedFd<'_>, shown: &Path, kubelet_root: &Path, recursive: bool) -> Result<()> {
+    let Some(why) = observe::off_limits(found, kubelet_root, recursive)? else { return Ok(()) };
     Err(Error::caused(Kind::Config, format!("use `{}` as a volume", shown.display()), why)
         .hint("no policy can allow it; choose a folder of its own for the data of pods"))
 }

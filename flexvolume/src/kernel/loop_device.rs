@@ -161,10 +161,10 @@ pub fn over(image: &File) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Whether nothing can be written through the device. One that is not there any more cannot be written to.
+/// Whether nothing is written through the device; one that ended meanwhile writes nothing.
 pub fn is_read_only(number: u32) -> bool {
-    let answer = fs::read_to_string(format!("/sys/block/loop{number}/ro"));
-    answer.map_or(true, |text| text.trim() != "0")
+    let ro = Path::new("/sys/block").join(format!("loop{number}")).join("ro");
+    fs::read_to_string(ro).map_or(true, |text| text.trim() == "1")
 }
 
 /// The devices that have a file: those with a folder `loop` in sysfs.

@@ -30,7 +30,7 @@ pub fn lower(
     let root = path::open_root(&place.root)?;
     let found = path::beneath(root.as_fd(), &place.relative, Want::Any)?;
     let path = place.path();
-    fit(found.as_fd(), &path, kubelet_root)?;
+    fit(found.as_fd(), &path, kubelet_root, false)?;
     let doing = || format!("look at `{}`", path.display());
     let status = fstat(&found).map_err(std::io::Error::from).doing(Kind::Io, doing)?;
     let (found, lower) = match FileType::from_raw_mode(status.st_mode) {
@@ -92,7 +92,7 @@ pub fn upper(
 ) -> Result<(String, bool)> {
     let root = path::open_root(&place.root)?;
     let path = place.path();
-    fit(root.as_fd(), &path, kubelet_root)?;
+    fit(root.as_fd(), &path, kubelet_root, false)?;
     let status = fstat(&root).map_err(std::io::Error::from);
     let status = status.doing(Kind::Io, || format!("look at `{}`", place.root.display()))?;
     let key = format!("overlay:{}:{}/{}", status.st_dev, status.st_ino, place.relative.display());
@@ -110,7 +110,7 @@ pub fn upper(
         }
         other => {
             let found = other?;
-            fit(found.as_fd(), &path, kubelet_root)?;
+            fit(found.as_fd(), &path, kubelet_root, false)?;
             hands.open.insert(Handle::Upper, found);
             false
         }
