@@ -17,6 +17,7 @@ mod kubelet_itself;
 mod media;
 mod node_itself;
 mod ours;
+mod overlay;
 mod protocol;
 mod scripts;
 mod shares;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
+        overlay::trials(),
         protocol::trials(),
         shares::trials(),
         unmounts::trials(),
