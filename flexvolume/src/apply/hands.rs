@@ -147,10 +147,12 @@ impl<'a> Hands<'a> {
         (self.tree, self.device) = (None, None);
         self.open.clear();
         let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
-        let mut over = self.locks.drain(..);
-        let removed =
-            over.try_for_each(|lock| if at_work { lock.remove_if_last(DYING) } else { lock.remove() });
-        outcome.and_then(|value| removed.map(|()| value))
+        for lock in self.locks.drain(..) {
+            // A name that stays does no harm and goes with the next unmount; a volume that was mounted, told
+            // as a failure, would.
+            let _ = if at_work { lock.remove_if_last(DYING) } else { lock.remove() };
+        }
+        outcome
     }
 
     /// Until when a child that may hang is waited for: what comes after it, and the answer, need time, too.
@@ -223,7 +225,7 @@ impl<'a> Hands<'a> {
             idmap: namespace.as_ref().map(AsFd::as_fd),
         };
         match mount::set_attributes(self.tree()?, &attributes, recursive) {
-            Err(error) if mount::classic::is_missing(&error) => {}
+            Err(error) if mount::classic::is_missing(&error) && attributes.idmap.is_none() => {}
             other => return other,
         }
         if !self.is_placed()
@@ -256,7 +258,9 @@ impl<'a> Hands<'a> {
     pub fn attach(&mut self) -> Result<()> {
         mount::attach(self.tree()?, self.target()?)?;
         // An open tree would keep the mount busy.
-        self.tree = None;
+        if let Some(mut tree) = self.tree.take() {
+            tree.keep();
+        }
         Ok(())
     }
 

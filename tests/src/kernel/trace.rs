@@ -221,6 +221,26 @@ pub fn fail_nth(call: &impl Launch, among: &[i64], n: usize, errno: i32) -> (Ans
     (answer.expect("nothing kills this call"), failed)
 }
 
+/// Makes every one of the call's system calls `among` fail with `errno`, as on a kernel that lacks them.
+#[cfg(target_arch = "x86_64")]
+pub fn fail_all(call: &impl Launch, among: &[i64], errno: i32) -> Answer {
+    let mut failing = false;
+    let answer = follow(call, &mut |stop| {
+        match stop {
+            Stop::Entry(pid, number) if among.iter().any(|a| u64::try_from(*a) == Ok(number)) => {
+                change(pid, |registers| registers.orig_rax = u64::MAX);
+                failing = true;
+            }
+            Stop::Exit(pid) if std::mem::take(&mut failing) => {
+                change(pid, |registers| registers.rax = i64::from(-errno).cast_unsigned());
+            }
+            _ => {}
+        }
+        false
+    });
+    answer.expect("nothing kills this call")
+}
+
 #[cfg(target_arch = "x86_64")]
 fn change(pid: Pid, edit: impl FnOnce(&mut libc::user_regs_struct)) {
     let mut registers = ptrace::getregs(pid).expect("read registers");
@@ -294,7 +314,11 @@ fn wait(pid: Pid, start: Instant) -> WaitStatus {
     loop {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)).expect("wait for the traced call") {
             WaitStatus::StillAlive => {
-                assert!(start.elapsed() < LIMIT, "the traced call takes longer than {LIMIT:?}");
+                assert!(
+                    start.elapsed() < LIMIT,
+                    "the traced call {pid} takes longer than {LIMIT:?}, in system call {}",
+                    std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default()
+                );
                 // Most system calls return within microseconds: look again before sleeping.
                 std::thread::yield_now();
                 if start.elapsed() > Duration::from_millis(200) {

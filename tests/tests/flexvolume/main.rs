@@ -12,6 +12,7 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod crashes;
 mod image;
 mod kubelet_itself;
 mod media;
@@ -31,6 +32,7 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        crashes::trials(),
         image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
