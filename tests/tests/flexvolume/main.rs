@@ -16,6 +16,7 @@ mod kubelet_itself;
 mod node_itself;
 mod ours;
 mod protocol;
+mod readme;
 mod scripts;
 
 use std::process::ExitCode;
@@ -24,6 +25,6 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [kubelet_itself::trials(), node_itself::trials(), protocol::trials()];
+    let modules = [kubelet_itself::trials(), node_itself::trials(), protocol::trials(), readme::trials()];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
