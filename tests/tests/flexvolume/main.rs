@@ -20,6 +20,7 @@ mod node_itself;
 mod ours;
 mod overlay;
 mod protocol;
+mod readme;
 mod scripts;
 mod shares;
 mod unmounts;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         node_itself::trials(),
         overlay::trials(),
         protocol::trials(),
+        readme::trials(),
         shares::trials(),
         unmounts::trials(),
     ];
