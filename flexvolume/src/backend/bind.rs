@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
+use super::folder::fit;
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
@@ -17,7 +18,6 @@ use crate::kernel::path::{self, Want};
 use crate::options::mount_options::{Attr, Fs};
 use crate::options::{Pod, Reader};
 use crate::plan::{IdMap, Limits, Step};
-use crate::policy;
 use crate::record::Record;
 
 /// A folder that is made belongs to its owner and the owner's group.
@@ -96,7 +96,7 @@ impl Wish for Bind {
             other => Some(other?),
         };
         let deepest = found.as_ref().unwrap_or(&root);
-        self.fit(&path::real_path(deepest.as_fd())?, path::is_kernel_filesystem(deepest.as_fd())?)?;
+        fit(deepest.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         let missing = found.is_none();
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);
@@ -107,17 +107,6 @@ impl Wish for Bind {
 impl Bind {
     fn path(&self) -> PathBuf {
         self.root.join(&self.relative)
-    }
-
-    /// The policy saw a path; what is there may be something else by way of the root's symlinks or of mounts.
-    fn fit(&self, real: &Path, kernels: Option<&str>) -> Result<()> {
-        let why = match (policy::forbidden(real, &self.kubelet_root), kernels) {
-            (Some(what), _) => format!("it is `{}`: {what}", real.display()),
-            (None, Some(kind)) => format!("a `{kind}` of the kernel is mounted there"),
-            (None, None) => return Ok(()),
-        };
-        Err(Error::caused(Kind::Config, format!("use `{}` as a volume", self.path().display()), why)
-            .hint("no policy can allow it; choose a folder of its own for the data of pods"))
     }
 }
 
