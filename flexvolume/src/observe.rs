@@ -1,5 +1,7 @@
 //! What is there before anything is done.
 
+mod off_limits;
+
 use std::os::fd::{AsFd, OwnedFd};
 
 use node::{Context, Error, Kind, Result};
@@ -7,6 +9,8 @@ use rustix::fs::Dir;
 
 use crate::kernel::{mount, path};
 use crate::target::Target;
+
+pub use off_limits::off_limits;
 
 /// What is on a volume's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,6 +20,9 @@ use crate::target::digest;
 /// What is kept of the call's time for its answer.
 const ANSWERING: Duration = Duration::from_secs(10);
 
+/// What a helper that was killed still has open is closed a moment after.
+const DYING: Duration = Duration::from_millis(200);
+
 /// A descriptor that an observation left for the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Handle {
@@ -31,6 +34,12 @@ pub enum Handle {
     ImageFolder,
     /// The folder that the policy names and the source lies beneath.
     Root,
+    /// A lower layer of an overlay, from 0: a folder (`O_PATH`), or a file that is open to be read.
+    Layer(usize),
+    /// The folder of an overlay's upper layer.
+    Upper,
+    /// The folder that the policy names and the upper layer lies beneath.
+    UpperRoot,
 }
 
 /// The block device that a file system is made on or mounted from.
@@ -69,6 +78,8 @@ pub struct Hands<'a> {
     pub device: Option<Device>,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
+    /// The lower layers of an overlay that are made so far, topmost first.
+    pub lower: Vec<Tree>,
     /// How long an unmount waits for a volume that is in use, and what it does then.
     pub busy: (Duration, Busy),
     tree: Option<Tree>,
@@ -77,10 +88,10 @@ pub struct Hands<'a> {
 impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
-        let (open, locks, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let (open, locks, notes, lower) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
         let usual = Policy::default();
         let busy = (usual.busy_wait.duration(), usual.busy);
-        Self { target: None, secrets, deadline, open, locks, device: None, notes, busy, tree: None }
+        Self { target: None, secrets, deadline, open, locks, device: None, notes, lower, busy, tree: None }
     }
 
     /// The device in hand.
@@ -96,6 +107,17 @@ impl<'a> Hands<'a> {
     /// Takes a tree that was made in hand.
     pub fn hold(&mut self, tree: Tree) {
         self.tree = Some(tree);
+    }
+
+    /// Hands over the tree, to make another one of it. One that stands on the volume's folder already, on a
+    /// kernel without detached mounts, cannot be moved.
+    pub fn take_tree(&mut self) -> Result<Tree> {
+        match self.tree.take() {
+            Some(tree) if tree.is_placed() => Err(Error::new(Kind::Unavailable, "use the tree as a layer")
+                .hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)")),
+            Some(tree) => Ok(tree),
+            None => Err(Error::new(Kind::Internal, "take the tree before it is made")),
+        }
     }
 
     /// Takes the lock of a source, such as an image's file, that volumes of several pods may name: one call
@@ -121,11 +143,14 @@ impl<'a> Hands<'a> {
     /// Ends the locks with the call, and passes on how it went. A program that a helper left in the background may have inherited them,
     /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
     pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        // An open descriptor would keep the mount that it was copied from busy.
+        (self.tree, self.device) = (None, None);
+        self.open.clear();
         let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
         for lock in self.locks.drain(..) {
             // A name that stays does no harm and goes with the next unmount; a volume that was mounted, told
             // as a failure, would.
-            let _ = if at_work { lock.remove_if_last() } else { lock.remove() };
+            let _ = if at_work { lock.remove_if_last(DYING) } else { lock.remove() };
         }
         outcome
     }
@@ -149,7 +174,7 @@ impl<'a> Hands<'a> {
         let tree = match mount::make(kind, source, &parameters, ro) {
             Err(error) if mount::classic::is_missing(&error) => {
                 let tree = mount::classic::make(kind, source, &parameters, ro, self.target()?)?;
-                self.classic();
+                self.classic("fsopen(2): the volume was mounted by mount(2)");
                 tree
             }
             other => other?,
@@ -163,7 +188,7 @@ impl<'a> Hands<'a> {
         let tree = match mount::clone_tree(self.opened(from)?, recursive) {
             Err(error) if mount::classic::is_missing(&error) => {
                 let tree = mount::classic::bind(self.opened(from)?, self.target()?, recursive)?;
-                self.classic();
+                self.classic("fsopen(2): the volume was mounted by mount(2)");
                 tree
             }
             other => other?,
@@ -172,8 +197,15 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    /// Takes from the tree what it is not to allow. A kernel that can do so only to a mount that is somewhere
-    /// gets it onto the volume's folder first, and the answer says so.
+    /// The same where the copy has to be one that nobody sees yet.
+    pub fn copy_detached(&mut self, from: Handle) -> Result<()> {
+        let tree = mount::clone_tree(self.opened(from)?, false)?;
+        self.hold(tree);
+        Ok(())
+    }
+
+    /// Takes from the tree what it is not to allow. A kernel that cannot restrict what nobody sees yet has the
+    /// tree on the volume's folder before, and the answer says so.
     pub fn limit(&mut self, limits: &Limits, recursive: bool) -> Result<()> {
         let namespace = limits.idmap.map(|map| {
             let line = format!("{} {} {}\n", map.disk, map.seen, map.count);
@@ -196,21 +228,23 @@ impl<'a> Hands<'a> {
             Err(error) if mount::classic::is_missing(&error) && attributes.idmap.is_none() => {}
             other => return other,
         }
-        let mut tree = self.tree.take().ok_or_else(|| Error::new(Kind::Internal, "lose the tree"))?;
-        if !tree.is_placed() {
-            tree = mount::classic::place(tree, self.target()?)?;
-            self.notes.push(
-                "this kernel has no mount_setattr(2): the volume could be seen before it was restricted"
-                    .to_owned(),
-            );
+        if !self.is_placed()
+            && let Some(tree) = self.tree.take()
+        {
+            mount::attach(&tree, self.target()?)?;
+            self.classic("mount_setattr(2): the volume was restricted when it was mounted already");
+            self.hold(Tree::placed(tree.into_fd()));
         }
-        let limited = mount::classic::set_attributes(&tree, &attributes, recursive);
-        self.hold(tree);
-        limited
+        mount::classic::set_attributes(self.tree()?, &attributes, recursive)
     }
 
-    /// Lets go of a tree that will not be finished.
-    pub fn give_up(&mut self) {
+    /// Whether the tree was put onto the volume's folder before it was finished.
+    pub fn is_placed(&self) -> bool {
+        self.tree.as_ref().is_some_and(Tree::is_placed)
+    }
+
+    /// Lets go of the tree: an open one keeps its mount busy.
+    pub fn drop_tree(&mut self) {
         self.tree = None;
     }
 
@@ -230,15 +264,13 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    fn classic(&mut self) {
-        self.notes.push(
-            "this kernel has no fsopen(2): the volume was mounted by mount(2), so that it could be seen half made"
-                .to_owned(),
-        );
+    fn classic(&mut self, what: &str) {
+        self.notes.push(format!("this kernel has no {what}, so that it could be seen half made"));
     }
 }
 
-fn parameter(setting: &Setting) -> Parameter {
+/// A setting as the kernel takes it.
+pub(super) fn parameter(setting: &Setting) -> Parameter {
     match &setting.value {
         Some(value) => Parameter::Text(setting.name.clone(), value.clone()),
         None => Parameter::Flag(setting.name.clone()),

@@ -1,7 +1,7 @@
 //! Images, loop devices, and the programs that make, check and grow a file system.
 
 use std::fs::{File, TryLockError};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::hands::{Device, Handle, Hands};
 use crate::kernel::helper::{self, Helper, Outcome};
 use crate::kernel::loop_device::{self, Wish};
 use crate::kernel::{grow, path};
-use crate::plan::{Allocate, Medium};
+use crate::plan::{Allocate, Medium, Setting, Source};
 use crate::policy::ImageFs;
 
 /// Where distributions have their programs.
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Does one step.
 pub(super) fn take(step: &Medium, hands: &mut Hands<'_>) -> Result<()> {
     match step {
-        Medium::Create { path, size, allocate } => create(hands, path, *size, *allocate),
+        Medium::Create(path) => create(hands, path),
         Medium::Publish { from, to } => {
             path::rename_beneath(hands.opened(Handle::ImageFolder)?, &last(from), &last(to))
         }
@@ -52,6 +52,35 @@ pub(super) fn take(step: &Medium, hands: &mut Hands<'_>) -> Result<()> {
     }
 }
 
+/// A source as the kernel takes it.
+pub(super) fn source(source: &Source, hands: &Hands<'_>) -> Result<Option<String>> {
+    match source {
+        Source::None => Ok(None),
+        Source::Named(name) => Ok(Some(name.clone())),
+        Source::Device => Ok(Some(hands.device()?.path().to_string_lossy().into_owned())),
+        Source::Image => Ok(Some(format!("/proc/self/fd/{}", hands.opened(Handle::Image)?.as_raw_fd()))),
+    }
+}
+
+/// Makes a file system of the image itself (erofs, Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE); a kernel
+/// that wants a block device gets a loop device over it.
+pub(super) fn make_of_image(
+    hands: &mut Hands<'_>,
+    kind: &str,
+    settings: &[Setting],
+    read_only: bool,
+) -> Result<()> {
+    let file = source(&Source::Image, hands)?;
+    match hands.make(kind, file.as_deref(), settings, read_only) {
+        Err(error) if error.errno() == Some(libc::ENOTBLK) => {
+            put_loop(hands, true, false)?;
+            let device = source(&Source::Device, hands)?;
+            hands.make(kind, device.as_deref(), settings, read_only)
+        }
+        other => other,
+    }
+}
+
 fn last(path: &Path) -> PathBuf {
     path.file_name().map(PathBuf::from).unwrap_or_default()
 }
@@ -61,9 +90,8 @@ fn image(hands: &Hands<'_>) -> Result<File> {
     image.map(File::from).doing(Kind::Io, || "use the image".to_owned())
 }
 
-fn create(hands: &mut Hands<'_>, path: &Path, size: u64, allocate: Allocate) -> Result<()> {
+fn create(hands: &mut Hands<'_>, path: &Path) -> Result<()> {
     let image = path::create_file(hands.opened(Handle::ImageFolder)?, &last(path), 0o600)?;
-    lengthen(&image, size, allocate)?;
     hands.open.insert(Handle::Image, image.into());
     Ok(())
 }
@@ -114,37 +142,53 @@ fn delete(path: &Path) -> Result<()> {
     path::remove_file_beneath(root.as_fd(), &relative)
 }
 
-/// Waits a moment for the loop devices over `image` to end. [`Kind::Conflict`] names those that do not, and
-/// where they are mounted.
+/// Waits a moment for the loop devices over `image` to end, unless they are mounted. [`Kind::Conflict`] names
+/// those that do not, and where they are mounted.
 pub fn wait_until_free(image: &File, shown: &Path) -> Result<()> {
+    wait_until_none(image, shown, |_| true)
+}
+
+/// The same, for those that write.
+pub fn wait_until_read_only(image: &File, shown: &Path) -> Result<()> {
+    wait_until_none(image, shown, |number| !loop_device::is_read_only(number))
+}
+
+fn wait_until_none(image: &File, shown: &Path, counts: impl Fn(u32) -> bool) -> Result<()> {
     let until = Instant::now() + ENDING;
     loop {
-        let over = loop_device::over(image)?;
+        let mut over = loop_device::over(image)?;
+        over.retain(|number| counts(*number));
         if over.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= until {
-            return Err(in_use(shown, &over));
+        let mounts = mountinfo::read()?;
+        let points: Vec<_> = over.iter().map(|number| (*number, points(&mounts, *number))).collect();
+        if Instant::now() >= until || points.iter().any(|(_, at)| !at.is_empty()) {
+            return Err(in_use(shown, &points));
         }
         thread::sleep(PAUSE);
     }
 }
 
-fn in_use(shown: &Path, over: &[u32]) -> Box<Error> {
-    let mounts = mountinfo::read().unwrap_or_default();
-    let places = |number: &u32| {
-        let node = format!("/dev/loop{number}");
-        let at = |m: &&mountinfo::Mount| m.device == (7, *number) || m.source == node.as_str();
-        let points: Vec<String> = mounts.iter().filter(at).map(|m| m.point.display().to_string()).collect();
-        if points.is_empty() { node } else { format!("{node}, mounted at {}", points.join(" and ")) }
+/// Where a loop device is mounted. The number of a btrfs is its own, and its source tells.
+fn points(mounts: &[mountinfo::Mount], number: u32) -> Vec<String> {
+    let node = format!("/dev/loop{number}");
+    let on = |m: &&mountinfo::Mount| m.device == (7, number) || m.source == node.as_str();
+    mounts.iter().filter(on).map(|m| m.point.display().to_string()).collect()
+}
+
+fn in_use(shown: &Path, users: &[(u32, Vec<String>)]) -> Box<Error> {
+    let words = |(number, points): &(u32, Vec<String>)| match points.as_slice() {
+        [] => format!("/dev/loop{number}"),
+        points => format!("/dev/loop{number}, mounted at {}", points.join(" and ")),
     };
-    let users: Vec<String> = over.iter().map(places).collect();
+    let users: Vec<String> = users.iter().map(words).collect();
     Error::caused(
         Kind::Conflict,
-        format!("have the image `{}` alone", shown.display()),
+        format!("use the image `{}`", shown.display()),
         format!("it is in use by {}", users.join("; ")),
     )
-    .hint("one pod at a time can write to an image: end the other one first, or mount it with `access: ro`")
+    .hint("an image is written to by one pod, or read by many with `access: ro`: end the other use first")
 }
 
 /// The lock on the image's inode stays with the loop device: it holds the open file. So nobody who asks gets
@@ -155,7 +199,7 @@ fn put_loop(hands: &mut Hands<'_>, read_only: bool, alone: bool) -> Result<()> {
     let locked = if alone { image.try_lock() } else { image.try_lock_shared() };
     match locked {
         Err(TryLockError::WouldBlock) => {
-            let doing = "have the image alone";
+            let doing = if alone { "have the image alone" } else { "share the image" };
             return Err(Error::caused(Kind::Conflict, doing, "another process holds a lock on it")
                 .hint("`lslocks` on the node names the process; loop devices hold such a lock, too"));
         }

@@ -3,11 +3,13 @@
 mod files;
 mod hands;
 mod medium;
+mod overlay;
+mod serve;
 mod share;
 mod target;
 
 pub use hands::{Device, Handle, Hands};
-pub use medium::wait_until_free;
+pub use medium::{wait_until_free, wait_until_read_only};
 pub use target::{Health, health};
 
 use node::step::Done;
@@ -15,17 +17,25 @@ use std::os::fd::AsFd;
 
 use node::{Error, Result};
 
-use crate::kernel::{own, path};
+use crate::kernel::{mount, own, path};
 use crate::plan::{Source, Step};
 use crate::record::Record;
 
 /// Does `steps` in order. When one fails, those before it are taken back, last first.
 pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
+    let attach = steps.iter().find_map(|step| match step {
+        Step::Attach(target) => Some(target.clone()),
+        _ => None,
+    });
     let mut done = Done::default();
     for step in steps {
         if let Err(error) = take(&step, hands) {
             let error = Error::caused(error.kind(), step.to_string(), error);
-            hands.give_up();
+            // On an old kernel it is on its folder already.
+            if let Some(target) = attach {
+                done.extend(hands.is_placed().then_some(Step::Attach(target)));
+                hands.drop_tree();
+            }
             return Err(done.roll_back(error, |undo| all(undo, hands)));
         }
         done.push(step);
@@ -50,18 +60,17 @@ pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
 fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
     match step {
         Step::Remember(target, record) => record.write(&target.id()),
+        Step::RememberMount(target, record) => {
+            let mount = Some(mount::unique_id(hands.tree()?.as_fd())?);
+            Record { mount, ..record.as_ref().clone() }.write(&target.id())
+        }
         Step::Forget(target) => Record::remove(&target.id()),
+        Step::Make { kind, source: Source::Image, settings, read_only } => {
+            medium::make_of_image(hands, kind, settings, *read_only)
+        }
         Step::Make { kind, source, settings, read_only } => {
-            let device;
-            let source = match source {
-                Source::None => None,
-                Source::Named(name) => Some(name.as_str()),
-                Source::Device => {
-                    device = hands.device()?.path();
-                    device.to_str()
-                }
-            };
-            hands.make(kind, source, settings, *read_only)
+            let source = medium::source(source, hands)?;
+            hands.make(kind, source.as_deref(), settings, *read_only)
         }
         Step::Medium(step) => medium::take(step, hands),
         Step::Folder { path, mode, owner } => {
@@ -69,9 +78,14 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
             hands.open.insert(Handle::Source, made);
             Ok(())
         }
+        Step::Lower(lower) => overlay::lower(hands, lower),
+        Step::Upper(upper) => overlay::upper(hands, upper),
+        Step::Layer(layers) => overlay::layer(hands, layers),
+        Step::Stop(volume) => serve::stop(hands, volume),
+        Step::Serve(service) => serve::serve(hands, service),
         Step::Clone { recursive, .. } => hands.copy(Handle::Source, *recursive),
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
-        Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.deadline),
+        Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.patience()),
         Step::Share(share) => share::mount(hands, share),
         Step::GiveApart { gid, scope } => share::give(hands, *gid, *scope),
         Step::Limit { limits, recursive } => hands.limit(limits, *recursive),

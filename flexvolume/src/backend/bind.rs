@@ -4,11 +4,12 @@
 //! who can write beneath the root cannot exchange it meanwhile.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
+use super::folder::fit;
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
@@ -17,7 +18,6 @@ use crate::kernel::path::{self, Want};
 use crate::options::mount_options::{Attr, Fs};
 use crate::options::{Pod, Reader};
 use crate::plan::{IdMap, Limits, Step};
-use crate::policy;
 use crate::record::Record;
 
 /// A folder that is made belongs to its owner and the owner's group.
@@ -95,29 +95,30 @@ impl Wish for Bind {
             }
             other => Some(other?),
         };
-        let deepest = found.as_ref().unwrap_or(&root);
-        self.fit(&path::real_path(deepest.as_fd())?, path::is_kernel_filesystem(deepest.as_fd())?)?;
         let missing = found.is_none();
+        let there = if missing { Some(deepest(root.as_fd(), &self.relative)?) } else { None };
+        let looked_at = found.as_ref().or(there.as_ref()).unwrap_or(&root);
+        fit(looked_at.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);
         Ok(Box::new(Found { bind: *self, missing }))
     }
 }
 
+/// The folder in which the first one that is missing will be made.
+fn deepest(root: BorrowedFd<'_>, relative: &Path) -> Result<OwnedFd> {
+    for folder in relative.ancestors().skip(1) {
+        match path::beneath(root, folder, Want::Folder) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => {}
+            other => return other,
+        }
+    }
+    path::beneath(root, Path::new("."), Want::Folder)
+}
+
 impl Bind {
     fn path(&self) -> PathBuf {
         self.root.join(&self.relative)
-    }
-
-    /// The policy saw a path; what is there may be something else by way of the root's symlinks or of mounts.
-    fn fit(&self, real: &Path, kernels: Option<&str>) -> Result<()> {
-        let why = match (policy::forbidden(real, &self.kubelet_root), kernels) {
-            (Some(what), _) => format!("it is `{}`: {what}", real.display()),
-            (None, Some(kind)) => format!("a `{kind}` of the kernel is mounted there"),
-            (None, None) => return Ok(()),
-        };
-        Err(Error::caused(Kind::Config, format!("use `{}` as a volume", self.path().display()), why)
-            .hint("no policy can allow it; choose a folder of its own for the data of pods"))
     }
 }
 

@@ -11,7 +11,7 @@ use node::{Error, Kind, Result, mountinfo};
 
 use super::table::Report;
 use crate::apply::{self, Hands};
-use crate::kernel::workshop;
+use crate::kernel::{path, workshop};
 use crate::name::{Backend, Driver};
 use crate::observe::{self, On};
 use crate::options::{Options, Secrets};
@@ -164,8 +164,13 @@ impl Gc {
             if id != target.id().as_str() || health(&target)? != Health::Absent {
                 continue;
             }
-            // A call at work holds the lock: what it remembers is not forgotten under it.
+            // A call at work holds the lock: what it remembers is not forgotten under it. One that has just ended
+            // may have mounted the volume after all.
             let Ok(lock) = record::lock(&format!("t-{id}"), DYING) else { continue };
+            if Record::find(&target)?.is_none() || health(&target)? != Health::Absent {
+                lock.remove()?;
+                continue;
+            }
             let mut done = verb.to_owned();
             if !self.dry_run {
                 let secrets = Secrets::default();
@@ -220,8 +225,7 @@ fn target(record: &Record) -> Result<Target> {
 
 /// Asks the mount itself, in a child: one whose server is gone may never answer.
 fn health(target: &Target) -> Result<Health> {
-    let path = target.path();
-    if mountinfo::top(&mountinfo::read()?, &path).is_none() {
+    if !is_mounted(target)? {
         return Ok(Health::Absent);
     }
     let asked = workshop::apart(Instant::now() + PATIENCE, &[], || {
@@ -238,6 +242,15 @@ fn health(target: &Target) -> Result<Health> {
         Err(error) if error.kind() == Kind::TryAgain => Ok(Health::Hangs),
         Err(error) => Ok(Health::Dead(error.chain())),
     }
+}
+
+/// Whether the kernel lists a mount there: by a path without symlinks, which the kubelet's root may have.
+fn is_mounted(target: &Target) -> Result<bool> {
+    let root = match path::open_root(target.root()) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(false),
+        other => path::real_path(other?.as_fd())?,
+    };
+    Ok(mountinfo::top(&mountinfo::read()?, &root.join(target.relative())).is_some())
 }
 
 fn understood(words: &str) -> Health {

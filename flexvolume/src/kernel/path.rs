@@ -92,6 +92,11 @@ pub fn is_kernel_filesystem(fd: BorrowedFd<'_>) -> Result<Option<&'static str>> 
     Ok(KERNELS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name))
 }
 
+/// Whether mountinfo's name of a file system is one of the kernel's own.
+pub fn is_kernels(kind: &str) -> bool {
+    kind == "devtmpfs" || KERNELS.iter().any(|(_, name)| *name == kind)
+}
+
 /// A relative path as its folder and its last name.
 fn split(relative: &Path) -> Result<(&Path, &OsStr)> {
     match (relative.parent(), relative.file_name()) {

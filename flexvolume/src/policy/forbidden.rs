@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 /// Whoever writes there, or reads, has the node, another pod, or the cluster.
-const FOLDERS: [(&str, &str); 33] = [
+pub const FOLDERS: [(&str, &str); 33] = [
     ("/bin", "the node's programs"),
     ("/boot", "the node's kernel"),
     ("/dev", "the node's devices"),

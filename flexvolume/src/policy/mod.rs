@@ -28,7 +28,7 @@ pub use backends::{
     Backends, BindPolicy, BlockPolicy, CifsPolicy, FusePolicy, ImageFs, ImagePolicy, NfsPolicy,
     OverlayPolicy, Root, TmpfsPolicy,
 };
-pub use forbidden::forbidden;
+pub use forbidden::{FOLDERS, forbidden};
 pub use glob::{Glob, matches_any};
 pub use load::PATH;
 pub use profile::{Handover, Profile, ProfileOption};

@@ -11,7 +11,7 @@ use crate::backend::{self, Asked, Common, Wish};
 use crate::kernel::crash;
 use crate::name::{Backend, Driver};
 use crate::observe::{self, On};
-use crate::options::Options;
+use crate::options::{Options, quoted};
 use crate::plan;
 use crate::policy::Policy;
 use crate::record::Record;
@@ -24,6 +24,7 @@ pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -
     let target = Target::parse(folder, &policy.kubelet_root)?;
     let pod = options.pod();
     same_pod(&target, &pod.uid)?;
+    named(&pod.namespace)?;
     policy.namespaces_allow(&pod.namespace)?;
     let mut reader = options.reader();
     let common = Common::read(options, &pod, &policy, &mut reader, start)?;
@@ -73,6 +74,17 @@ fn same_pod(target: &Target, uid: &str) -> Result<()> {
     .hint("no option may be called `kubernetes.io/pod.uid`: the kubelet sets it"))
 }
 
+/// The policy asks for the pod's namespace (a DNS label, RFC 1123), and `*` would match even none.
+fn named(namespace: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if (1..=63).contains(&namespace.len()) && namespace.bytes().all(plain) {
+        return Ok(());
+    }
+    let why = format!("{} is not a namespace's name", quoted(namespace));
+    Err(Error::caused(Kind::Usage, "read whose volume it is", why)
+        .hint("the kubelet has to set `kubernetes.io/pod.namespace`, and no option may be called so"))
+}
+
 /// A kernel or kubelet that cannot tell asks again for what is there. `false` where its server or daemon is
 /// gone, so that it is to be made anew.
 fn already(
@@ -111,4 +123,19 @@ fn record(asked: &Asked<'_>, backend: Backend) -> Result<Record> {
         options: asked.options.plain(),
         ..Record::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_without_a_namespace_gets_nothing() {
+        for good in ["default", "kube-system", "team-1", "0"] {
+            assert!(named(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Team", "a/b", "a b", "a.b", "*", &"x".repeat(64)] {
+            assert_eq!(named(bad).unwrap_err().kind(), Kind::Usage, "{bad}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
     hands.locks.push(lock(&target.id())?);
     let gone = take_away(&target, &mut hands);
     let gone = hands.unlock(gone);
-    // What cannot be swept now must not keep a pod from ending.
+    // Of calls that were killed; what is left of them is nothing that this volume's end depends on.
     let _ = record::sweep_locks();
     gone.map(|()| Answer::success(hands.notes.join("; ")))
 }
@@ -46,6 +46,10 @@ fn take_away(target: &Target, hands: &mut Hands<'_>) -> Result<()> {
         hands.lock_source(key)?;
     }
     apply::all(plan::unmount(target, record.as_ref()), hands)?;
+    if record.is_none() {
+        // A mount that was killed before it wrote one.
+        record::sweep_locks()?;
+    }
     empty(target)
 }
 

@@ -16,7 +16,7 @@ use node::{Kind, mountinfo};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 
 use crate::mounts::tmpfs;
-use crate::scratch::{Scratch, test};
+use crate::scratch::{Scratch, test, tool};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         test("devices_and_fifos_are_not_opened", not_opened),
         test("new_folders_are_their_owners_and_old_ones_stay", owners),
         test("the_kernels_own_file_systems_have_names", kernels_own),
+        test("what_is_the_nodes_own_is_off_limits_under_every_name", off_limits),
         test("a_path_is_where_the_file_is_now", real),
         test("mounts_with_odd_names_are_found_exactly", odd_names),
     ]
@@ -62,6 +63,33 @@ fn any_component(s: &Scratch) {
         }
     }
     assert!(s.path("outside/file").exists() && s.path("outside/b/c/file").exists());
+}
+
+fn off_limits(s: &Scratch) {
+    let why = |name: &str, recursive| {
+        let kubelet = s.path("kubelet");
+        flexvolume::observe::off_limits(s.open(name).as_fd(), &kubelet, recursive).unwrap()
+    };
+    for folder in ["disk/kubelet/pods", "disk/data", "etc", "jail/proc", "jail/data"] {
+        s.folder(folder);
+    }
+    symlink(s.path("disk/kubelet"), s.path("kubelet")).unwrap();
+    tool(&["mount", "--bind", "/etc", s.path("etc").to_str().unwrap()]);
+    tool(&["mount", "-t", "proc", "proc", s.path("jail/proc").to_str().unwrap()]);
+    for (name, recursive, part) in [
+        ("disk", false, "the kubelet's folder"),
+        ("disk/kubelet", false, "the kubelet's folder"),
+        ("disk/kubelet/pods", false, "the kubelet's folder"),
+        ("etc", false, "the node's settings"),
+        ("jail", true, "a `proc` of the kernel is mounted at"),
+        ("jail/proc", false, "a `proc` of the kernel"),
+    ] {
+        let text = why(name, recursive).unwrap_or_default();
+        assert!(text.contains(part), "{name}: {text}");
+    }
+    for (name, recursive) in [("disk/data", true), ("jail", false), ("jail/data", true)] {
+        assert_eq!(why(name, recursive), None, "{name}");
+    }
 }
 
 fn exchanged(s: &Scratch) {

@@ -45,6 +45,24 @@ pub fn kill_after(call: &impl Launch, n: usize) -> End {
     .map_or(End::Killed(last), End::Finished)
 }
 
+/// Kills the call after the `n`-th (from 0) of its system calls `among`: those that change something. What a
+/// kill after any other one leaves is what it left after the last of these.
+pub fn kill_after_nth(call: &impl Launch, among: &[i64], n: usize) -> End {
+    let (mut seen, mut last, mut due) = (0, 0, false);
+    follow(call, &mut |stop| match stop {
+        Stop::Start => false,
+        Stop::Entry(_, number) => {
+            if among.iter().any(|a| u64::try_from(*a) == Ok(number)) {
+                (last, due) = (number, seen == n);
+                seen += 1;
+            }
+            false
+        }
+        Stop::Exit(_) => due,
+    })
+    .map_or(End::Killed(last), End::Finished)
+}
+
 /// The numbers of the call's system calls, in order.
 pub fn system_calls(call: &impl Launch) -> (Vec<u64>, Answer) {
     let mut seen = Vec::new();

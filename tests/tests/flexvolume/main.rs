@@ -14,12 +14,19 @@
 
 mod bind;
 mod crashes;
+mod image;
 mod kubelet_itself;
+mod media;
 mod node_itself;
 mod ours;
+mod overlay;
 mod protocol;
+mod readme;
 mod scripts;
+mod shares;
 mod tmpfs;
+mod unmounts;
+mod users;
 
 use std::process::ExitCode;
 
@@ -30,10 +37,15 @@ fn main() -> ExitCode {
     let modules = [
         bind::trials(),
         crashes::trials(),
+        image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
+        overlay::trials(),
         protocol::trials(),
+        readme::trials(),
+        shares::trials(),
         tmpfs::trials(),
+        unmounts::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }

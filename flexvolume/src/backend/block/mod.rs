@@ -32,7 +32,7 @@ struct Block {
 
 /// Reads the options `device`, `format`, `mkfsOptions` and those of every medium.
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
-    let wanted = Wanted::read(&asked.common, reader);
+    let wanted = Wanted::read(&asked.common, false, reader);
     let device = reader.text("device");
     let device = reader.required("device", device, "its name, such as /dev/disk/by-id/virtio-data-1");
     let format = reader.choice("format", &[("never", false), ("ifEmpty", true)]).unwrap_or(false);
@@ -153,7 +153,8 @@ fn free(device: &BlockDevice, key: Option<&String>) -> Result<()> {
         if !points.is_empty() && points.iter().all(reader) {
             return Ok(());
         }
-        if Instant::now() >= until {
+        // One that is mounted does not become free by itself.
+        if !points.is_empty() || Instant::now() >= until {
             let at: Vec<_> = points.iter().map(|p| format!("it is mounted at {}", p.display())).collect();
             let why =
                 if at.is_empty() { "something else on the node has it".to_owned() } else { at.join("; ") };

@@ -51,8 +51,8 @@ fn ask(fd: BorrowedFd<'_>, wanted: StatxFlags) -> io::Result<Statx> {
     Ok(statx(fd, c"", flags, wanted)?)
 }
 
-/// The number of mountinfo, as the descriptor's own page says it (proc_pid_fdinfo(5)).
-fn listed_id(fd: BorrowedFd<'_>) -> io::Result<u32> {
+/// The number that mountinfo has for the mount that `fd` lies on, as the descriptor's own page says it (proc_pid_fdinfo(5)).
+pub fn listed_id(fd: BorrowedFd<'_>) -> io::Result<u32> {
     let page = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
     let line = page.lines().find_map(|l| l.strip_prefix("mnt_id:"));
     line.and_then(|n| n.trim().parse().ok()).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
