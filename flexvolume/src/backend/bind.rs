@@ -4,12 +4,12 @@
 //! who can write beneath the root cannot exchange it meanwhile.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
-use super::folder::fit;
+use super::folder::{deepest, fit};
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
@@ -103,17 +103,6 @@ impl Wish for Bind {
         hands.open.insert(Handle::Root, root);
         Ok(Box::new(Found { bind: *self, missing }))
     }
-}
-
-/// The folder in which the first one that is missing will be made.
-fn deepest(root: BorrowedFd<'_>, relative: &Path) -> Result<OwnedFd> {
-    for folder in relative.ancestors().skip(1) {
-        match path::beneath(root, folder, Want::Folder) {
-            Err(error) if error.errno() == Some(libc::ENOENT) => {}
-            other => return other,
-        }
-    }
-    path::beneath(root, Path::new("."), Want::Folder)
 }
 
 impl Bind {
