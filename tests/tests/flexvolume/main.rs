@@ -14,6 +14,7 @@
 
 mod bind;
 mod crashes;
+mod hostile;
 mod image;
 mod kubelet_itself;
 mod media;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let modules = [
         bind::trials(),
         crashes::trials(),
+        hostile::trials(),
         image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
