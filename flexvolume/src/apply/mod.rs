@@ -3,6 +3,8 @@
 mod files;
 mod hands;
 mod medium;
+mod overlay;
+mod serve;
 mod share;
 mod target;
 
@@ -31,7 +33,7 @@ pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
             let error = Error::caused(error.kind(), step.to_string(), error);
             // On an old kernel it is on its folder already.
             if let Some(target) = attach {
-                done.extend(hands.is_placed().then(|| Step::Attach(target)));
+                done.extend(hands.is_placed().then_some(Step::Attach(target)));
                 hands.drop_tree();
             }
             return Err(done.roll_back(error, |undo| all(undo, hands)));
@@ -76,6 +78,11 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
             hands.open.insert(Handle::Source, made);
             Ok(())
         }
+        Step::Lower(lower) => overlay::lower(hands, lower),
+        Step::Upper(upper) => overlay::upper(hands, upper),
+        Step::Layer(layers) => overlay::layer(hands, layers),
+        Step::Stop(volume) => serve::stop(hands, volume),
+        Step::Serve(service) => serve::serve(hands, service),
         Step::Clone { recursive, .. } => hands.copy(Handle::Source, *recursive),
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
         Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.patience()),

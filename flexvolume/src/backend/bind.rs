@@ -4,17 +4,17 @@
 //! who can write beneath the root cannot exchange it meanwhile.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
+use super::folder::fit;
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::kernel::path::{self, Want};
-use crate::observe;
 use crate::options::mount_options::{Attr, Fs};
 use crate::options::{Pod, Reader};
 use crate::plan::{IdMap, Limits, Step};
@@ -96,7 +96,7 @@ impl Wish for Bind {
             other => Some(other?),
         };
         let deepest = found.as_ref().unwrap_or(&root);
-        self.fit(deepest.as_fd())?;
+        fit(deepest.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         let missing = found.is_none();
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);
@@ -107,15 +107,6 @@ impl Wish for Bind {
 impl Bind {
     fn path(&self) -> PathBuf {
         self.root.join(&self.relative)
-    }
-
-    /// The policy saw a path; what is there may be something else by way of symlinks or of mounts.
-    fn fit(&self, found: BorrowedFd<'_>) -> Result<()> {
-        let Some(why) = observe::off_limits(found, &self.kubelet_root, self.recursive)? else {
-            return Ok(());
-        };
-        Err(Error::caused(Kind::Config, format!("use `{}` as a volume", self.path().display()), why)
-            .hint("no policy can allow it; choose a folder of its own for the data of pods"))
     }
 }
 

@@ -106,6 +106,20 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A list, separated by commas or by line ends; a comma before a line end counts for nothing, and neither
+    /// does an empty line.
+    pub fn lines(&mut self, key: &str) -> Option<Vec<&'a str>> {
+        self.known.insert(key.to_owned());
+        let lines = self.options.get(key)?.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines = lines.map(|line| line.strip_suffix(',').unwrap_or(line));
+        let items: Vec<_> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+        if items.iter().any(|item| item.is_empty() || item.chars().any(char::is_control)) {
+            self.problem(key, "has an empty element or a control character; write a,b or one element a line");
+            return None;
+        }
+        Some(items).filter(|items| !items.is_empty())
+    }
+
     /// A path below a root, with the pod's names filled in.
     pub fn relative_path(&mut self, key: &str, pod: &Pod, volume: &str) -> Option<RelativePath> {
         self.read(key, |text| {
@@ -226,9 +240,11 @@ mod tests {
         let time: Read = |r| r.seconds("k").map(|v| v.to_string());
         let mode: Read = |r| r.mode("k").map(|v| format!("{v:o}"));
         let list: Read = |r| r.list("k").map(|v| v.join("|"));
+        let lines: Read = |r| r.lines("k").map(|v| v.join("|"));
         let word: Read = |r| r.choice("k", &[("a", "1"), ("b", "2")]).map(str::to_owned);
         let path: Read = |r| r.relative_path("k", &Pod::default(), "v").map(|v| v.to_string());
-        let table: [(Read, &str, Option<&str>, &str); 30] = [
+        let empty = "`k` has an empty element or a control character; write a,b or one element a line";
+        let table: [(Read, &str, Option<&str>, &str); 34] = [
             (flag, "true", Some("true"), ""),
             (flag, "", None, ""),
             (flag, "yes", None, "`k` (yes) is not one of its words; write `true` or `false`"),
@@ -257,6 +273,10 @@ mod tests {
             (mode, "888", None, "`k` (888) is not a mode; write octal digits such as 0770"),
             (list, "a, b", Some("a|b"), ""),
             (list, "a,,b", None, "`k` (a,,b) has an empty element; write a,b"),
+            (lines, "a,\n b \r\n\nc, d,\n", Some("a|b|c|d"), ""),
+            (lines, " \n", None, ""),
+            (lines, "a,,b", None, empty),
+            (lines, "a\u{1b}", None, empty),
             (word, "b", Some("2"), ""),
             (word, "c", None, "`k` (c) is not one of its words; write `a` or `b`"),
             (path, "x/${volume}", Some("x/v"), ""),

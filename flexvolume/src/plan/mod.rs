@@ -1,10 +1,14 @@
 //! The steps of a mount, in order, and those of its unmount. Pure.
 
 mod medium;
+mod overlay;
+mod serve;
 mod share;
 mod step;
 
 pub use medium::{Allocate, Medium};
+pub use overlay::{Face, Layers, Lower, Upper};
+pub use serve::{Part, Service, Words};
 pub use share::{NewFolder, Protocol, Share, SubFolder, credential};
 pub use step::{IdMap, Limits, Patience, Setting, Source, Step};
 
@@ -30,7 +34,10 @@ pub fn mount(target: &Target, mut record: Record, seen: &dyn Seen, common: &Comm
 /// What a mount that was cut off may have left beside what it was to make. Nothing is mounted: what is not
 /// attached ends with its process.
 pub fn leftovers(record: &Record) -> Vec<Step> {
-    record.scratch.iter().map(|path| Step::Medium(Medium::Remove(path.clone()))).collect()
+    let target = Target::parse(&record.target, &record.root).ok().filter(|_| record.daemon);
+    let daemon = target.map(|target| Step::Stop(target.id()));
+    let files = record.scratch.iter().map(|path| Step::Medium(Medium::Remove(path.clone())));
+    daemon.into_iter().chain(files).collect()
 }
 
 /// Before a mount is tried again: everything of an earlier one goes but what the pod may have written.
@@ -61,6 +68,41 @@ fn detach(target: &Target, backend: Option<Backend>) -> Step {
         // The folder of a bind mount may lie on a share of the node's own.
         Some(Backend::Bind | Backend::Nfs | Backend::Cifs | Backend::Fuse) | None => {
             Step::DetachApart(target, Patience::Server)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_may_hang_is_unmounted_in_a_child() {
+        let root = Path::new("/var/lib/kubelet");
+        let path = root.join("pods/u/volumes/v~d/data");
+        let target = Target::parse(&path, root).unwrap();
+        let (plain, disk) = (format!("unmount `{target}`"), format!("unmount `{target}` in a child"));
+        let server = format!("{disk}, by force and then lazily where nobody answers");
+        let forget = format!("forget the volume of `{target}`");
+        for (backend, expect) in [
+            (Some("tmpfs"), &plain),
+            (Some("image"), &disk),
+            (Some("overlay"), &disk),
+            (Some("block"), &disk),
+            (Some("bind"), &server),
+            (Some("nfs"), &server),
+            (Some("cifs"), &server),
+            (Some("fuse"), &server),
+            (Some("of another version"), &server),
+            (None, &server),
+        ] {
+            let record = backend.map(|name| Record { backend: name.to_owned(), ..Record::default() });
+            for steps in [unmount(&target, record.as_ref()), again(&target, record.as_ref())] {
+                let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
+                assert_eq!(lines, [expect.clone(), forget.clone()], "{backend:?}");
+            }
         }
     }
 }

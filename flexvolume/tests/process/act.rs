@@ -146,7 +146,7 @@ fn start_a_daemon(volume: &str) {
         volume,
         program: Path::new("/bin/sleep"),
         arguments: &|_| vec!["1000".into()],
-        environment: &[],
+        environment: &|_| Vec::new(),
         keep: &[],
     };
     tell(&answer, &daemon::start(&spec).unwrap().pid.to_string());

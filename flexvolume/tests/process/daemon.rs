@@ -42,7 +42,7 @@ fn shell(volume: &str, script: &str) -> Daemon {
         volume,
         program: Path::new("/bin/sh"),
         arguments: &arguments,
-        environment: &[("HOME", "/nonexistent")],
+        environment: &|_| vec![("HOME".to_owned(), "/nonexistent".to_owned())],
         keep: &[],
     })
     .unwrap()
@@ -97,7 +97,7 @@ fn its_number() {
         volume: &volume,
         program: Path::new("/bin/sh"),
         arguments: &arguments,
-        environment: &[],
+        environment: &|_| Vec::new(),
         keep: &[secret.as_fd()],
     })
     .unwrap();
@@ -188,7 +188,7 @@ fn not_there() {
         volume: &volume,
         program: Path::new("/nonexistent/sshfs"),
         arguments: &|_| Vec::new(),
-        environment: &[],
+        environment: &|_| Vec::new(),
         keep: &[],
     };
     let error = start(&spec).unwrap_err();

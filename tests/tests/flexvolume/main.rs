@@ -12,12 +12,19 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod crashes;
+mod image;
 mod kubelet_itself;
+mod media;
 mod node_itself;
 mod ours;
+mod overlay;
 mod protocol;
 mod readme;
 mod scripts;
+mod shares;
+mod unmounts;
+mod users;
 
 use std::process::ExitCode;
 
@@ -25,6 +32,16 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [kubelet_itself::trials(), node_itself::trials(), protocol::trials(), readme::trials()];
+    let modules = [
+        crashes::trials(),
+        image::trials(),
+        kubelet_itself::trials(),
+        node_itself::trials(),
+        overlay::trials(),
+        protocol::trials(),
+        readme::trials(),
+        shares::trials(),
+        unmounts::trials(),
+    ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
