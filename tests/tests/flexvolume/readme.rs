@@ -17,7 +17,7 @@ use super::ours::program;
 use examples::{Example, examples, prepare};
 use page::{block_with, page, section, table};
 
-const TOOLS: &[&str] = &["bindfs", "mkfs.ext4", "mkfs.xfs", "mksquashfs"];
+const TOOLS: &[&str] = &["bindfs", "mkfs.ext4", "mkfs.xfs", "mksquashfs", "sshfs"];
 
 pub fn trials() -> Vec<Trial> {
     vec![

@@ -28,10 +28,11 @@ const INSTEAD: [(&str, &str); 4] = [
     ("/dev/disk/by-id/virtio-data-", "/dev/loop"),
 ];
 
-/// Mounts the folder that stands for every share; its last argument but three is the mountpoint.
+/// Mounts the folder that stands for every share. Its second argument is the mountpoint.
 const SHARE: &str = "#!/bin/sh\nexec mount --bind /srv/export \"$2\"\n";
-/// Serves the folder that stands for every server.
-const SSHFS: &str = "#!/bin/sh\nexec bindfs -f /srv/export \"$2\"\n";
+/// sshfs itself, with the server's end in place of ssh. Its second argument is the mountpoint.
+const SSHFS: &str = "#!/bin/sh\nexec sshfs host:/srv/export \"$2\" -f -o ssh_command=/opt/ssh\n";
+const SSH: &str = "#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n";
 
 /// The page's policy on this node, and all that its volumes name.
 pub fn prepare(node: &VolumeNode) {
@@ -45,6 +46,7 @@ pub fn prepare(node: &VolumeNode) {
     tool(&["mksquashfs", "/srv/layers", "/srv/images/words.squashfs", "-quiet", "-no-progress"]);
     node.write_program("/opt/mount.share".as_ref(), SHARE);
     node.write_program("/opt/sshfs".as_ref(), SSHFS);
+    node.write_program("/opt/ssh".as_ref(), SSH);
     tool(&["truncate", "-s", "64M", "/var/lib/harness/disk"]);
     let device = tool(&["losetup", "--find", "--show", "/var/lib/harness/disk"]);
     fs::write("/var/lib/harness/device", device.trim()).expect("note the device");
