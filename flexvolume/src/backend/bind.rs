@@ -46,6 +46,12 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let ways = [("private", Propagation::Private), ("rslave", Propagation::Slave)];
     let propagation = reader.choice("propagation", &ways).unwrap_or(Propagation::Private);
     let idmap = reader.parsed::<IdMap>("idmap");
+    if common.selinux.is_some() {
+        reader.problem(
+            "selinuxContext",
+            "is not for a folder of the node, which keeps its own labels; leave it out",
+        );
+    }
     let attributes = common.mount_options(Fs::Bind)?.attributes;
     let writes = !common.read_only && !attributes.contains(&Attr::ReadOnly);
     let (root, relative) = asked.policy.bind_root(&asked.pod.namespace, &source, writes)?;
