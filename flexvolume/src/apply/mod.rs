@@ -31,7 +31,7 @@ pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
             let error = Error::caused(error.kind(), step.to_string(), error);
             // On an old kernel it is on its folder already.
             if let Some(target) = attach {
-                done.extend(hands.is_placed().then(|| Step::Attach(target)));
+                done.extend(hands.is_placed().then_some(Step::Attach(target)));
                 hands.drop_tree();
             }
             return Err(done.roll_back(error, |undo| all(undo, hands)));
