@@ -46,6 +46,9 @@ pub struct Record {
     /// The key of the source's lock, where it is another one than `key`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub lock: String,
+    /// The mount's own id, where others may be copied from it (`mount::unique_id`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount: Option<u64>,
     /// The image or device itself, without a symlink on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub medium: Option<PathBuf>,

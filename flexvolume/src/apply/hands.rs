@@ -121,6 +121,9 @@ impl<'a> Hands<'a> {
     /// Ends the locks with the call, and passes on how it went. A program that a helper left in the background may have inherited them,
     /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
     pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        // An open descriptor would keep the mount that it was copied from busy.
+        (self.tree, self.device) = (None, None);
+        self.open.clear();
         let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
         let mut over = self.locks.drain(..);
         let removed = over.try_for_each(|lock| if at_work { lock.remove_if_last() } else { lock.remove() });

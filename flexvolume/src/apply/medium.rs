@@ -1,7 +1,7 @@
 //! Images, loop devices, and the programs that make, check and grow a file system.
 
 use std::fs::{File, TryLockError};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::hands::{Device, Handle, Hands};
 use crate::kernel::helper::{self, Helper, Outcome};
 use crate::kernel::loop_device::{self, Wish};
 use crate::kernel::{grow, path};
-use crate::plan::{Allocate, Medium};
+use crate::plan::{Allocate, Medium, Setting, Source};
 use crate::policy::ImageFs;
 
 /// Where distributions have their programs.
@@ -49,6 +49,35 @@ pub(super) fn take(step: &Medium, hands: &mut Hands<'_>) -> Result<()> {
             ImageFs::Erofs | ImageFs::Squashfs => Ok(()),
         },
         Medium::Root { mode, uid, gid } => own_root(hands, *mode, *uid, *gid),
+    }
+}
+
+/// A source as the kernel takes it.
+pub(super) fn source(source: &Source, hands: &Hands<'_>) -> Result<Option<String>> {
+    match source {
+        Source::None => Ok(None),
+        Source::Named(name) => Ok(Some(name.clone())),
+        Source::Device => Ok(Some(hands.device()?.path().to_string_lossy().into_owned())),
+        Source::Image => Ok(Some(format!("/proc/self/fd/{}", hands.opened(Handle::Image)?.as_raw_fd()))),
+    }
+}
+
+/// Makes a file system of the image itself (erofs, Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE); a kernel
+/// that wants a block device gets a loop device over it.
+pub(super) fn make_of_image(
+    hands: &mut Hands<'_>,
+    kind: &str,
+    settings: &[Setting],
+    read_only: bool,
+) -> Result<()> {
+    let file = source(&Source::Image, hands)?;
+    match hands.make(kind, file.as_deref(), settings, read_only) {
+        Err(error) if error.errno() == Some(libc::ENOTBLK) => {
+            put_loop(hands, true, false)?;
+            let device = source(&Source::Device, hands)?;
+            hands.make(kind, device.as_deref(), settings, read_only)
+        }
+        other => other,
     }
 }
 
@@ -117,9 +146,19 @@ fn delete(path: &Path) -> Result<()> {
 /// Waits a moment for the loop devices over `image` to end. [`Kind::Conflict`] names those that do not, and
 /// where they are mounted.
 pub fn wait_until_free(image: &File, shown: &Path) -> Result<()> {
+    wait_until_none(image, shown, |_| true)
+}
+
+/// The same, for those that write.
+pub fn wait_until_read_only(image: &File, shown: &Path) -> Result<()> {
+    wait_until_none(image, shown, |number| !loop_device::is_read_only(number))
+}
+
+fn wait_until_none(image: &File, shown: &Path, counts: impl Fn(u32) -> bool) -> Result<()> {
     let until = Instant::now() + ENDING;
     loop {
-        let over = loop_device::over(image)?;
+        let mut over = loop_device::over(image)?;
+        over.retain(|number| counts(*number));
         if over.is_empty() {
             return Ok(());
         }
@@ -141,10 +180,10 @@ fn in_use(shown: &Path, over: &[u32]) -> Box<Error> {
     let users: Vec<String> = over.iter().map(places).collect();
     Error::caused(
         Kind::Conflict,
-        format!("have the image `{}` alone", shown.display()),
+        format!("use the image `{}`", shown.display()),
         format!("it is in use by {}", users.join("; ")),
     )
-    .hint("one pod at a time can write to an image: end the other one first, or mount it with `access: ro`")
+    .hint("an image is written to by one pod, or read by many with `access: ro`: end the other use first")
 }
 
 /// The lock on the image's inode stays with the loop device: it holds the open file. So nobody who asks gets
@@ -155,7 +194,7 @@ fn put_loop(hands: &mut Hands<'_>, read_only: bool, alone: bool) -> Result<()> {
     let locked = if alone { image.try_lock() } else { image.try_lock_shared() };
     match locked {
         Err(TryLockError::WouldBlock) => {
-            let doing = "have the image alone";
+            let doing = if alone { "have the image alone" } else { "share the image" };
             return Err(Error::caused(Kind::Conflict, doing, "another process holds a lock on it")
                 .hint("`lslocks` on the node names the process; loop devices hold such a lock, too"));
         }

@@ -7,7 +7,7 @@ mod share;
 mod target;
 
 pub use hands::{Device, Handle, Hands};
-pub use medium::wait_until_free;
+pub use medium::{wait_until_free, wait_until_read_only};
 pub use target::{Health, health};
 
 use node::step::Done;
@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 
 use node::{Error, Result};
 
-use crate::kernel::{own, path};
+use crate::kernel::{mount, own, path};
 use crate::plan::{Source, Step};
 use crate::record::Record;
 
@@ -58,18 +58,17 @@ pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
 fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
     match step {
         Step::Remember(target, record) => record.write(&target.id()),
+        Step::RememberMount(target, record) => {
+            let mount = Some(mount::unique_id(hands.tree()?.as_fd())?);
+            Record { mount, ..record.as_ref().clone() }.write(&target.id())
+        }
         Step::Forget(target) => Record::remove(&target.id()),
+        Step::Make { kind, source: Source::Image, settings, read_only } => {
+            medium::make_of_image(hands, kind, settings, *read_only)
+        }
         Step::Make { kind, source, settings, read_only } => {
-            let device;
-            let source = match source {
-                Source::None => None,
-                Source::Named(name) => Some(name.as_str()),
-                Source::Device => {
-                    device = hands.device()?.path();
-                    device.to_str()
-                }
-            };
-            hands.make(kind, source, settings, *read_only)
+            let source = medium::source(source, hands)?;
+            hands.make(kind, source.as_deref(), settings, *read_only)
         }
         Step::Medium(step) => medium::take(step, hands),
         Step::Folder { path, mode, owner } => {

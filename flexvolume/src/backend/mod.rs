@@ -55,6 +55,11 @@ pub trait Seen: std::fmt::Debug {
     /// The steps that end with a tree in hand: made, filled, given to the pod's group.
     fn steps(&self) -> Vec<Step>;
 
+    /// Whether other volumes may get copies of this mount: then the record says which one it is.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// What the mount allows; `limits` is what every volume gets.
     fn limits(&self, limits: Limits) -> (Limits, bool) {
         (limits, false)

@@ -161,6 +161,12 @@ pub fn over(image: &File) -> Result<Vec<u32>> {
     Ok(found)
 }
 
+/// Whether nothing is written through the device; one that ended meanwhile writes nothing.
+pub fn is_read_only(number: u32) -> bool {
+    let ro = Path::new("/sys/block").join(format!("loop{number}")).join("ro");
+    fs::read_to_string(ro).map_or(true, |text| text.trim() == "1")
+}
+
 /// The devices that have a file: those with a folder `loop` in sysfs.
 fn configured() -> Result<Vec<u32>> {
     let devices = fs::read_dir("/sys/block")

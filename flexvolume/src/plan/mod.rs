@@ -16,10 +16,13 @@ use crate::target::Target;
 /// A mount: the record first, the finished tree onto its folder last.
 pub fn mount(target: &Target, mut record: Record, seen: &dyn Seen, common: &Common) -> Vec<Step> {
     seen.describe(&mut record);
-    let mut steps = vec![Step::Remember(target.clone(), Box::new(record))];
+    let mut steps = vec![Step::Remember(target.clone(), Box::new(record.clone()))];
     steps.extend(seen.steps());
     let (limits, recursive) = seen.limits(common.limits());
     steps.push(Step::Limit { limits, recursive });
+    if seen.is_shared() {
+        steps.push(Step::RememberMount(target.clone(), Box::new(record)));
+    }
     steps.push(Step::Attach(target.clone()));
     steps
 }

@@ -19,6 +19,8 @@ use super::Share;
 pub enum Step {
     /// Puts the record on disk, before everything else.
     Remember(Target, Box<Record>),
+    /// Puts it on disk again, with the id of the mount in hand.
+    RememberMount(Target, Box<Record>),
     /// Takes the record away, after everything else.
     Forget(Target),
     /// Makes a file system that nobody sees yet.
@@ -238,6 +240,8 @@ pub enum Source {
     Named(String),
     /// The device in hand.
     Device,
+    /// The image in hand, without a device where the kernel needs none.
+    Image,
 }
 
 impl node::step::Step for Step {
@@ -248,7 +252,8 @@ impl node::step::Step for Step {
             Self::Medium(medium) => medium.inverse().map(Self::Medium),
             // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
             // was made for a source is no harm; and what takes away is not put back.
-            Self::Make { .. }
+            Self::RememberMount(..)
+            | Self::Make { .. }
             | Self::Clone { .. }
             | Self::Folder { .. }
             | Self::Populate { .. }
@@ -267,6 +272,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Remember(target, _) => write!(f, "remember the volume of `{target}`"),
+            Self::RememberMount(target, _) => write!(f, "remember which mount `{target}` gets"),
             Self::Forget(target) => write!(f, "forget the volume of `{target}`"),
             Self::Make { kind, source, settings, read_only } => {
                 write!(f, "make a `{kind}`")?;
@@ -274,6 +280,7 @@ impl fmt::Display for Step {
                     Source::None => {}
                     Source::Named(name) => write!(f, " of `{name}`")?,
                     Source::Device => f.write_str(" of the device")?,
+                    Source::Image => f.write_str(" of the image")?,
                 }
                 let words: Vec<String> = settings.iter().map(ToString::to_string).collect();
                 if !words.is_empty() {

@@ -44,6 +44,10 @@ fn take_away(target: &Target, hands: &mut Hands<'_>) -> Result<()> {
         hands.lock_source(key)?;
     }
     apply::all(plan::unmount(target, record.as_ref()), hands)?;
+    if record.is_none() {
+        // A mount that was killed before it wrote one.
+        record::sweep_locks()?;
+    }
     empty(target)
 }
 

@@ -114,7 +114,11 @@ impl Launch for Call {
             shell.arg("-c").arg(format!("{} exec \"$0\" \"$@\" {}", self.before, self.behind)).arg(program);
             shell
         };
-        command.args(&self.arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .current_dir("/");
         command
     }
 

@@ -58,7 +58,10 @@ const SEEN: &[(&str, bool, &[&str])] = &[
     (
         "kubelet",
         true,
-        &["unmount", "/var/lib/kubelet/pods/2b1786e6-1e52-49e3-9067-e6a278619580/volumes/vendor~loggeratt/vol"],
+        &[
+            "unmount",
+            "/var/lib/kubelet/pods/2b1786e6-1e52-49e3-9067-e6a278619580/volumes/vendor~loggeratt/vol",
+        ],
     ),
     ("kubelet", true, &["unmountdevice", DEVICE_FOLDER]),
     ("kubelet", true, &["detach", "vol", "localhost"]),
@@ -294,7 +297,8 @@ fn odd_calls(node: &VolumeNode) {
     for arguments in failing {
         for name in ["volume", "tmpfs"] {
             let answer = Call::bytes(name, arguments).object();
-            let shown: Vec<_> = arguments.iter().map(|a| String::from_utf8_lossy(&a[..a.len().min(60)])).collect();
+            let shown: Vec<_> =
+                arguments.iter().map(|a| String::from_utf8_lossy(&a[..a.len().min(60)])).collect();
             assert_eq!(answer["status"], "Failure", "{shown:?}: {answer}");
         }
     }
@@ -329,10 +333,15 @@ fn closed_descriptors(node: &VolumeNode) {
     let volume = memory("closed");
     let (path, json) = (volume.path(), volume.mount_json().unwrap());
     let path = path.to_str().unwrap();
-    let calls: [&[&str]; 5] = [&["init"], &["frob"], &["mount", path, &json], &["mount", path, "{"], &["unmount", path]];
+    let calls: [&[&str]; 5] =
+        [&["init"], &["frob"], &["mount", path, &json], &["mount", path, "{"], &["unmount", path]];
     for closed in 0..8 {
-        let words: Vec<&str> =
-            ["0<&-", "1>&-", "2>&-"].iter().enumerate().filter(|(i, _)| closed & (1 << i) != 0).map(|(_, w)| *w).collect();
+        let words: Vec<&str> = ["0<&-", "1>&-", "2>&-"]
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| closed & (1 << i) != 0)
+            .map(|(_, w)| *w)
+            .collect();
         folder(&volume);
         for arguments in calls {
             let call = Call::of("tmpfs", arguments).with(&words.join(" "));
@@ -341,7 +350,10 @@ fn closed_descriptors(node: &VolumeNode) {
             if closed & 2 == 0 {
                 object(&told, &answer);
             } else {
-                assert!(answer.ok() && answer.stdout.is_empty() && answer.stderr.is_empty(), "{told}: {answer:?}");
+                assert!(
+                    answer.ok() && answer.stdout.is_empty() && answer.stderr.is_empty(),
+                    "{told}: {answer:?}"
+                );
             }
             if arguments.len() == 3 {
                 assert_eq!(mounts_at(&volume.path()).len(), 1, "{told}");
@@ -400,7 +412,12 @@ fn limits(node: &VolumeNode) {
     ];
     for limit in limits {
         folder(&volume);
-        for call in [Call::of("tmpfs", &["init"]), Call::of("tmpfs", &["frob"]), Call::mount(&volume), Call::unmount(&volume)] {
+        for call in [
+            Call::of("tmpfs", &["init"]),
+            Call::of("tmpfs", &["frob"]),
+            Call::mount(&volume),
+            Call::unmount(&volume),
+        ] {
             let verb = call.verb();
             let answer = object(&format!("{limit} {verb}"), &call.after(limit).run());
             if verb == "init" {

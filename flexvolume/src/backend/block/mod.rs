@@ -32,7 +32,7 @@ struct Block {
 
 /// Reads the options `device`, `format`, `mkfsOptions` and those of every medium.
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
-    let wanted = Wanted::read(&asked.common, reader);
+    let wanted = Wanted::read(&asked.common, false, reader);
     let device = reader.text("device");
     let device = reader.required("device", device, "its name, such as /dev/disk/by-id/virtio-data-1");
     let format = reader.choice("format", &[("never", false), ("ifEmpty", true)]).unwrap_or(false);

@@ -1,6 +1,7 @@
 //! A file that holds a file system. One volume at a time writes to it, or any number of them read it.
 
 mod alone;
+mod hash;
 mod open;
 mod options;
 mod shared;
@@ -28,9 +29,12 @@ impl Wish for Image {
         let Some(found) = found else { return Err(open::empty(&opened.path)) };
         self.policy.fs_type(found.fs)?;
         match self.access {
-            Access::Shared => shared::found(*self, opened, found, hands),
-            Access::Open if only_read(found.fs) => shared::found(*self, opened, found, hands),
+            Access::Shared => shared::found(&self, opened, found, hands),
+            Access::Open if only_read(found.fs) => shared::found(&self, opened, found, hands),
             Access::Alone | Access::Open => alone::found(*self, opened, found, hands),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,7 @@ pub struct New {
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Image> {
     let namespace = &asked.pod.namespace;
     let policy = asked.policy.image(namespace)?.clone();
-    let mut wanted = Wanted::read(&asked.common, reader);
+    let mut wanted = Wanted::read(&asked.common, true, reader);
     let file = file(asked, reader);
     let asked_access = reader.choice("access", &[("rw", Access::Alone), ("ro", Access::Shared)]);
     let sha256 = reader.text("sha256").map(str::to_ascii_lowercase);

@@ -41,26 +41,32 @@ pub struct Wanted {
     pub fsck: bool,
     /// Whether freed blocks are given back to the medium.
     pub discard: bool,
+    /// Whether copies of the medium, with the same UUID, may be mounted beside it: images are copied, and a
+    /// device that looks like another one may be a second way to the same disk.
+    pub copies: bool,
     /// The options of every backend.
     pub common: Common,
 }
 
 impl Wanted {
     /// Reads `fsType`, `fsck`, `discard`, and `mountOptions` where the file system is known already.
-    pub fn read(common: &Common, reader: &mut Reader<'_>) -> Self {
+    pub fn read(common: &Common, copies: bool, reader: &mut Reader<'_>) -> Self {
         let fs = reader_fs(common, reader);
         let fsck = reader.choice("fsck", &[("auto", true), ("never", false)]).unwrap_or(true);
         let discard = reader.flag("discard").unwrap_or(false);
         if let Some(fs) = fs {
             let _ = reader.mount_options("mountOptions", options_of(fs));
         }
-        Self { fs, fsck, discard, common: common.clone() }
+        Self { fs, fsck, discard, copies, common: common.clone() }
     }
 
     /// How what lies in `file` is mounted. `read_only` is the superblock's own state.
     pub fn mounted(&self, fs: ImageFs, read_only: bool) -> Result<Mounted> {
         let asked = self.common.mount_options(options_of(fs))?;
         let mut settings = own_settings(fs, read_only, self.discard);
+        if fs == ImageFs::Xfs && self.copies {
+            settings.push(Setting::flag("nouuid"));
+        }
         settings.retain(|own| !asked.options.iter().any(|option| option.name == own.name));
         settings.extend(self.common.selinux.iter().map(|label| Setting::text("context", label.as_str())));
         settings.extend(asked.options.iter().map(Setting::from));

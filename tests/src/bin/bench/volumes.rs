@@ -30,6 +30,7 @@ const PROGRAMS: [(&str, &str); 4] = [
 const IMAGES: &str = "/srv/volumes";
 /// What the node allows for them; the rest of the policy is as without the file.
 const POLICY: &str = r#"backends:
+  tmpfs: {}
   image:
     roots: [{path: /srv/volumes, namespaces: ["*"]}]
 "#;
