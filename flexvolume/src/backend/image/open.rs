@@ -10,6 +10,7 @@ use node::{Context, Error, Kind, Result};
 use super::options::Place;
 use crate::apply::{Handle, Hands};
 use crate::kernel::path::{self, Want};
+use crate::observe;
 
 /// An image, or where it is missing.
 #[derive(Debug)]
@@ -29,6 +30,11 @@ pub fn open(place: &Place, hands: &mut Hands<'_>) -> Result<Opened> {
         Some(libc::ENOENT) => e.hint("make the folder on the node: only images are made here"),
         _ => e,
     })?;
+    if let Some(why) = observe::off_limits(folder.as_fd(), &place.kubelet_root, false)? {
+        let shown = place.root.join(&place.folder).join(&place.name);
+        return Err(Error::caused(Kind::Config, format!("use `{}` as a volume", shown.display()), why)
+            .hint("no policy can allow it; choose a folder of its own for the images of pods"));
+    }
     let status = rustix::fs::fstat(&folder).doing(Kind::Io, || "look at the image's folder".to_owned())?;
     let lock = format!("image {}:{}/{}", status.st_dev, status.st_ino, place.name);
     hands.lock_source(&lock)?;
