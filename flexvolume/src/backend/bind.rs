@@ -14,6 +14,7 @@ use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::kernel::path::{self, Want};
+use crate::kernel::workshop;
 use crate::observe;
 use crate::options::mount_options::{Attr, Fs};
 use crate::options::{Pod, Reader};
@@ -93,6 +94,7 @@ fn sub_path(reader: &mut Reader<'_>, pod: &Pod, volume: &str) -> Option<PathBuf>
 
 impl Wish for Bind {
     fn observe(self: Box<Self>, hands: &mut Hands<'_>) -> Result<Box<dyn Seen>> {
+        self.answers(hands)?;
         let root = path::open_root(&self.root)?;
         let found = match path::beneath(root.as_fd(), &self.relative, Want::Folder) {
             Err(error) if error.errno() == Some(libc::ENOENT) && self.create => None,
@@ -111,6 +113,23 @@ impl Wish for Bind {
 }
 
 impl Bind {
+    /// The root may lie on a share or on FUSE. Where that does not answer, a child waits in the kernel, where no
+    /// signal wakes it, and this process does not.
+    fn answers(&self, hands: &Hands<'_>) -> Result<()> {
+        let look = || {
+            let root = path::open_root(&self.root)?;
+            let found = path::beneath(root.as_fd(), &self.relative, Want::Folder)?;
+            path::is_kernel_filesystem(found.as_fd()).map(|_| Vec::new())
+        };
+        match workshop::apart(hands.patience(), &hands.locked(), look) {
+            Err(error) if error.kind() == Kind::TryAgain => {
+                Err(Error::caused(Kind::TryAgain, format!("look at `{}`", self.path().display()), error))
+            }
+            // What else it met is met again, and told with its remedy.
+            _ => Ok(()),
+        }
+    }
+
     fn path(&self) -> PathBuf {
         self.root.join(&self.relative)
     }
