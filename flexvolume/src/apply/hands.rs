@@ -31,6 +31,12 @@ pub enum Handle {
     ImageFolder,
     /// The folder that the policy names and the source lies beneath.
     Root,
+    /// A lower layer of an overlay, from 0: a folder (`O_PATH`), or a file that is open to be read.
+    Layer(usize),
+    /// The folder of an overlay's upper layer.
+    Upper,
+    /// The folder that the policy names and the upper layer lies beneath.
+    UpperRoot,
 }
 
 /// The block device that a file system is made on or mounted from.
@@ -69,6 +75,8 @@ pub struct Hands<'a> {
     pub device: Option<Device>,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
+    /// The lower layers of an overlay that are made so far, topmost first.
+    pub lower: Vec<Tree>,
     /// How long an unmount waits for a volume that is in use, and what it does then.
     pub busy: (Duration, Busy),
     tree: Option<Tree>,
@@ -77,10 +85,10 @@ pub struct Hands<'a> {
 impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
-        let (open, locks, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let (open, locks, notes, lower) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
         let usual = Policy::default();
         let busy = (usual.busy_wait.duration(), usual.busy);
-        Self { target: None, secrets, deadline, open, locks, device: None, notes, busy, tree: None }
+        Self { target: None, secrets, deadline, open, locks, device: None, notes, lower, busy, tree: None }
     }
 
     /// The device in hand.
@@ -96,6 +104,17 @@ impl<'a> Hands<'a> {
     /// Takes a tree that was made in hand.
     pub fn hold(&mut self, tree: Tree) {
         self.tree = Some(tree);
+    }
+
+    /// Hands over the tree, to make another one of it. One that stands on the volume's folder already, on a
+    /// kernel without detached mounts, cannot be moved.
+    pub fn take_tree(&mut self) -> Result<Tree> {
+        match self.tree.take() {
+            Some(tree) if tree.is_placed() => Err(Error::new(Kind::Unavailable, "use the tree as a layer")
+                .hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)")),
+            Some(tree) => Ok(tree),
+            None => Err(Error::new(Kind::Internal, "take the tree before it is made")),
+        }
     }
 
     /// Takes the lock of a source, such as an image's file, that volumes of several pods may name: one call
@@ -172,6 +191,13 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
+    /// The same where the copy has to be one that nobody sees yet.
+    pub fn copy_detached(&mut self, from: Handle) -> Result<()> {
+        let tree = mount::clone_tree(self.opened(from)?, false)?;
+        self.hold(tree);
+        Ok(())
+    }
+
     /// Takes from the tree what it is not to allow. A kernel that cannot restrict what nobody sees yet has the
     /// tree on the volume's folder before, and the answer says so.
     pub fn limit(&mut self, limits: &Limits, recursive: bool) -> Result<()> {
@@ -235,7 +261,8 @@ impl<'a> Hands<'a> {
     }
 }
 
-fn parameter(setting: &Setting) -> Parameter {
+/// A setting as the kernel takes it.
+pub(super) fn parameter(setting: &Setting) -> Parameter {
     match &setting.value {
         Some(value) => Parameter::Text(setting.name.clone(), value.clone()),
         None => Parameter::Flag(setting.name.clone()),

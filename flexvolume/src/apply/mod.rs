@@ -3,6 +3,8 @@
 mod files;
 mod hands;
 mod medium;
+mod overlay;
+mod serve;
 mod share;
 mod target;
 
@@ -76,6 +78,11 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
             hands.open.insert(Handle::Source, made);
             Ok(())
         }
+        Step::Lower(lower) => overlay::lower(hands, lower),
+        Step::Upper(upper) => overlay::upper(hands, upper),
+        Step::Layer(layers) => overlay::layer(hands, layers),
+        Step::Stop(volume) => serve::stop(hands, volume),
+        Step::Serve(service) => serve::serve(hands, service),
         Step::Clone { recursive, .. } => hands.copy(Handle::Source, *recursive),
         Step::Populate { keys, mode, owner } => files::populate(hands, keys, *mode, *owner),
         Step::Give { gid, scope } => own::give(hands.tree()?.as_fd(), *gid, *scope, false, hands.patience()),

@@ -4,18 +4,17 @@
 //! who can write beneath the root cannot exchange it meanwhile.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
+use super::folder::{answers, fit};
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::kernel::path::{self, Want};
-use crate::kernel::workshop;
-use crate::observe;
 use crate::options::mount_options::{Attr, Fs};
 use crate::options::{Pod, Reader};
 use crate::plan::{IdMap, Limits, Step};
@@ -94,7 +93,7 @@ fn sub_path(reader: &mut Reader<'_>, pod: &Pod, volume: &str) -> Option<PathBuf>
 
 impl Wish for Bind {
     fn observe(self: Box<Self>, hands: &mut Hands<'_>) -> Result<Box<dyn Seen>> {
-        self.answers(hands)?;
+        answers(&self.root, &self.relative, hands)?;
         let root = path::open_root(&self.root)?;
         let found = match path::beneath(root.as_fd(), &self.relative, Want::Folder) {
             Err(error) if error.errno() == Some(libc::ENOENT) && self.create => None,
@@ -104,7 +103,7 @@ impl Wish for Bind {
             other => Some(other?),
         };
         let deepest = found.as_ref().unwrap_or(&root);
-        self.fit(deepest.as_fd())?;
+        fit(deepest.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         let missing = found.is_none();
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);
@@ -113,34 +112,8 @@ impl Wish for Bind {
 }
 
 impl Bind {
-    /// The root may lie on a share or on FUSE. Where that does not answer, a child waits in the kernel, where no
-    /// signal wakes it, and this process does not.
-    fn answers(&self, hands: &Hands<'_>) -> Result<()> {
-        let look = || {
-            let root = path::open_root(&self.root)?;
-            let found = path::beneath(root.as_fd(), &self.relative, Want::Folder)?;
-            path::is_kernel_filesystem(found.as_fd()).map(|_| Vec::new())
-        };
-        match workshop::apart(hands.patience(), &hands.locked(), look) {
-            Err(error) if error.kind() == Kind::TryAgain => {
-                Err(Error::caused(Kind::TryAgain, format!("look at `{}`", self.path().display()), error))
-            }
-            // What else it met is met again, and told with its remedy.
-            _ => Ok(()),
-        }
-    }
-
     fn path(&self) -> PathBuf {
         self.root.join(&self.relative)
-    }
-
-    /// The policy saw a path; what is there may be something else by way of symlinks or of mounts.
-    fn fit(&self, found: BorrowedFd<'_>) -> Result<()> {
-        let Some(why) = observe::off_limits(found, &self.kubelet_root, self.recursive)? else {
-            return Ok(());
-        };
-        Err(Error::caused(Kind::Config, format!("use `{}` as a volume", self.path().display()), why)
-            .hint("no policy can allow it; choose a folder of its own for the data of pods"))
     }
 }
 

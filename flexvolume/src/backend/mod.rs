@@ -5,6 +5,7 @@ pub mod bind;
 pub mod block;
 pub mod cifs;
 mod common;
+mod folder;
 pub mod fuse;
 pub mod image;
 mod medium;
@@ -94,10 +95,9 @@ pub fn read(backend: Backend, asked: &Asked<'_>, reader: &mut Reader<'_>) -> Res
         Backend::Image => image::read(asked, reader),
         Backend::Tmpfs => tmpfs::read(asked, reader),
         Backend::Bind => bind::read(asked, reader),
+        Backend::Fuse => fuse::read(asked, reader),
+        Backend::Overlay => overlay::read(asked, reader),
         Backend::Nfs => nfs::read(asked, reader),
         Backend::Cifs => cifs::read(asked, reader),
-        other => {
-            Err(Error::caused(Kind::Config, format!("use the backend `{}`", other.name()), "not there yet"))
-        }
     }
 }

@@ -46,8 +46,9 @@ pub struct Spec<'a> {
     /// Its arguments without its own name, by the number of the process that it will be, so that a kept
     /// descriptor can be named `/proc/PID/fd/N`. They are public: no secret.
     pub arguments: &'a dyn Fn(i32) -> Vec<OsString>,
-    /// What is added to `PATH`, `LC_ALL` and the volume's mark. It is as good as public: no secret.
-    pub environment: &'a [(&'a str, &'a str)],
+    /// What is added to `PATH`, `LC_ALL` and the volume's mark, by the same number. It is as good as
+    /// public: no secret.
+    pub environment: &'a dyn Fn(i32) -> Vec<(String, String)>,
     /// The descriptors that it gets under the same numbers. Never a lock: it would be held for as long
     /// as the daemon lives.
     pub keep: &'a [BorrowedFd<'a>],
@@ -201,11 +202,15 @@ fn execute(spec: &Spec<'_>, log: &OwnedFd) -> io::Result<()> {
     let keep: Vec<RawFd> = spec.keep.iter().map(AsRawFd::as_raw_fd).collect();
     process::hand_on(&keep)?;
     let program = CString::new(spec.program.as_os_str().as_bytes())?;
-    let words = (spec.arguments)(getpid().as_raw()).into_iter().map(|w| CString::new(w.into_vec()));
+    let own = getpid().as_raw();
+    let words = (spec.arguments)(own).into_iter().map(|w| CString::new(w.into_vec()));
     let words: Vec<CString> = std::iter::once(Ok(program.clone())).chain(words).collect::<Result<_, _>>()?;
-    let mark = [(MARK, spec.volume)];
-    let variables = helper::ENVIRONMENT.iter().chain(spec.environment).chain(&mark);
-    let variables = variables.map(|(name, value)| CString::new(format!("{name}={value}")));
+    let given = (spec.environment)(own);
+    // A profile may know better than the usual; the mark is ours.
+    let usual = helper::ENVIRONMENT.iter().filter(|(name, _)| given.iter().all(|(known, _)| known != name));
+    let variables = usual.map(|(name, value)| format!("{name}={value}"));
+    let variables = variables.chain(given.iter().map(|(name, value)| format!("{name}={value}")));
+    let variables = variables.chain([format!("{MARK}={}", spec.volume)]).map(CString::new);
     execve(&program, &words, &variables.collect::<Result<Vec<_>, _>>()?)?;
     Ok(())
 }

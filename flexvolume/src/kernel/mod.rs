@@ -3,11 +3,13 @@
 pub mod block_device;
 pub mod crash;
 pub mod daemon;
+pub mod fuse;
 pub mod grow;
 pub mod helper;
 pub mod holders;
 pub mod loop_device;
 pub mod mount;
+pub mod overlay;
 pub mod own;
 pub mod path;
 pub mod process;

@@ -69,6 +69,20 @@ where
     }
 }
 
+/// The same for `work` that makes nothing but a daemon, which lives on in the namespace, and brings back its
+/// bytes.
+pub fn settle<F>(stage: &Path, deadline: Instant, keep: &[BorrowedFd<'_>], work: F) -> Result<Vec<u8>>
+where
+    F: FnOnce(&Path, Instant) -> Result<Vec<u8>>,
+{
+    let own = own_deadline(deadline);
+    let made = in_a_child(deadline, keep, || {
+        furnish(stage)?;
+        Ok((None, work(&stage.join(BENCH), own)?))
+    });
+    made.map(|(_, bytes)| bytes)
+}
+
 /// Runs `work`, which may hang, in a child in this process's own namespaces, and brings back its bytes.
 /// For the rest, see [`build`].
 pub fn apart<F>(deadline: Instant, keep: &[BorrowedFd<'_>], work: F) -> Result<Vec<u8>>

@@ -106,6 +106,21 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A list, separated by commas or by line ends, the last of which counts for nothing.
+    pub fn lines(&mut self, key: &str) -> Option<Vec<&'a str>> {
+        self.known.insert(key.to_owned());
+        let text = self.options.get(key)?.trim_end();
+        let items: Vec<_> = text.split([',', '\n']).map(str::trim).collect();
+        if text.is_empty() {
+            return None;
+        }
+        if items.iter().any(|item| item.is_empty() || item.chars().any(char::is_control)) {
+            self.problem(key, "has an empty element or a control character; write a,b or one element a line");
+            return None;
+        }
+        Some(items)
+    }
+
     /// A path below a root, with the pod's names filled in.
     pub fn relative_path(&mut self, key: &str, pod: &Pod, volume: &str) -> Option<RelativePath> {
         self.read(key, |text| {

@@ -1,10 +1,14 @@
 //! The steps of a mount, in order, and those of its unmount. Pure.
 
 mod medium;
+mod overlay;
+mod serve;
 mod share;
 mod step;
 
 pub use medium::{Allocate, Medium};
+pub use overlay::{Face, Layers, Lower, Upper};
+pub use serve::{Part, Service, Words};
 pub use share::{NewFolder, Protocol, Share, SubFolder, credential};
 pub use step::{IdMap, Limits, Patience, Setting, Source, Step};
 
@@ -30,7 +34,10 @@ pub fn mount(target: &Target, mut record: Record, seen: &dyn Seen, common: &Comm
 /// What a mount that was cut off may have left beside what it was to make. Nothing is mounted: what is not
 /// attached ends with its process.
 pub fn leftovers(record: &Record) -> Vec<Step> {
-    record.scratch.iter().map(|path| Step::Medium(Medium::Remove(path.clone()))).collect()
+    let target = Target::parse(&record.target, &record.root).ok().filter(|_| record.daemon);
+    let daemon = target.map(|target| Step::Stop(target.id()));
+    let files = record.scratch.iter().map(|path| Step::Medium(Medium::Remove(path.clone())));
+    daemon.into_iter().chain(files).collect()
 }
 
 /// Before a mount is tried again: everything of an earlier one goes but what the pod may have written.

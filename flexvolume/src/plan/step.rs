@@ -5,14 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Medium;
+use super::{Layers, Lower, Medium, Service, Share, Upper};
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::options::mount_options::{Attr, MountOption};
 use crate::record::Record;
-use crate::target::Target;
-
-use super::Share;
+use crate::target::{Id, Target};
 
 /// A step. It names what it works on; the descriptors themselves are in [`crate::apply::Hands`].
 #[derive(Debug)]
@@ -50,6 +48,16 @@ pub enum Step {
         /// With the mounts below.
         recursive: bool,
     },
+    /// Takes a layer of an overlay that is only read; the next one lies below it.
+    Lower(Lower),
+    /// Takes the folder in hand in which an overlay's upper layer lies.
+    Upper(Upper),
+    /// Lays the folder or file system in hand over the lower layers; the overlay is in hand then.
+    Layer(Layers),
+    /// Ends what serves the volume; what is started after it goes with it.
+    Stop(Id),
+    /// Starts the program that serves the volume, and takes in hand what it serves.
+    Serve(Box<Service>),
     /// Lets the distribution's helper mount a share where nobody sees it, and takes that mount in hand.
     Share(Box<Share>),
     /// Writes the pod's secrets into the tree.
@@ -249,6 +257,8 @@ impl node::step::Step for Step {
         match self {
             Self::Remember(target, _) => Some(Self::Forget(target.clone())),
             Self::Attach(target) => Some(Self::Detach(target.clone())),
+            // Before the start and not after it: a start that fails half-way leaves a program, too.
+            Self::Stop(volume) => Some(Self::Stop(volume.clone())),
             Self::Medium(medium) => medium.inverse().map(Self::Medium),
             // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
             // was made for a source is no harm; and what takes away is not put back.
@@ -256,6 +266,10 @@ impl node::step::Step for Step {
             | Self::Make { .. }
             | Self::Clone { .. }
             | Self::Folder { .. }
+            | Self::Lower(_)
+            | Self::Upper(_)
+            | Self::Layer(_)
+            | Self::Serve(_)
             | Self::Populate { .. }
             | Self::Share(_)
             | Self::Give { .. }
@@ -300,6 +314,11 @@ impl fmt::Display for Step {
             Self::Clone { path, recursive } => {
                 write!(f, "copy the mount of `{}`{}", path.display(), below(*recursive))
             }
+            Self::Lower(lower) => lower.fmt(f),
+            Self::Upper(upper) => upper.fmt(f),
+            Self::Layer(layers) => layers.fmt(f),
+            Self::Stop(volume) => write!(f, "end what serves the volume `{volume}`"),
+            Self::Serve(service) => service.fmt(f),
             Self::Populate { keys, mode, owner } => {
                 write!(f, "write the secrets {keys:?} with mode {mode:04o} for {}:{}", owner.0, owner.1)
             }

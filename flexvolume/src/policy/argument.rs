@@ -1,7 +1,5 @@
 //! The variables in a profile's arguments and environment.
 
-use node::{Error, Kind, Result};
-
 use crate::options::{nearest, quoted, template};
 
 /// A part of an argument.
@@ -19,10 +17,12 @@ pub enum Piece<'t> {
     Secret(&'t str),
     /// `${pod.name}` and the like, with the whole name; see [`template::VARIABLES`].
     Pod(&'t str),
+    /// `${fsGroup}`: the pod's group, or 0.
+    FsGroup,
 }
 
 /// Takes an argument apart; the error says what is wrong with it.
-pub fn pieces(text: &str) -> std::result::Result<Vec<Piece<'_>>, String> {
+pub fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
@@ -40,26 +40,11 @@ pub fn pieces(text: &str) -> std::result::Result<Vec<Piece<'_>>, String> {
     Ok(pieces)
 }
 
-/// Puts an argument together. `value` gives each variable's value; what it has none for is an error of
-/// `Kind::Config`.
-pub fn expand(text: &str, value: impl Fn(Piece<'_>) -> Option<String>) -> Result<String> {
-    let doing = || format!("expand the argument {}", quoted(text));
-    let mut out = String::new();
-    for piece in pieces(text).map_err(|why| Error::caused(Kind::Config, doing(), why))? {
-        if let Piece::Text(text) = piece {
-            out.push_str(text);
-            continue;
-        }
-        let missing = || Error::caused(Kind::Config, doing(), format!("the volume gives no {}", name(piece)));
-        out.push_str(&value(piece).ok_or_else(missing)?);
-    }
-    Ok(out)
-}
-
-fn variable(name: &str) -> std::result::Result<Piece<'_>, String> {
+fn variable(name: &str) -> Result<Piece<'_>, String> {
     Ok(match (name, name.split_once('.')) {
         ("source", _) => Piece::Source,
         ("mountpoint", _) => Piece::Mountpoint,
+        ("fsGroup", _) => Piece::FsGroup,
         (_, Some(("option", key))) if !key.is_empty() => Piece::Option(key),
         (_, Some(("secret", key))) if !key.is_empty() => Piece::Secret(key),
         _ if template::VARIABLES.contains(&name) => Piece::Pod(name),
@@ -68,7 +53,9 @@ fn variable(name: &str) -> std::result::Result<Piece<'_>, String> {
 }
 
 fn unknown(name: &str) -> String {
-    let all = ["source", "mountpoint", "option.NAME", "secret.KEY"].into_iter().chain(template::VARIABLES);
+    let all = ["source", "mountpoint", "option.NAME", "secret.KEY", "fsGroup"]
+        .into_iter()
+        .chain(template::VARIABLES);
     let known: Vec<_> = all.clone().map(|known| format!("${{{known}}}")).collect();
     let meant = nearest(name, all).map(|near| format!("did you mean ${{{near}}}? "));
     format!(
@@ -79,23 +66,12 @@ fn unknown(name: &str) -> String {
     )
 }
 
-fn name(piece: Piece<'_>) -> String {
-    match piece {
-        Piece::Text(text) => quoted(text),
-        Piece::Source => "`source`".to_owned(),
-        Piece::Mountpoint => "mountpoint".to_owned(),
-        Piece::Option(key) => format!("option {}", quoted(key)),
-        Piece::Secret(key) => format!("secret {}", quoted(key)),
-        Piece::Pod(name) => quoted(name),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_argument_is_taken_apart_and_put_together() {
+    fn an_argument_is_taken_apart() {
         let text = "port=${option.port},IdentityFile=${secret.ssh-privatekey}";
         let expect = [
             Piece::Text("port="),
@@ -104,15 +80,6 @@ mod tests {
             Piece::Secret("ssh-privatekey"),
         ];
         assert_eq!(pieces(text).unwrap(), expect);
-        let value = |piece: Piece<'_>| match piece {
-            Piece::Option("port") => Some("22".to_owned()),
-            Piece::Secret(key) => Some(format!("/proc/1/fd/{}", key.len())),
-            _ => None,
-        };
-        assert_eq!(expand(text, value).unwrap(), "port=22,IdentityFile=/proc/1/fd/14");
-        // A value is not looked at again.
-        assert_eq!(expand("${source}", |_| Some("${mountpoint}".to_owned())).unwrap(), "${mountpoint}");
-        assert!(expand("${source}", value).unwrap_err().chain().contains("gives no `source`"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::glob::{Glob, everything, matches_any};
 use crate::options::quoted;
 
 /// A program and its arguments. `${source}`, `${mountpoint}`, `${option.NAME}`, `${secret.KEY}` (the path of
-/// a memory file), `${volume}` and `${pod.namespace}`, `${pod.name}`, `${pod.uid}`, `${pod.serviceAccount}`
+/// a memory file), `${fsGroup}` (the pod's group, or 0), `${volume}` and `${pod.namespace}`, `${pod.name}`, `${pod.uid}`, `${pod.serviceAccount}`
 /// are exchanged in arguments and environment; no shell reads them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -24,6 +24,10 @@ pub struct Profile {
     /// How the program gets its mount.
     #[serde(default)]
     pub handover: Handover,
+    /// Whether the kernel checks permissions by the mode and owner that the program says of a file; otherwise
+    /// the program has to. For a mount that is handed over by descriptor.
+    #[serde(default = "yes")]
+    pub default_permissions: bool,
     /// Globs over the option `source`; without them a pod cannot give one.
     #[serde(default)]
     pub sources: Vec<Glob>,
@@ -39,6 +43,10 @@ pub struct Profile {
     /// Namespaces (globs) that may use it.
     #[serde(default = "everything")]
     pub namespaces: Vec<Glob>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How a program gets its mount.

@@ -87,7 +87,7 @@ fn follow(call: &impl Launch, most: usize) -> Tree {
     ptrace::setoptions(root, children | calls).expect("trace options");
     let tree = Tree { answer: None, execs: Vec::new(), mounts: Vec::new(), count: 0 };
     let mut watcher = Watcher { root, most, known: BTreeSet::from([root]), ended: None, tree };
-    watcher.go_on(root, None);
+    Watcher::go_on(root, None);
     while let Some(status) = next(start) {
         watcher.meet(status);
     }
@@ -137,23 +137,23 @@ impl Watcher {
             }
             WaitStatus::PtraceSyscall(pid) => {
                 self.system_call(pid);
-                self.go_on(pid, None);
+                Self::go_on(pid, None);
             }
             WaitStatus::PtraceEvent(pid, _, event) => {
                 if event == libc::PTRACE_EVENT_EXEC {
                     self.tree.execs.push(exec(pid));
                 }
-                self.go_on(pid, None);
+                Self::go_on(pid, None);
             }
             // How a new process reports; it may do so before its parent does.
-            WaitStatus::Stopped(pid, Signal::SIGSTOP) if self.known.insert(pid) => self.go_on(pid, None),
-            WaitStatus::Stopped(pid, signal) => self.go_on(pid, Some(signal)),
+            WaitStatus::Stopped(pid, Signal::SIGSTOP) if self.known.insert(pid) => Self::go_on(pid, None),
+            WaitStatus::Stopped(pid, signal) => Self::go_on(pid, Some(signal)),
             _ => {}
         }
     }
 
     /// One that was killed meanwhile is gone.
-    fn go_on(&self, pid: Pid, signal: Option<Signal>) {
+    fn go_on(pid: Pid, signal: Option<Signal>) {
         let _ = ptrace::syscall(pid, signal);
     }
 

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use node::{Context, Error, Kind, Result};
+use node::{Context, Error, Kind, Result, mountinfo};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -48,4 +49,22 @@ pub fn detach(parent: BorrowedFd<'_>, name: &OsStr, how: How) -> Result<bool> {
         Err(e @ Errno::BUSY) => Err(io::Error::from(e)).doing(Kind::TryAgain, doing),
         Err(e) => Err(io::Error::from(e)).doing(Kind::Kernel, doing),
     }
+}
+
+/// Detaches every mount below the folder `root` from this process's mount namespace, which must be one of its
+/// own. What lies below another one goes with that.
+pub fn detach_all_below(root: &Path) -> Result<()> {
+    let mounts = mountinfo::read()?;
+    let below: Vec<_> = mountinfo::below(&mounts, root).collect();
+    for mount in below.iter().filter(|m| below.iter().all(|other| other.id != m.parent)) {
+        match unmount(mount.point.as_path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // It has gone on the node meanwhile.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(e) => {
+                return Err(io::Error::from(e))
+                    .doing(Kind::Kernel, || format!("let go of the mount at `{}`", mount.point.display()));
+            }
+        }
+    }
+    Ok(())
 }
