@@ -12,6 +12,7 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod fuse;
 mod kubelet_itself;
 mod node_itself;
 mod ours;
@@ -25,6 +26,12 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let modules = [kubelet_itself::trials(), node_itself::trials(), overlay::trials(), protocol::trials()];
+    let modules = [
+        kubelet_itself::trials(),
+        node_itself::trials(),
+        fuse::trials(),
+        overlay::trials(),
+        protocol::trials(),
+    ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
