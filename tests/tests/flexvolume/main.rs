@@ -13,6 +13,7 @@
 )]
 
 mod crashes;
+mod fuse;
 mod image;
 mod kubelet_itself;
 mod media;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
         crashes::trials(),
+        fuse::trials(),
         image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
