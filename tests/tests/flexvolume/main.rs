@@ -12,6 +12,7 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod bind;
 mod crashes;
 mod fuse;
 mod image;
@@ -24,6 +25,7 @@ mod protocol;
 mod readme;
 mod scripts;
 mod shares;
+mod tmpfs;
 mod unmounts;
 mod users;
 
@@ -34,6 +36,7 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        bind::trials(),
         crashes::trials(),
         fuse::trials(),
         image::trials(),
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         protocol::trials(),
         readme::trials(),
         shares::trials(),
+        tmpfs::trials(),
         unmounts::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
