@@ -12,7 +12,9 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod bind;
 mod crashes;
+mod fuse;
 mod image;
 mod kubelet_itself;
 mod media;
@@ -23,6 +25,7 @@ mod protocol;
 mod readme;
 mod scripts;
 mod shares;
+mod tmpfs;
 mod unmounts;
 mod users;
 
@@ -33,7 +36,9 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        bind::trials(),
         crashes::trials(),
+        fuse::trials(),
         image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
         protocol::trials(),
         readme::trials(),
         shares::trials(),
+        tmpfs::trials(),
         unmounts::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
