@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
-use super::folder::{answers, fit};
+use super::folder::{answers, deepest, fit};
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
@@ -102,9 +102,10 @@ impl Wish for Bind {
             }
             other => Some(other?),
         };
-        let deepest = found.as_ref().unwrap_or(&root);
-        fit(deepest.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         let missing = found.is_none();
+        let there = if missing { Some(deepest(root.as_fd(), &self.relative)?) } else { None };
+        let looked_at = found.as_ref().or(there.as_ref()).unwrap_or(&root);
+        fit(looked_at.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);
         Ok(Box::new(Found { bind: *self, missing }))

@@ -1,7 +1,7 @@
 //! Whether what was found below a root of the policy is fit for pods. The policy saw a path; what is there may
 //! be something else by way of the root's symlinks or of mounts.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use node::{Error, Kind, Result};
@@ -35,4 +35,15 @@ pub fn fit(found: BorrowedFd<'_>, shown: &Path, kubelet_root: &Path, recursive: 
     let Some(why) = observe::off_limits(found, kubelet_root, recursive)? else { return Ok(()) };
     Err(Error::caused(Kind::Config, format!("use `{}` as a volume", shown.display()), why)
         .hint("no policy can allow it; choose a folder of its own for the data of pods"))
+}
+
+/// The folder in which the first one that is missing will be made.
+pub fn deepest(root: BorrowedFd<'_>, relative: &Path) -> Result<OwnedFd> {
+    for folder in relative.ancestors().skip(1) {
+        match path::beneath(root, folder, Want::Folder) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => {}
+            other => return other,
+        }
+    }
+    path::beneath(root, Path::new("."), Want::Folder)
 }
