@@ -11,7 +11,7 @@ use rustix::fs::{FallocateFlags, Gid, Mode, OFlags, Uid};
 
 use super::hands::{Device, Handle, Hands};
 use crate::kernel::helper::{self, Helper, Outcome};
-use crate::kernel::loop_device::{self, Wish};
+use crate::kernel::loop_device::{self, Loop, Wish};
 use crate::kernel::{grow, path};
 use crate::plan::{Allocate, Medium, Setting, Source};
 use crate::policy::ImageFs;
@@ -35,6 +35,10 @@ pub(super) fn take(step: &Medium, hands: &mut Hands<'_>) -> Result<()> {
         Medium::Delete(path) => delete(path),
         Medium::Lengthen { to, allocate } => lengthen(&image(hands)?, *to, *allocate),
         Medium::Loop { read_only, alone } => put_loop(hands, *read_only, *alone),
+        Medium::Reuse(number) => {
+            hands.device = Some(Device::Loop(Loop::open(*number)?));
+            Ok(())
+        }
         Medium::Capacity => match hands.device()? {
             Device::Loop(device) => device.set_capacity(),
             Device::Block(..) => Ok(()),

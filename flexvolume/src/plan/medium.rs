@@ -37,6 +37,8 @@ pub enum Medium {
         /// No other loop device may have the image.
         alone: bool,
     },
+    /// Takes this loop device in hand, which another volume has.
+    Reuse(u32),
     /// Tells the loop device in hand that its image has another length.
     Capacity,
     /// Makes a file system on the device in hand.
@@ -93,6 +95,7 @@ impl Medium {
             // A longer image is none the worse, and a loop device ends with its descriptor.
             Self::Lengthen { .. }
             | Self::Loop { .. }
+            | Self::Reuse(_)
             | Self::Capacity
             | Self::Format { .. }
             | Self::Check { .. }
@@ -121,6 +124,7 @@ impl fmt::Display for Medium {
                 let alone = if *alone { ", alone" } else { "" };
                 write!(f, "put a{read_only} loop device over the image{alone}")
             }
+            Self::Reuse(number) => write!(f, "take the loop device {number}"),
             Self::Capacity => f.write_str("tell the loop device the image's length"),
             Self::Format { fs, arguments } => {
                 write!(f, "make a file system: `mkfs.{} {}`", fs.name(), arguments.join(" "))

@@ -12,6 +12,7 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod block;
 mod crashes;
 mod image;
 mod kubelet_itself;
@@ -33,6 +34,7 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        block::trials(),
         crashes::trials(),
         image::trials(),
         kubelet_itself::trials(),
