@@ -5,6 +5,8 @@
 //! They hold no secret. What really is mounted is asked of the kernel; a record only says what to look for.
 
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -150,7 +152,10 @@ impl Record {
 /// Makes the folders of the state; they are root's alone.
 pub fn make_state() -> Result<()> {
     for part in ["volumes", "locks", "stage"] {
-        store::make_folder(&Path::new(STATE).join(part))?;
+        let path = Path::new(STATE).join(part);
+        // A person who runs a command may have another umask.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.doing(Kind::Io, || format!("make the folder `{}`", path.display()))?;
     }
     Ok(())
 }

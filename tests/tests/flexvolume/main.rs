@@ -12,8 +12,10 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod bind;
 mod block;
 mod crashes;
+mod fuse;
 mod image;
 mod kubelet_itself;
 mod media;
@@ -24,6 +26,7 @@ mod protocol;
 mod readme;
 mod scripts;
 mod shares;
+mod tmpfs;
 mod unmounts;
 mod users;
 
@@ -34,8 +37,10 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        bind::trials(),
         block::trials(),
         crashes::trials(),
+        fuse::trials(),
         image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
         protocol::trials(),
         readme::trials(),
         shares::trials(),
+        tmpfs::trials(),
         unmounts::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()

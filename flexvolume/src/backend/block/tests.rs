@@ -10,6 +10,9 @@ use crate::target::Target;
 
 const GIB: u64 = 1 << 30;
 
+/// Options.
+type Pairs = &'static [(&'static str, &'static str)];
+
 /// What is read of `pairs`, or every problem with them.
 fn read_all(pairs: &[(&str, &str)], format: bool) -> Result<Block, String> {
     let all = pairs.iter().map(|(k, v)| ((*k).to_owned(), serde_json::json!(v)));
@@ -75,7 +78,7 @@ fn an_empty_device_is_remembered_while_it_is_formatted() {
 fn what_is_there_is_never_formatted() {
     let ext4 = Found { fs: ImageFs::Ext4, length: GIB, taken: Some(GIB), health: Health::default() };
     let replay = Health { suspect: false, replay: true };
-    let table: [(&[(&str, &str)], Found, &str); 5] = [
+    let table: [(Pairs, Found, &str); 5] = [
         (&[DEVICE, ("format", "ifEmpty")], ext4, "make a `ext4` of the device with `errors=remount-ro`"),
         (
             &[DEVICE],
@@ -105,7 +108,7 @@ fn what_is_there_is_never_formatted() {
 
 #[test]
 fn a_refusal_says_what_to_write() {
-    let table: [(&[(&str, &str)], bool, &str); 6] = [
+    let table: [(Pairs, bool, &str); 6] = [
         (&[], true, "`device` is missing; write its name, such as /dev/disk/by-id/"),
         (&[("device", "/dev/sda")], true, "use the device `/dev/sda`: the node's policy does not list it"),
         (

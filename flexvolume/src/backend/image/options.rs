@@ -62,6 +62,8 @@ pub struct Place {
     pub folder: PathBuf,
     /// The file's name.
     pub name: String,
+    /// The kubelet's root, in which no image may lie.
+    pub kubelet_root: PathBuf,
 }
 
 /// A file system to make.
@@ -160,7 +162,8 @@ impl Image {
         }
         let name = rest.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let folder = rest.parent().map(Path::to_owned).unwrap_or_default();
-        self.place = Some(Place { root: root.path.clone(), folder, name });
+        let kubelet_root = asked.policy.kubelet_root.clone();
+        self.place = Some(Place { root: root.path.clone(), folder, name, kubelet_root });
         Ok(())
     }
 }

@@ -16,6 +16,8 @@ pub struct Example {
     pub volume: Volume,
     /// Whether nobody may write to it.
     pub read_only: bool,
+    /// Whether it can get larger.
+    pub grows: bool,
 }
 
 /// What is exchanged in the page's texts.
@@ -98,7 +100,7 @@ pub fn examples(kubelet: &Kubelet) -> Vec<Example> {
 fn documents(page: &str) -> Vec<Value> {
     let objects = blocks(page).into_iter().filter(|block| block.contains("\nkind: "));
     let texts: Vec<String> =
-        objects.flat_map(|b| b.split("\n---\n").map(|d| stand_in(d)).collect::<Vec<_>>()).collect();
+        objects.flat_map(|b| b.split("\n---\n").map(stand_in).collect::<Vec<_>>()).collect();
     texts.iter().map(|text| serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))).collect()
 }
 
@@ -133,7 +135,8 @@ fn persistent(claim: &Pod, document: &Value, secrets: &Secrets) -> Example {
     let flex = &document["spec"]["flexVolume"];
     assert_eq!(flex["readOnly"], Value::Null, "the kubelet ignores `readOnly` of a PersistentVolume");
     let made = claim.persistent(text(&flex["driver"]), text(&document["metadata"]["name"]));
-    finish(made, flex, secrets)
+    let example = finish(made, flex, secrets);
+    Example { grows: flex["driver"] == "nodeplug/image", ..example }
 }
 
 fn finish(mut volume: Volume, flex: &Value, secrets: &Secrets) -> Example {
@@ -150,7 +153,7 @@ fn finish(mut volume: Volume, flex: &Value, secrets: &Secrets) -> Example {
         volume = volume.option(key, text(value));
     }
     let read_only = flex["readOnly"] == true || flex["options"]["readOnly"] == "true";
-    Example { volume, read_only }
+    Example { volume, read_only, grows: false }
 }
 
 /// A string; the API server takes nothing else for an option.
