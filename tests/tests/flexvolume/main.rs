@@ -13,6 +13,7 @@
 )]
 
 mod bind;
+mod block;
 mod crashes;
 mod fuse;
 mod image;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
         bind::trials(),
+        block::trials(),
         crashes::trials(),
         fuse::trials(),
         image::trials(),
