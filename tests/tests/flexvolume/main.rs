@@ -13,7 +13,9 @@
 )]
 
 mod bind;
+mod block;
 mod crashes;
+mod fuse;
 mod hostile;
 mod image;
 mod kubelet_itself;
@@ -37,7 +39,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
         bind::trials(),
+        block::trials(),
         crashes::trials(),
+        fuse::trials(),
         hostile::trials(),
         image::trials(),
         kubelet_itself::trials(),

@@ -7,7 +7,7 @@ use std::path::Path;
 use node::{Context, Error, Kind, Result};
 use rustix::fs::{FileType, fstat};
 
-use super::super::folder::{deepest, fit};
+use super::super::folder::{answers, deepest, fit};
 use super::{Place, taken};
 use crate::apply::{Handle, Hands};
 use crate::kernel::loop_device;
@@ -27,6 +27,7 @@ pub fn lower(
     kubelet_root: &Path,
     hands: &mut Hands<'_>,
 ) -> Result<Lower> {
+    answers(&place.root, &place.relative, hands)?;
     let root = path::open_root(&place.root)?;
     let found = path::beneath(root.as_fd(), &place.relative, Want::Any)?;
     let path = place.path();
@@ -90,6 +91,7 @@ pub fn upper(
     kubelet_root: &Path,
     hands: &mut Hands<'_>,
 ) -> Result<(String, bool)> {
+    answers(&place.root, &place.relative, hands)?;
     let root = path::open_root(&place.root)?;
     let path = place.path();
     fit(root.as_fd(), &path, kubelet_root, false)?;
