@@ -14,15 +14,18 @@
 
 mod bind;
 mod block;
+mod commands;
 mod crashes;
 mod fuse;
 mod hostile;
 mod image;
+mod install;
 mod kubelet_itself;
 mod media;
 mod node_itself;
 mod ours;
 mod overlay;
+mod policy;
 mod protocol;
 mod readme;
 mod scripts;
@@ -40,13 +43,16 @@ fn main() -> ExitCode {
     let modules = [
         bind::trials(),
         block::trials(),
+        commands::trials(),
         crashes::trials(),
         fuse::trials(),
         hostile::trials(),
         image::trials(),
+        install::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
         overlay::trials(),
+        policy::trials(),
         protocol::trials(),
         readme::trials(),
         shares::trials(),
