@@ -16,6 +16,7 @@ mod bind;
 mod block;
 mod crashes;
 mod fuse;
+mod hostile;
 mod image;
 mod kubelet_itself;
 mod media;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         block::trials(),
         crashes::trials(),
         fuse::trials(),
+        hostile::trials(),
         image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
