@@ -57,7 +57,7 @@ fn lines(steps: &[Step]) -> Vec<String> {
 
 /// The steps for an image that is not there.
 fn new(pairs: &[(&str, &str)]) -> Vec<String> {
-    let seen = alone::missing(read(pairs).unwrap(), opened()).unwrap();
+    let seen = alone::missing(read(pairs).unwrap(), opened(), Vec::new()).unwrap();
     lines(&seen.steps())
 }
 
@@ -128,7 +128,7 @@ fn the_record_names_what_a_kill_could_leave() {
     let image = read(&pairs).unwrap();
     let scratch = PathBuf::from(format!("/pool/.a.img.{}.new", image.id));
     let mut record = Record::default();
-    alone::missing(image, opened()).unwrap().describe(&mut record);
+    alone::missing(image, opened(), Vec::new()).unwrap().describe(&mut record);
     assert_eq!(record.scratch, [scratch]);
     assert_eq!(record.delete, [PathBuf::from("/pool/a.img")]);
     assert_eq!((record.lock.as_str(), record.key.as_str()), ("image 1:2/a.img", ""));
