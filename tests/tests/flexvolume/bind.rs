@@ -130,7 +130,7 @@ backends:
         ("team-a", "/srv/outside", "read-only"),
         ("team-", "/srv/shared/other", ""),
         ("xteam-a", "/srv/shared/other", "is not for the namespace"),
-        ("", "/srv/shared/other", "is not for the namespace"),
+        ("", "/srv/shared/other", "is not a namespace's name"),
     ];
     for folder in ["/srv/shared/other", "/srv/shared/sub2", "/srv/shared2"] {
         fs::create_dir_all(folder).unwrap();

@@ -65,7 +65,7 @@ fn refused(node: &VolumeNode, of: fn(&Pod) -> Volume) {
         let (first, last) = beginning(call, &all);
         take.succeeds();
         for n in first..last {
-            for round in 0..2 {
+            for round in 0..if unmount { 1 } else { 2 } {
                 let errno = errnos[(n + round * 3) % errnos.len()];
                 prepare();
                 let (answer, failed) = trace::fail_nth(call, &all, n, errno);
