@@ -108,7 +108,7 @@ impl Folder {
         }
     }
 
-    /// Makes the hidden file that shall become `name`; see [`write`] for `from` and `twin`.
+    /// Makes the hidden file that shall become `name`; see `write` for `from` and `twin`.
     pub fn stage(self, from: &Path, twin: Option<&Path>, name: &str, mode: u32) -> Result<Staged> {
         write(from, twin, &fresh(&self.path, name), mode)?;
         Ok(Staged { folder: Some(self), name: name.to_owned() })

@@ -46,7 +46,7 @@ impl<S: Step> Done<S> {
             Ok(()) => first,
             Err(left) => {
                 let advice = first.advice().map_or_else(String::new, |h| format!("{h}; "));
-                first.hint(format!("{advice}the clean-up met: {}; DEL will try again", left.chain()))
+                first.hint(format!("{advice}the clean-up met: {}; the next call tries again", left.chain()))
             }
         }
     }

@@ -79,11 +79,11 @@ impl Lock {
     }
 
     /// Gives the lock up, and takes the file's name away unless a child that inherited the lock lives on
-    /// (or somebody else has it by now).
-    pub fn remove_if_last(self) -> Result<()> {
+    /// for longer than `dying` (or somebody else has it by now).
+    pub fn remove_if_last(self, dying: Duration) -> Result<()> {
         let path = self.path.clone();
         drop(self);
-        match Self::within(&path, Duration::ZERO) {
+        match Self::within(&path, dying) {
             Ok(lock) => lock.remove(),
             Err(error) if error.kind() == Kind::TryAgain => Ok(()),
             Err(error) => Err(error),
@@ -318,11 +318,11 @@ mod tests {
         let lock = Lock::within(&path, Duration::ZERO).unwrap();
         let inherited = Stdio::from(lock.as_fd().try_clone_to_owned().unwrap());
         let mut child = Command::new("sleep").arg("60").stdin(inherited).spawn().unwrap();
-        lock.remove_if_last().unwrap();
+        lock.remove_if_last(Duration::from_millis(5)).unwrap();
         assert_eq!(Lock::within(&path, Duration::ZERO).unwrap_err().kind(), Kind::TryAgain);
         child.kill().unwrap();
         child.wait().unwrap();
-        Lock::within(&path, LONG).unwrap().remove_if_last().unwrap();
+        Lock::within(&path, LONG).unwrap().remove_if_last(Duration::ZERO).unwrap();
         assert!(names(&scratch.0).unwrap().is_empty());
     }
 

@@ -10,7 +10,7 @@ use crate::call::Launch;
 use crate::kernel::usage;
 
 /// What one call cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Sample {
     /// From the spawn to the exit and the end of both pipes.
     pub wall: Duration,

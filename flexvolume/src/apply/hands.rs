@@ -20,6 +20,9 @@ use crate::target::digest;
 /// What is kept of the call's time for its answer.
 const ANSWERING: Duration = Duration::from_secs(10);
 
+/// What a helper that was killed still has open is closed a moment after.
+const DYING: Duration = Duration::from_millis(200);
+
 /// A descriptor that an observation left for the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Handle {
@@ -109,10 +112,10 @@ impl<'a> Hands<'a> {
     /// Hands over the tree, to make another one of it. One that stands on the volume's folder already, on a
     /// kernel without detached mounts, cannot be moved.
     pub fn take_tree(&mut self) -> Result<Tree> {
-        match self.tree.take() {
-            Some(tree) if tree.is_placed() => Err(Error::new(Kind::Unavailable, "use the tree as a layer")
-                .hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)")),
+        match self.tree.take_if(|tree| !tree.is_placed()) {
             Some(tree) => Ok(tree),
+            None if self.is_placed() => Err(Error::new(Kind::Unavailable, "use the tree as a layer")
+                .hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)")),
             None => Err(Error::new(Kind::Internal, "take the tree before it is made")),
         }
     }
@@ -144,9 +147,12 @@ impl<'a> Hands<'a> {
         (self.tree, self.device) = (None, None);
         self.open.clear();
         let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
-        let mut over = self.locks.drain(..);
-        let removed = over.try_for_each(|lock| if at_work { lock.remove_if_last() } else { lock.remove() });
-        outcome.and_then(|value| removed.map(|()| value))
+        for lock in self.locks.drain(..) {
+            // A name that stays does no harm and goes with the next unmount; a volume that was mounted, told
+            // as a failure, would.
+            let _ = if at_work { lock.remove_if_last(DYING) } else { lock.remove() };
+        }
+        outcome
     }
 
     /// Until when a child that may hang is waited for: what comes after it, and the answer, need time, too.
@@ -193,7 +199,7 @@ impl<'a> Hands<'a> {
 
     /// The same where the copy has to be one that nobody sees yet.
     pub fn copy_detached(&mut self, from: Handle) -> Result<()> {
-        let tree = mount::clone_tree(self.opened(from)?, false)?;
+        let tree = mount::clone_tree(self.opened(from)?, false).map_err(needs_trees)?;
         self.hold(tree);
         Ok(())
     }
@@ -219,7 +225,7 @@ impl<'a> Hands<'a> {
             idmap: namespace.as_ref().map(AsFd::as_fd),
         };
         match mount::set_attributes(self.tree()?, &attributes, recursive) {
-            Err(error) if mount::classic::is_missing(&error) => {}
+            Err(error) if mount::classic::is_missing(&error) && attributes.idmap.is_none() => {}
             other => return other,
         }
         if !self.is_placed()
@@ -252,13 +258,23 @@ impl<'a> Hands<'a> {
     pub fn attach(&mut self) -> Result<()> {
         mount::attach(self.tree()?, self.target()?)?;
         // An open tree would keep the mount busy.
-        self.tree = None;
+        if let Some(mut tree) = self.tree.take() {
+            tree.keep();
+        }
         Ok(())
     }
 
     fn classic(&mut self, what: &str) {
         self.notes.push(format!("this kernel has no {what}, so that it could be seen half made"));
     }
+}
+
+/// The error of a kernel on which nothing can be mounted that nobody sees.
+pub(super) fn needs_trees(error: Box<Error>) -> Box<Error> {
+    if mount::classic::is_missing(&error) {
+        return error.hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)");
+    }
+    error
 }
 
 /// A setting as the kernel takes it.

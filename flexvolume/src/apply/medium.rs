@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Does one step.
 pub(super) fn take(step: &Medium, hands: &mut Hands<'_>) -> Result<()> {
     match step {
-        Medium::Create { path, size, allocate } => create(hands, path, *size, *allocate),
+        Medium::Create(path) => create(hands, path),
         Medium::Publish { from, to } => {
             path::rename_beneath(hands.opened(Handle::ImageFolder)?, &last(from), &last(to))
         }
@@ -90,9 +90,8 @@ fn image(hands: &Hands<'_>) -> Result<File> {
     image.map(File::from).doing(Kind::Io, || "use the image".to_owned())
 }
 
-fn create(hands: &mut Hands<'_>, path: &Path, size: u64, allocate: Allocate) -> Result<()> {
+fn create(hands: &mut Hands<'_>, path: &Path) -> Result<()> {
     let image = path::create_file(hands.opened(Handle::ImageFolder)?, &last(path), 0o600)?;
-    lengthen(&image, size, allocate)?;
     hands.open.insert(Handle::Image, image.into());
     Ok(())
 }
@@ -143,8 +142,8 @@ fn delete(path: &Path) -> Result<()> {
     path::remove_file_beneath(root.as_fd(), &relative)
 }
 
-/// Waits a moment for the loop devices over `image` to end. [`Kind::Conflict`] names those that do not, and
-/// where they are mounted.
+/// Waits a moment for the loop devices over `image` to end, unless they are mounted. [`Kind::Conflict`] names
+/// those that do not, and where they are mounted.
 pub fn wait_until_free(image: &File, shown: &Path) -> Result<()> {
     wait_until_none(image, shown, |_| true)
 }
@@ -162,22 +161,28 @@ fn wait_until_none(image: &File, shown: &Path, counts: impl Fn(u32) -> bool) -> 
         if over.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= until {
-            return Err(in_use(shown, &over));
+        let mounts = mountinfo::read()?;
+        let points: Vec<_> = over.iter().map(|number| (*number, points(&mounts, *number))).collect();
+        if Instant::now() >= until || points.iter().any(|(_, at)| !at.is_empty()) {
+            return Err(in_use(shown, &points));
         }
         thread::sleep(PAUSE);
     }
 }
 
-fn in_use(shown: &Path, over: &[u32]) -> Box<Error> {
-    let mounts = mountinfo::read().unwrap_or_default();
-    let places = |number: &u32| {
-        let node = format!("/dev/loop{number}");
-        let at = |m: &&mountinfo::Mount| m.device == (7, *number) || m.source == node.as_str();
-        let points: Vec<String> = mounts.iter().filter(at).map(|m| m.point.display().to_string()).collect();
-        if points.is_empty() { node } else { format!("{node}, mounted at {}", points.join(" and ")) }
+/// Where a loop device is mounted. The number of a btrfs is its own, and its source tells.
+fn points(mounts: &[mountinfo::Mount], number: u32) -> Vec<String> {
+    let node = format!("/dev/loop{number}");
+    let on = |m: &&mountinfo::Mount| m.device == (7, number) || m.source == node.as_str();
+    mounts.iter().filter(on).map(|m| m.point.display().to_string()).collect()
+}
+
+fn in_use(shown: &Path, users: &[(u32, Vec<String>)]) -> Box<Error> {
+    let words = |(number, points): &(u32, Vec<String>)| match points.as_slice() {
+        [] => format!("/dev/loop{number}"),
+        points => format!("/dev/loop{number}, mounted at {}", points.join(" and ")),
     };
-    let users: Vec<String> = over.iter().map(places).collect();
+    let users: Vec<String> = users.iter().map(words).collect();
     Error::caused(
         Kind::Conflict,
         format!("use the image `{}`", shown.display()),

@@ -18,8 +18,8 @@ const VERSIONS: [&str; 6] = ["3", "3.0", "3.02", "3.1.1", "2.1", "2.0"];
 const SECURITY: [&str; 7] = ["none", "krb5", "krb5i", "ntlmssp", "ntlmsspi", "ntlmv2", "ntlmv2i"];
 /// What files and folders show where the pod has a group: everything for it and for the owner.
 const GROUP_MODE: u32 = 0o770;
-/// The most that the helper (`MAX_USERNAME_SIZE`, `MAX_DOMAIN_SIZE`) and the kernel
-/// (`CIFS_MAX_PASSWORD_LEN`) take.
+/// The most that the helper takes (`MAX_USERNAME_SIZE`, `MAX_DOMAIN_SIZE`, `MOUNT_PASSWD_SIZE`): of a
+/// password, after it has doubled the commas.
 const LONGEST_NAME: usize = 255;
 const LONGEST_PASSWORD: usize = 512;
 
@@ -164,8 +164,9 @@ fn complete(asked: &Asked<'_>, reader: &mut Reader<'_>, secrets: &Secrets) {
 
 /// A password may have any character but those that end the line that it stands in.
 fn password(value: &[u8]) -> std::result::Result<(), String> {
-    if value.len() > LONGEST_PASSWORD {
-        return Err(format!("is longer than {LONGEST_PASSWORD} bytes"));
+    let doubled: usize = value.iter().map(|b| if *b == b',' { 2 } else { 1 }).sum();
+    if doubled > LONGEST_PASSWORD {
+        return Err(format!("is longer than {LONGEST_PASSWORD} bytes, where a comma counts as two"));
     }
     if value.iter().any(|b| matches!(b, b'\n' | b'\r' | b'\0')) {
         return Err("has a line end or a zero byte, which no password of a share can have".to_owned());

@@ -21,6 +21,8 @@ use crate::{plan, verb};
 
 /// A mount that does not say how full it is within this time hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A child of a call that was killed keeps its lock for a moment.
+const DYING: Duration = Duration::from_millis(200);
 /// A volume's whole repair.
 const LIMIT: Duration = Duration::from_secs(100);
 
@@ -164,7 +166,7 @@ impl Gc {
             }
             // A call at work holds the lock: what it remembers is not forgotten under it. One that has just ended
             // may have mounted the volume after all.
-            let Ok(lock) = record::lock(&format!("t-{id}"), Duration::ZERO) else { continue };
+            let Ok(lock) = record::lock(&format!("t-{id}"), DYING) else { continue };
             if Record::find(&target)?.is_none() || health(&target)? != Health::Absent {
                 lock.remove()?;
                 continue;

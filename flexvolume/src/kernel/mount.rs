@@ -33,23 +33,46 @@ const MESSAGES: usize = 16;
 #[derive(Debug)]
 pub struct Tree {
     root: OwnedFd,
-    placed: bool,
+    at: At,
+}
+
+/// Where a tree is.
+#[derive(Debug)]
+enum At {
+    /// Nowhere: it is gone with its descriptor.
+    Nowhere,
+    /// At its target already, before it is finished: it is unmounted when it is dropped.
+    Unfinished(classic::Unfinished),
+    /// At its target.
+    Placed,
 }
 
 impl Tree {
     /// A detached mount that came from elsewhere, such as another process's workshop.
     pub fn detached(root: OwnedFd) -> Self {
-        Self { root, placed: false }
+        Self { root, at: At::Nowhere }
     }
 
     /// A mount that is at its target already, such as one made by mount(2), which knows no detached ones.
     pub fn placed(root: OwnedFd) -> Self {
-        Self { root, placed: true }
+        Self { root, at: At::Placed }
+    }
+
+    /// A mount that is at its target, and goes from there when it is dropped before [`Tree::keep`].
+    fn unfinished(root: OwnedFd, place: classic::Unfinished) -> Self {
+        Self { root, at: At::Unfinished(place) }
+    }
+
+    /// Leaves the mount where it is, whole.
+    pub fn keep(&mut self) {
+        if let At::Unfinished(place) = std::mem::replace(&mut self.at, At::Placed) {
+            place.keep();
+        }
     }
 
     /// Whether the mount is at its target already, so that [`attach`] has nothing to do.
     pub fn is_placed(&self) -> bool {
-        self.placed
+        !matches!(self.at, At::Nowhere)
     }
 
     /// The descriptor of the mount's root (`O_PATH`), to send it to another process.

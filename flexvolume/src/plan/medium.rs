@@ -10,15 +10,8 @@ use crate::policy::ImageFs;
 /// One step on the medium in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Medium {
-    /// Makes an image of zeros that root alone may open, and takes it in hand.
-    Create {
-        /// Its name for now.
-        path: PathBuf,
-        /// In bytes.
-        size: u64,
-        /// How its space is taken.
-        allocate: Allocate,
-    },
+    /// Makes an image without a byte that root alone may open, and takes it in hand. This is its name for now.
+    Create(PathBuf),
     /// Gives the image its own name, which nothing else has.
     Publish {
         /// The name so far.
@@ -94,7 +87,7 @@ impl Medium {
     /// What takes the step back.
     pub fn inverse(&self) -> Option<Self> {
         match self {
-            Self::Create { path, .. } => Some(Self::Remove(path.clone())),
+            Self::Create(path) => Some(Self::Remove(path.clone())),
             // It was made by this call and nobody has seen it.
             Self::Publish { to, .. } => Some(Self::Remove(to.clone())),
             // A longer image is none the worse, and a loop device ends with its descriptor.
@@ -116,10 +109,7 @@ impl fmt::Display for Medium {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = |allocate: &Allocate| if *allocate == Allocate::Full { "allocated" } else { "sparse" };
         match self {
-            Self::Create { path, size, allocate } => {
-                let size = Quantity::of(*size);
-                write!(f, "make the image `{}` of {size}, {}", path.display(), how(allocate))
-            }
+            Self::Create(path) => write!(f, "make the image `{}`", path.display()),
             Self::Publish { from, to } => write!(f, "rename `{}` to `{}`", from.display(), to.display()),
             Self::Remove(path) => write!(f, "remove `{}`", path.display()),
             Self::Delete(path) => write!(f, "delete the image `{}`", path.display()),

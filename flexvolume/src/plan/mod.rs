@@ -71,3 +71,38 @@ fn detach(target: &Target, backend: Option<Backend>) -> Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_may_hang_is_unmounted_in_a_child() {
+        let root = Path::new("/var/lib/kubelet");
+        let path = root.join("pods/u/volumes/v~d/data");
+        let target = Target::parse(&path, root).unwrap();
+        let (plain, disk) = (format!("unmount `{target}`"), format!("unmount `{target}` in a child"));
+        let server = format!("{disk}, by force and then lazily where nobody answers");
+        let forget = format!("forget the volume of `{target}`");
+        for (backend, expect) in [
+            (Some("tmpfs"), &plain),
+            (Some("image"), &disk),
+            (Some("overlay"), &disk),
+            (Some("block"), &disk),
+            (Some("bind"), &server),
+            (Some("nfs"), &server),
+            (Some("cifs"), &server),
+            (Some("fuse"), &server),
+            (Some("of another version"), &server),
+            (None, &server),
+        ] {
+            let record = backend.map(|name| Record { backend: name.to_owned(), ..Record::default() });
+            for steps in [unmount(&target, record.as_ref()), again(&target, record.as_ref())] {
+                let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
+                assert_eq!(lines, [expect.clone(), forget.clone()], "{backend:?}");
+            }
+        }
+    }
+}

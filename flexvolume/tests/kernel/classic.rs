@@ -25,7 +25,7 @@ fn at_the_target(s: &Scratch) {
     let target = s.folder("a b");
     let parameters =
         [Parameter::Text("size".into(), "1M".into()), Parameter::Text("mode".into(), "0700".into())];
-    let tree = classic::make("tmpfs", Some("pod"), &parameters, false, target.as_fd()).unwrap();
+    let mut tree = classic::make("tmpfs", Some("pod"), &parameters, false, target.as_fd()).unwrap();
     assert!(tree.is_placed() && is_root(tree.as_fd()).unwrap());
     put(&tree, "a", "x").unwrap();
     assert_eq!(fs::read_to_string(s.path("a b/a")).unwrap(), "x");
@@ -33,11 +33,14 @@ fn at_the_target(s: &Scratch) {
     let seen = s.mounts_at("a b");
     assert_eq!((seen.len(), seen[0].source.to_str()), (1, Some("pod")));
     assert!(seen[0].super_options.contains("size=1024k,mode=700"), "{}", seen[0].super_options);
+    tree.keep();
     drop(tree);
     assert!(s.unmount("a b", How::Plain));
 
     let tree = classic::make("tmpfs", None, &[], true, target.as_fd()).unwrap();
     assert_eq!(put(&tree, "a", "x").unwrap_err().raw_os_error(), Some(libc::EROFS));
+    drop(tree);
+    assert!(s.mounts_at("a b").is_empty(), "what was not kept goes");
     let error = classic::make("tmpfs", None, &[Parameter::Flag("bogus".into())], true, s.folder("x").as_fd());
     assert_eq!(error.unwrap_err().errno(), Some(libc::EINVAL));
     assert!(s.mounts_at("x").is_empty());

@@ -1,6 +1,6 @@
-//! The floor of the benchmark: only the kernel work of the driver's tmpfs mount or unmount.
+//! The floor of the benchmark: only the kernel work of the driver's tmpfs mount.
 //!
-//! Called as a driver is, `mount FOLDER OPTIONS` or `unmount FOLDER`; the options are not read.
+//! Called as a driver is, `mount FOLDER OPTIONS`; the options are not read.
 #![no_main]
 
 use std::ffi::{c_char, c_int};
@@ -18,14 +18,13 @@ extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
         Ok(()) => "{\"status\":\"Success\"}\n".to_owned(),
         Err(error) => format!("{{\"status\":\"Failure\",\"message\":\"{error}\"}}\n"),
     };
-    i32::from(rustix::io::write(&answer, line.as_bytes()).is_err())
+    let written = rustix::io::write(&answer, line.as_bytes());
+    // The end of the process closes it.
+    std::mem::forget(answer);
+    i32::from(written.is_err())
 }
 
 fn run() -> io::Result<()> {
-    let mut words = std::env::args().skip(1);
-    let (Some(verb), Some(folder)) = (words.next(), words.next()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let folder = Path::new(&folder).strip_prefix("/var/lib/kubelet").map_err(io::Error::other)?;
-    if verb == "mount" { bare_volume::mount(folder) } else { bare_volume::umount(folder) }
+    let folder = std::env::args().nth(2).ok_or(io::ErrorKind::InvalidInput)?;
+    bare_volume::mount(Path::new(&folder).strip_prefix(bare_volume::ROOT).map_err(io::Error::other)?)
 }

@@ -1,7 +1,8 @@
-//! The driver's system calls in the driver's order, and nothing between them: the floor of the benchmark.
+//! The driver's system calls of a tmpfs mount in the driver's order, and nothing between them: the floor of
+//! the benchmark.
 //!
 //! Nothing is parsed, hashed or checked here. Whoever changes what the driver asks of the kernel changes it
-//! here, too: `bench flexvolume` counts both.
+//! here, too: `bench flexvolume` compares both.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::RandomState;
@@ -18,8 +19,8 @@ use nix::sys::stat::{Mode as Permissions, umask};
 use nix::unistd::{dup2_stderr, dup2_stdout, getpid};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen, move_mount,
 };
 
 /// Where the floor's locks and records lie, as deep as the driver's.
@@ -27,12 +28,14 @@ pub const STATE: &str = "/run/nodeplug/bare-volume";
 
 const POLICY_FOLDER: &str = "/etc/nodeplug";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const ROOT: &str = "/var/lib/kubelet";
+/// Where the kubelet keeps its pods.
+pub const ROOT: &str = "/var/lib/kubelet";
 const LOCK: &str = "/run/nodeplug/bare-volume/locks/t-3c950ae41019f16c94124b70146b80d3";
-const RECORD: &str = "/run/nodeplug/bare-volume/volumes/3c950ae41019f16c94124b70146b80d3.json";
+/// The record of the floor's one volume.
+pub const RECORD: &str = "/run/nodeplug/bare-volume/volumes/3c950ae41019f16c94124b70146b80d3.json";
 const NEW_RECORD: &str = "/run/nodeplug/bare-volume/volumes/.3c950ae41019f16c94124b70146b80d3.json.new";
 /// As long as the driver's record of such a volume.
-const CONTENT: [u8; 588] = [b' '; 588];
+const CONTENT: [u8; 574] = [b' '; 574];
 const PARAMETERS: [(&str, &str); 6] = [
     ("source", "tmpfs"),
     ("size", "16777216"),
@@ -69,15 +72,15 @@ pub fn prepare() -> io::Result<OwnedFd> {
     // SAFETY: a number that is not open makes poll report it.
     let standard = [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) });
     poll(&mut standard.map(|descriptor| PollFd::new(descriptor, PollFlags::empty())), PollTimeout::ZERO)?;
+    nix::sys::prctl::set_dumpable(false)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    umask(Permissions::from_bits_truncate(0o077));
     let answer = rustix::io::fcntl_dupfd_cloexec(io::stdout(), ABOVE_STANDARD)?;
     let null = OpenOptions::new().write(true).open("/dev/null")?;
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
     drop(null);
     answer_signals();
-    nix::sys::prctl::set_dumpable(false)?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    umask(Permissions::from_bits_truncate(0o077));
     Ok(answer)
 }
 
@@ -99,71 +102,36 @@ fn answer_signals() {
 
 /// A tmpfs at `folder`, a path relative to the kubelet's root.
 pub fn mount(folder: &Path) -> io::Result<()> {
-    let lock = begin()?;
-    let root = open_root()?;
-    let target = beneath(&root, folder)?;
-    statx(
-        &target,
-        c"",
-        AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC,
-        StatxFlags::empty(),
-    )?;
-    drop(root);
-    drop(File::open(RECORD));
-    read(BOOT_ID)?;
-    let mut record =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(NEW_RECORD)?;
-    record.write_all(&CONTENT)?;
-    fs::rename(NEW_RECORD, RECORD)?;
-    drop(record);
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (name, value) in PARAMETERS {
-        fsconfig_set_string(&context, name, value)?;
-    }
-    fsconfig_create(&context)?;
-    let tree = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    drop(context);
-    restrict(&tree)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&tree, c"", &target, c"", flags)?;
-    drop((tree, target, lock));
-    Ok(())
-}
-
-/// Takes the mount at `folder` away.
-pub fn umount(folder: &Path) -> io::Result<()> {
-    let lock = begin()?;
-    read(RECORD)?;
-    read(BOOT_ID)?;
-    let root = open_root()?;
-    let (parent, name) = (folder.parent().unwrap_or(folder), folder.file_name().unwrap_or_default());
-    let parent = beneath(&root, parent)?;
-    let path = format!("/proc/self/fd/{}/{}", parent.as_raw_fd(), name.display());
-    unmount(path.as_str(), UnmountFlags::NOFOLLOW)?;
-    let _ = unmount(path.as_str(), UnmountFlags::NOFOLLOW);
-    drop((parent, root));
-    drop(fs::remove_file(NEW_RECORD));
-    fs::remove_file(RECORD)?;
-    fs::read_dir(Path::new(ROOT).join(folder))?.for_each(drop);
-    lock.metadata()?;
-    fs::symlink_metadata(LOCK)?;
-    fs::remove_file(LOCK)
-}
-
-/// Up to the lock, which both calls begin with.
-fn begin() -> io::Result<File> {
-    let folder = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    drop(openat(CWD, POLICY_FOLDER, folder, Mode::empty()));
+    let no_policy = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    drop(openat(CWD, POLICY_FOLDER, no_policy, Mode::empty()));
     // A hash map asks for randomness.
     black_box(RandomState::new());
     set_alarm();
+    let lock = lock()?;
+    let target = target(folder)?;
+    write_record()?;
+    let tree = tmpfs()?;
+    restrict(&tree)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&tree, c"", &target, c"", flags)?;
+    drop(tree);
+    is_named(&lock)?;
+    fs::remove_file(LOCK)
+}
+
+fn lock() -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let lock = options.custom_flags(libc::O_NOFOLLOW).open(LOCK)?;
     lock.try_lock()?;
-    lock.metadata()?;
-    fs::symlink_metadata(LOCK)?;
+    is_named(&lock)?;
     Ok(lock)
+}
+
+/// Whether the lock is still the file of its name is asked before it is used and before it is removed.
+fn is_named(lock: &File) -> io::Result<()> {
+    lock.metadata()?;
+    fs::symlink_metadata(LOCK).map(drop)
 }
 
 fn set_alarm() {
@@ -173,14 +141,33 @@ fn set_alarm() {
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const once, std::ptr::null_mut()) };
 }
 
-fn open_root() -> io::Result<OwnedFd> {
-    Ok(openat(CWD, ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+fn target(folder: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, ROOT, flags, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let target = openat2(&root, folder, flags, Mode::empty(), resolve)?;
+    let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    statx(&target, c"", flags, StatxFlags::empty())?;
+    Ok(target)
 }
 
-fn beneath(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
-    Ok(openat2(root, path, flags, Mode::empty(), resolve)?)
+/// None is there yet; it is written beside its place and renamed.
+fn write_record() -> io::Result<()> {
+    drop(File::open(RECORD));
+    read(BOOT_ID)?;
+    let mut options = OpenOptions::new();
+    let mut record = options.write(true).create(true).truncate(true).mode(0o600).open(NEW_RECORD)?;
+    record.write_all(&CONTENT)?;
+    fs::rename(NEW_RECORD, RECORD)
+}
+
+fn tmpfs() -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (name, value) in PARAMETERS {
+        fsconfig_set_string(&context, name, value)?;
+    }
+    fsconfig_create(&context)?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 fn read(path: &str) -> io::Result<usize> {

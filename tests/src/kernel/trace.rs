@@ -45,6 +45,24 @@ pub fn kill_after(call: &impl Launch, n: usize) -> End {
     .map_or(End::Killed(last), End::Finished)
 }
 
+/// Kills the call after the `n`-th (from 0) of its system calls `among`: those that change something. What a
+/// kill after any other one leaves is what it left after the last of these.
+pub fn kill_after_nth(call: &impl Launch, among: &[i64], n: usize) -> End {
+    let (mut seen, mut last, mut due) = (0, 0, false);
+    follow(call, &mut |stop| match stop {
+        Stop::Start => false,
+        Stop::Entry(_, number) => {
+            if among.iter().any(|a| u64::try_from(*a) == Ok(number)) {
+                (last, due) = (number, seen == n);
+                seen += 1;
+            }
+            false
+        }
+        Stop::Exit(_) => due,
+    })
+    .map_or(End::Killed(last), End::Finished)
+}
+
 /// The numbers of the call's system calls, in order.
 pub fn system_calls(call: &impl Launch) -> (Vec<u64>, Answer) {
     let mut seen = Vec::new();
@@ -203,6 +221,26 @@ pub fn fail_nth(call: &impl Launch, among: &[i64], n: usize, errno: i32) -> (Ans
     (answer.expect("nothing kills this call"), failed)
 }
 
+/// Makes every one of the call's system calls `among` fail with `errno`, as on a kernel that lacks them.
+#[cfg(target_arch = "x86_64")]
+pub fn fail_all(call: &impl Launch, among: &[i64], errno: i32) -> Answer {
+    let mut failing = false;
+    let answer = follow(call, &mut |stop| {
+        match stop {
+            Stop::Entry(pid, number) if among.iter().any(|a| u64::try_from(*a) == Ok(number)) => {
+                change(pid, |registers| registers.orig_rax = u64::MAX);
+                failing = true;
+            }
+            Stop::Exit(pid) if std::mem::take(&mut failing) => {
+                change(pid, |registers| registers.rax = i64::from(-errno).cast_unsigned());
+            }
+            _ => {}
+        }
+        false
+    });
+    answer.expect("nothing kills this call")
+}
+
 #[cfg(target_arch = "x86_64")]
 fn change(pid: Pid, edit: impl FnOnce(&mut libc::user_regs_struct)) {
     let mut registers = ptrace::getregs(pid).expect("read registers");
@@ -276,7 +314,11 @@ fn wait(pid: Pid, start: Instant) -> WaitStatus {
     loop {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)).expect("wait for the traced call") {
             WaitStatus::StillAlive => {
-                assert!(start.elapsed() < LIMIT, "the traced call takes longer than {LIMIT:?}");
+                assert!(
+                    start.elapsed() < LIMIT,
+                    "the traced call {pid} takes longer than {LIMIT:?}, in system call {}",
+                    std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default()
+                );
                 // Most system calls return within microseconds: look again before sleeping.
                 std::thread::yield_now();
                 if start.elapsed() > Duration::from_millis(200) {

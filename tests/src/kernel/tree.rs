@@ -92,7 +92,7 @@ fn follow(call: &impl Launch, most: usize, free: bool) -> Tree {
     ptrace::setoptions(root, children | calls).expect("trace options");
     let tree = Tree { answer: None, execs: Vec::new(), mounts: Vec::new(), count: 0 };
     let mut watcher = Watcher { root, most, free, known: BTreeSet::from([root]), ended: None, tree };
-    Watcher::go_on(root, None);
+    go_on(root, None);
     while let Some(status) = next(start) {
         watcher.meet(status);
     }
@@ -143,7 +143,7 @@ impl Watcher {
             }
             WaitStatus::PtraceSyscall(pid) => {
                 self.system_call(pid);
-                Self::go_on(pid, None);
+                go_on(pid, None);
             }
             WaitStatus::PtraceEvent(pid, _, event) => {
                 if event == libc::PTRACE_EVENT_EXEC {
@@ -153,18 +153,13 @@ impl Watcher {
                         return;
                     }
                 }
-                Self::go_on(pid, None);
+                go_on(pid, None);
             }
             // How a new process reports; it may do so before its parent does.
-            WaitStatus::Stopped(pid, Signal::SIGSTOP) if self.known.insert(pid) => Self::go_on(pid, None),
-            WaitStatus::Stopped(pid, signal) => Self::go_on(pid, Some(signal)),
+            WaitStatus::Stopped(pid, Signal::SIGSTOP) if self.known.insert(pid) => go_on(pid, None),
+            WaitStatus::Stopped(pid, signal) => go_on(pid, Some(signal)),
             _ => {}
         }
-    }
-
-    /// One that was killed meanwhile is gone.
-    fn go_on(pid: Pid, signal: Option<Signal>) {
-        let _ = ptrace::syscall(pid, signal);
     }
 
     fn system_call(&mut self, pid: Pid) {
@@ -182,6 +177,11 @@ impl Watcher {
             kill(self.root, Signal::SIGKILL).expect("kill the call");
         }
     }
+}
+
+/// To the next stop. One that was killed meanwhile is gone.
+fn go_on(pid: Pid, signal: Option<Signal>) {
+    let _ = ptrace::syscall(pid, signal);
 }
 
 fn exec(pid: Pid) -> Exec {

@@ -7,8 +7,6 @@ mod ssh;
 
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use harness::call::tool;
 use harness::kubelet::{Kubelet, Volume};
@@ -119,15 +117,5 @@ fn assert_nowhere(secret: &str) {
     for file in harness::volume_look::files(Path::new("/run")) {
         let text = String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned();
         assert!(wanted.iter().all(|line| !text.contains(line)), "{}", file.display());
-    }
-}
-
-/// Waits until something is so: a program ends, and a mount dies, a moment after what brings it about.
-#[track_caller]
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < end, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
     }
 }

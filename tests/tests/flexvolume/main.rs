@@ -12,13 +12,20 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod crashes;
 mod fuse;
+mod image;
 mod kubelet_itself;
+mod media;
 mod node_itself;
 mod ours;
 mod overlay;
 mod protocol;
+mod readme;
 mod scripts;
+mod shares;
+mod unmounts;
+mod users;
 
 use std::process::ExitCode;
 
@@ -27,11 +34,16 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        crashes::trials(),
+        fuse::trials(),
+        image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
-        fuse::trials(),
         overlay::trials(),
         protocol::trials(),
+        readme::trials(),
+        shares::trials(),
+        unmounts::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }

@@ -153,7 +153,8 @@ fn free(device: &BlockDevice, key: Option<&String>) -> Result<()> {
         if !points.is_empty() && points.iter().all(reader) {
             return Ok(());
         }
-        if Instant::now() >= until {
+        // One that is mounted does not become free by itself.
+        if !points.is_empty() || Instant::now() >= until {
             let at: Vec<_> = points.iter().map(|p| format!("it is mounted at {}", p.display())).collect();
             let why =
                 if at.is_empty() { "something else on the node has it".to_owned() } else { at.join("; ") };

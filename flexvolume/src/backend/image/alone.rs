@@ -77,9 +77,9 @@ pub fn found(image: Image, opened: Opened, found: Found, hands: &mut Hands<'_>) 
 
 impl Alone {
     fn new_image(&self, new: &New, scratch: &Path) -> Vec<Step> {
-        let (path, size, allocate) = (scratch.to_owned(), new.size, self.allocate);
         let steps = [
-            Medium::Create { path, size, allocate },
+            Medium::Create(scratch.to_owned()),
+            Medium::Lengthen { to: new.size, allocate: self.allocate },
             Medium::Loop { read_only: false, alone: true },
             Medium::Format { fs: new.fs, arguments: new.arguments.clone() },
             Medium::Publish { from: scratch.to_owned(), to: self.path.clone() },

@@ -87,7 +87,8 @@ fn a_missing_image_is_made_under_another_name() {
     assert_eq!(
         new(&pairs),
         [
-            format!("make the image `/pool/.a.img.{id}.new` of 1Gi, sparse").as_str(),
+            format!("make the image `/pool/.a.img.{id}.new`").as_str(),
+            "make the image 1Gi long, sparse",
             "put a loop device over the image, alone",
             mkfs,
             format!("rename `/pool/.a.img.{id}.new` to `/pool/a.img`").as_str(),
@@ -109,7 +110,8 @@ fn a_missing_image_is_made_under_another_name() {
     assert_eq!(
         new(&pairs),
         [
-            format!("make the image `/pool/.a.img.{id}.new` of 300Mi, allocated").as_str(),
+            format!("make the image `/pool/.a.img.{id}.new`").as_str(),
+            "make the image 300Mi long, allocated",
             "put a loop device over the image, alone",
             "make a file system: `mkfs.xfs -q -f -K -m reflink=0`",
             format!("rename `/pool/.a.img.{id}.new` to `/pool/a.img`").as_str(),

@@ -250,7 +250,8 @@ fn a_share_without_a_password_has_to_say_so() {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let long = "x".repeat(513);
     let longest = "x".repeat(512);
-    let table: [(&[u8], &[u8], Option<&str>); 15] = [
+    let commas = ",".repeat(257);
+    let table: [(&[u8], &[u8], Option<&str>); 16] = [
         (b"bob", b"hunter2", None),
         (b"bob\n", b"hunter2\r\n", None),
         (b"DOM\\bob", b" p,w=1 '\"#;% ", None),
@@ -265,6 +266,7 @@ fn a_share_without_a_password_has_to_say_so() {
         (b"bob", b"hunter2\0", Some("`password` has a line end or a zero byte")),
         (b"bob,uid=0", b"hunter2", Some("`username` has a comma")),
         (b"bob\nx", b"hunter2", Some("`username` has a comma or a control character")),
+        (b"bob", commas.as_bytes(), Some("where a comma counts as two")),
         (b"bob", long.as_bytes(), Some("`password` is longer than 512 bytes")),
     ];
     for (user, password, expect) in table {

@@ -7,11 +7,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, getpid};
 use node::{Context, Error, Kind, Result};
 use rustix::io::Errno;
 
 use super::Tree;
+use crate::kernel::{crash, process};
 
 const RDONLY: u64 = 0x1;
 const NOSUID: u64 = 0x2;
@@ -153,9 +154,10 @@ impl Drop for Child {
 
 /// A child that has made itself a user namespace and stopped.
 fn start_in_user_namespace() -> io::Result<Child> {
+    let parent = getpid();
     // SAFETY: the child only makes system calls, which is what a fork of a process with threads may do.
     let child = match unsafe { fork() }? {
-        ForkResult::Child => be_in_user_namespace(),
+        ForkResult::Child => be_in_user_namespace(parent),
         ForkResult::Parent { child } => Child(child),
     };
     loop {
@@ -174,10 +176,14 @@ fn start_in_user_namespace() -> io::Result<Child> {
     }
 }
 
-fn be_in_user_namespace() -> ! {
+fn be_in_user_namespace(parent: Pid) -> ! {
+    // A parent that was killed meanwhile would let it stand still for ever, with the locks of the call.
+    if process::follow(parent).is_err() {
+        crash::leave(0);
+    }
+    process::close_all_but(&[]);
     // SAFETY: system calls with plain numbers; the process ends here and runs no destructor.
     unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if libc::unshare(libc::CLONE_NEWUSER) != 0 {
             libc::_exit(*libc::__errno_location());
         }

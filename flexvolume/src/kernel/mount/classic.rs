@@ -60,6 +60,14 @@ pub fn bind(from: BorrowedFd<'_>, target: BorrowedFd<'_>, recursive: bool) -> Re
     place.mounted()
 }
 
+/// Puts a detached tree onto the folder or file that `target` holds, before it is finished: what else is to
+/// be done to it needs a mount that is somewhere.
+pub fn place(tree: Tree, target: BorrowedFd<'_>) -> Result<Tree> {
+    let place = Place::of(target)?;
+    super::attach(&tree, target)?;
+    Ok(Tree::unfinished(tree.into_fd(), Unfinished(Some(place))))
+}
+
 /// Adds `attributes` to a mount that is in its place, and with `recursive` to each mount below it.
 pub fn set_attributes(tree: &Tree, attributes: &Attributes<'_>, recursive: bool) -> Result<()> {
     if attributes.idmap.is_some() {
@@ -151,8 +159,29 @@ fn text(parameter: &Parameter) -> Result<String> {
     Ok(word)
 }
 
+/// A mount that somebody can see though it is not finished. Dropped, it is unmounted: who tries again must
+/// not take it for whole.
+#[derive(Debug)]
+pub(super) struct Unfinished(Option<Place>);
+
+impl Unfinished {
+    /// It is finished.
+    pub(super) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(place) = self.0.take() {
+            let _ = detach(place.parent.as_fd(), &place.name, How::Lazy);
+        }
+    }
+}
+
 /// Where something will be mounted: its folder and its name there, since a descriptor of what lies below
 /// the mount does not lead to the mount.
+#[derive(Debug)]
 struct Place {
     parent: OwnedFd,
     name: OsString,
@@ -176,13 +205,14 @@ impl Place {
         Ok(Self { parent, name })
     }
 
+    /// From here on it is mounted.
     fn mounted(self) -> Result<Tree> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&self.parent, self.name.as_os_str(), flags, Mode::empty())
-            .map(Tree::placed)
-            .map_err(io::Error::from)
-            .doing(Kind::Kernel, || format!("open the new mount at `{}`", self.name.display()))
-            .inspect_err(|_| drop(detach(self.parent.as_fd(), &self.name, How::Lazy)))
+        let root = openat(&self.parent, self.name.as_os_str(), flags, Mode::empty());
+        let doing = format!("open the new mount at `{}`", self.name.display());
+        let place = Unfinished(Some(self));
+        let root = root.map_err(io::Error::from).doing(Kind::Kernel, || doing)?;
+        Ok(Tree::unfinished(root, place))
     }
 }
 

@@ -10,7 +10,7 @@ use harness::kernel::bare_volume;
 use harness::kubelet::{PLUGINS, ROOT};
 use harness::measure::{Sample, once};
 use harness::volume_node::VolumeNode;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 /// The drivers that people write.
@@ -163,6 +163,14 @@ impl Volume {
             fs::remove_dir(&self.folder).expect("remove a volume's folder");
         }
         sample
+    }
+
+    /// Takes away what the floor has mounted, which nobody measures.
+    pub fn cleared(&self) -> Sample {
+        umount2(&self.folder, MntFlags::UMOUNT_NOFOLLOW).expect("unmount the floor's volume");
+        fs::remove_file(bare_volume::RECORD).expect("remove the floor's record");
+        fs::remove_dir(&self.folder).expect("remove the floor's folder");
+        Sample::default()
     }
 
     /// Mounts it and unmounts it: what each of the two costs.

@@ -18,6 +18,7 @@ use libtest_mimic::Trial;
 
 use super::{assert_no_group, daemons, lay_out, of_profile};
 use crate::ours::{Call, folder};
+use crate::users::until;
 
 /// Every so many system calls of the tree.
 const STRIDE: usize = 7;
@@ -136,7 +137,7 @@ fn alone(node: &VolumeNode) {
         let _ = kubelet.set_up(&volume);
         if mounts_at(&volume.path()).is_empty() {
             running += usize::from(!daemons(node, "sshfs").is_empty());
-            super::eventually("sshfs has ended by itself", || daemons(node, "sshfs").is_empty());
+            until("sshfs has ended by itself", || daemons(node, "sshfs").is_empty());
         }
         Call::unmount(&volume).succeeds();
         kubelet.end(volume.pod());
