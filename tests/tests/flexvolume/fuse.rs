@@ -18,9 +18,6 @@ pub fn trials() -> Vec<Trial> {
     modules.into_iter().flatten().collect()
 }
 
-/// What is served.
-const SHARED: &str = "/srv/shared";
-
 /// Profiles of programs that are quick: sshfs with a server of its own in place of ssh, which takes the
 /// descriptor; bindfs, which Debian builds with libfuse 2, and rclone, which mount a folder themselves.
 const PROFILES: &str = r#"
@@ -92,12 +89,12 @@ fn stat(pid: i32, n: usize) -> String {
 
 /// Stops the test where the volume still has a cgroup, wherever systemd would look for one.
 #[track_caller]
-fn assert_no_group(volume: &Volume) {
+fn assert_no_group(volume: &Volume, when: &str) {
     let line = "printf %s \"$0\" | sha256sum | cut -c-32";
     let id = tool(&["sh", "-c", line, &volume.path().display().to_string()]);
     for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"] {
         let group = Path::new(root).join("nodeplug-flexvolume").join(id.trim());
-        assert!(!group.exists(), "{} is left", group.display());
+        assert!(!group.exists(), "{when}: {} is left", group.display());
     }
 }
 

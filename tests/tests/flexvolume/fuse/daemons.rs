@@ -28,9 +28,7 @@ pub fn trials() -> Vec<Trial> {
         volume("on_an_older_kernel_a_program_serves_all_the_same", &["sshfs", "bindfs"], older_kernels),
         volume("a_program_that_does_not_want_to_end_is_killed", &["sshfs"], stubborn),
         volume("a_program_keeps_no_other_volume_s_mount", tools, |n| keeps_nothing(n, false)),
-        volume_shared("a_program_keeps_no_other_mount_of_a_node_that_shares", tools, |n| {
-            keeps_nothing(n, true)
-        }),
+        volume_shared("a_program_keeps_no_mount_of_a_node_that_shares", tools, |n| keeps_nothing(n, true)),
         volume("a_group_gets_the_root_folder_where_the_pod_asks", &["sshfs"], group),
         volume("volumes_of_one_profile_have_a_program_each", &["sshfs"], many),
     ]
@@ -58,7 +56,7 @@ fn by_folder(node: &VolumeNode) {
         assert!(daemons(node, profile).is_empty());
         kubelet.end(volume.pod());
         node.assert_nothing_left(profile);
-        assert_no_group(&volume);
+        assert_no_group(&volume, "afterwards");
     }
 }
 
@@ -103,7 +101,7 @@ fn dead(node: &VolumeNode) {
         kubelet.tear_down(&volume).unmounted();
         kubelet.end(volume.pod());
         node.assert_nothing_left(profile);
-        assert_no_group(&volume);
+        assert_no_group(&volume, "afterwards");
     }
 }
 
@@ -125,7 +123,7 @@ fn in_use(node: &VolumeNode) {
     kubelet.tear_down(&volume).unmounted();
     kubelet.end(volume.pod());
     node.assert_nothing_left("afterwards");
-    assert_no_group(&volume);
+    assert_no_group(&volume, "afterwards");
 }
 
 fn standing_still(node: &VolumeNode) {
@@ -140,7 +138,7 @@ fn standing_still(node: &VolumeNode) {
         assert!(daemons(node, name).is_empty());
         kubelet.end(volume.pod());
         node.assert_nothing_left(profile);
-        assert_no_group(&volume);
+        assert_no_group(&volume, "afterwards");
     }
 }
 
@@ -176,7 +174,7 @@ fn older_kernels(node: &VolumeNode) {
             assert_eq!(object(&when, &answer)["status"], "Success", "{when}: {answer:?}");
             fs::remove_dir_all(volume.pod().folder()).unwrap();
             node.assert_nothing_left(&when);
-            assert_no_group(&volume);
+            assert_no_group(&volume, "afterwards");
         }
     }
 }
@@ -214,7 +212,7 @@ fn stubborn(node: &VolumeNode) {
     }
     kubelet.end(volume.pod());
     node.assert_nothing_left("afterwards");
-    assert_no_group(&volume);
+    assert_no_group(&volume, "afterwards");
 }
 
 /// A program lives in a mount namespace of its own. Where the node does not share its mounts, copies of them
@@ -280,7 +278,7 @@ fn many(node: &VolumeNode) {
         folder(volume);
         Call::unmount(volume).succeeds();
         fs::remove_dir_all(volume.pod().folder()).unwrap();
-        assert_no_group(volume);
+        assert_no_group(volume, "afterwards");
     }
     node.assert_nothing_left("afterwards");
 }
