@@ -129,10 +129,10 @@ impl<'a> Hands<'a> {
     /// Hands over the tree, to make another one of it. One that stands on the volume's folder already, on a
     /// kernel without detached mounts, cannot be moved.
     pub fn take_tree(&mut self) -> Result<Tree> {
-        match self.tree.take() {
-            Some(tree) if tree.is_placed() => Err(Error::new(Kind::Unavailable, "use the tree as a layer")
-                .hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)")),
+        match self.tree.take_if(|tree| !tree.is_placed()) {
             Some(tree) => Ok(tree),
+            None if self.is_placed() => Err(Error::new(Kind::Unavailable, "use the tree as a layer")
+                .hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)")),
             None => Err(Error::new(Kind::Internal, "take the tree before it is made")),
         }
     }
@@ -219,7 +219,7 @@ impl<'a> Hands<'a> {
 
     /// The same where the copy has to be one that nobody sees yet.
     pub fn copy_detached(&mut self, from: Handle) -> Result<()> {
-        let tree = mount::clone_tree(self.opened(from)?, false)?;
+        let tree = mount::clone_tree(self.opened(from)?, false).map_err(needs_trees)?;
         self.hold(tree);
         Ok(())
     }
@@ -287,6 +287,14 @@ impl<'a> Hands<'a> {
     fn classic(&mut self, what: &str) {
         self.notes.push(format!("this kernel has no {what}, so that it could be seen half made"));
     }
+}
+
+/// The error of a kernel on which nothing can be mounted that nobody sees.
+pub(super) fn needs_trees(error: Box<Error>) -> Box<Error> {
+    if mount::classic::is_missing(&error) {
+        return error.hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)");
+    }
+    error
 }
 
 /// A setting as the kernel takes it.

@@ -47,8 +47,9 @@ pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
 pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
     let mut first = Ok(());
     for step in steps {
-        // What still has to be cleaned up is remembered: the next try goes by the record.
-        if first.is_err() && matches!(step, Step::Forget(_)) {
+        // What still has to be cleaned up is remembered: the next try goes by the record. And what could not be
+        // unmounted is still in use: its program goes on serving it.
+        if first.is_err() && matches!(step, Step::Forget(_) | Step::Stop(_)) {
             continue;
         }
         let outcome = take(&step, hands).map_err(|e| Error::caused(e.kind(), step.to_string(), e));
