@@ -64,7 +64,7 @@ impl Device {
 /// The hands of one call.
 #[derive(Debug)]
 pub struct Hands<'a> {
-    /// The volume's folder (`O_PATH`), as it was when nothing was mounted on it.
+    /// The volume's folder (`O_PATH`), as it was when nothing was mounted on it; `None` as long as something is.
     pub target: Option<OwnedFd>,
     /// The pod's secrets.
     pub secrets: &'a Secrets,
@@ -251,7 +251,11 @@ impl<'a> Hands<'a> {
     /// The volume's folder.
     pub fn target(&self) -> Result<BorrowedFd<'_>> {
         let target = self.target.as_ref().map(AsFd::as_fd);
-        target.ok_or_else(|| Error::new(Kind::Internal, "use the volume's folder before it is opened"))
+        target.ok_or_else(|| {
+            let why = "another mount is still on it";
+            Error::caused(Kind::Unavailable, "use the volume's folder", why)
+                .hint("a mount is exchanged for another from Linux 5.12 on; delete the pod instead")
+        })
     }
 
     /// Moves the tree onto the volume's folder.

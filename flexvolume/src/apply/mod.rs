@@ -59,7 +59,7 @@ pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
 
 fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
     match step {
-        Step::Remember(target, record) => record.write(&target.id()),
+        Step::Remember(target, record) | Step::RememberAnew(target, record) => record.write(&target.id()),
         Step::RememberMount(target, record) => {
             let mount = Some(mount::unique_id(hands.tree()?.as_fd())?);
             Record { mount, ..record.as_ref().clone() }.write(&target.id())
@@ -90,6 +90,7 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
         Step::GiveApart { gid, scope } => share::give(hands, *gid, *scope),
         Step::Limit { limits, recursive } => hands.limit(limits, *recursive),
         Step::Attach(_) => hands.attach(),
+        Step::Replace(target) => target::replace(target, hands),
         Step::Detach(target) => target::detach(target, None, hands),
         Step::DetachApart(target, patience) => target::detach(target, Some(*patience), hands),
     }

@@ -20,6 +20,41 @@ use crate::target::Target;
 
 /// Makes the volume of `options` at `folder`.
 pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -> Result<Answer> {
+    call(driver, folder, options, start, Way::New)
+}
+
+/// Makes the volume of `record` once more where nobody sees it, and puts it in the place of its mount, whose
+/// server or daemon is gone. When that fails, the old mount stays: on a bare folder the pod would write to the
+/// node's own disk. Arms no alarm; the caller bounds it by a child.
+pub fn replace(record: &Record, start: Instant) -> Result<Answer> {
+    let Some(backend) = Backend::named(&record.backend).filter(|backend| is_replaceable(*backend)) else {
+        let why = format!("a volume of the backend `{}` cannot be mounted twice", record.backend);
+        let doing = format!("mount `{}` again", record.target.display());
+        return Err(Error::caused(Kind::Unavailable, doing, why)
+            .hint("delete the pod: its successor's volume is looked at and mounted anew"));
+    };
+    let json = serde_json::to_string(&record.options)
+        .map_err(|e| Error::caused(Kind::Internal, "write options", e))?;
+    call(Driver::Only(backend), &record.target, &Options::parse(&json)?, start, Way::InPlaceOfADeadOne)
+}
+
+/// Whether a second mount may be made while the first is there: a disk or an image has one at a time, and
+/// memory does not die.
+fn is_replaceable(backend: Backend) -> bool {
+    match backend {
+        Backend::Bind | Backend::Nfs | Backend::Cifs | Backend::Fuse => true,
+        Backend::Tmpfs | Backend::Image | Backend::Overlay | Backend::Block => false,
+    }
+}
+
+/// How a volume comes to its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    New,
+    InPlaceOfADeadOne,
+}
+
+fn call(driver: Driver, folder: &Path, options: &Options, start: Instant, way: Way) -> Result<Answer> {
     let policy = Policy::load()?;
     let target = Target::parse(folder, &policy.kubelet_root)?;
     let pod = options.pod();
@@ -32,13 +67,18 @@ pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -
     let asked = Asked { options, pod, target: &target, policy: &policy, common };
     let wish = backend::read(backend, &asked, &mut reader)?;
     reader.finish()?;
-    crash::alarm_at(asked.common.deadline, asked.common.deadline.saturating_duration_since(start));
+    if way == Way::New {
+        crash::alarm_at(asked.common.deadline, asked.common.deadline.saturating_duration_since(start));
+    }
 
     let secrets = options.secrets()?;
     let mut hands = Hands::new(&secrets, asked.common.deadline);
     hands.busy = (policy.busy_wait.duration(), policy.busy);
     hands.locks.push(lock(&target.id())?);
-    let made = make(&asked, backend, wish, &mut hands);
+    let made = match way {
+        Way::New => make(&asked, backend, wish, &mut hands),
+        Way::InPlaceOfADeadOne => make_anew(&asked, backend, wish, &mut hands),
+    };
     hands.unlock(made).map(|()| Answer::success(hands.notes.join("; ")))
 }
 
@@ -58,6 +98,19 @@ fn make(asked: &Asked<'_>, backend: Backend, wish: Box<dyn Wish>, hands: &mut Ha
     hands.target = Some(folder);
     let seen = wish.observe(hands)?;
     let steps = plan::mount(target, record(asked, backend)?, seen.as_ref(), &asked.common);
+    apply::run(steps, hands)
+}
+
+/// Makes the volume beside its dead mount, and then exchanges the two.
+fn make_anew(asked: &Asked<'_>, backend: Backend, wish: Box<dyn Wish>, hands: &mut Hands<'_>) -> Result<()> {
+    let target = asked.target;
+    let (_, on) = observe::target(target)?;
+    if Record::find(target)?.is_none() || on == On::Nothing {
+        let why = "it is not mounted any more";
+        return Err(Error::caused(Kind::Mismatch, format!("mount `{target}` again"), why));
+    }
+    let seen = wish.observe(hands)?;
+    let steps = plan::replace(target, record(asked, backend)?, seen.as_ref(), &asked.common);
     apply::run(steps, hands)
 }
 

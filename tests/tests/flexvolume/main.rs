@@ -21,6 +21,7 @@ mod ours;
 mod overlay;
 mod protocol;
 mod readme;
+mod repairs;
 mod scripts;
 mod shares;
 mod unmounts;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         overlay::trials(),
         protocol::trials(),
         readme::trials(),
+        repairs::trials(),
         shares::trials(),
         unmounts::trials(),
     ];
