@@ -11,7 +11,7 @@ use node::{Error, Kind, Result, mountinfo};
 
 use super::table::Report;
 use crate::apply::{self, Hands};
-use crate::kernel::{path, workshop};
+use crate::kernel::{path, process, workshop};
 use crate::observe::{self, On};
 use crate::options::Secrets;
 use crate::record::{self, Record, STATE};
@@ -116,6 +116,8 @@ impl List {
 impl Repair {
     /// The volumes that are ill, and what was done.
     pub fn run(&self) -> Result<Report> {
+        // As in a call of the kubelet: no core file of what is mounted, and no file that others may read.
+        process::harden();
         let mut report = Report::new(&["POD", "VOLUME", "BACKEND", "HEALTH", "DONE"]);
         let mut left = 0;
         for (_, record) in Record::all()? {
