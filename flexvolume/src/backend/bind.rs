@@ -105,9 +105,10 @@ impl Wish for Bind {
         let deepest = found.as_ref().unwrap_or(&root);
         fit(deepest.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         let missing = found.is_none();
+        let local = path::is_local(deepest.as_fd())?;
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);
-        Ok(Box::new(Found { bind: *self, missing }))
+        Ok(Box::new(Found { bind: *self, missing, local }))
     }
 }
 
@@ -122,6 +123,8 @@ impl Bind {
 struct Found {
     bind: Bind,
     missing: bool,
+    /// Whether no server or daemon has to answer for its files.
+    local: bool,
 }
 
 impl Seen for Found {
@@ -141,7 +144,7 @@ impl Seen for Found {
             });
         }
         steps.push(Step::Clone { path: self.bind.path(), recursive: *recursive });
-        steps.extend(common.give(Some(Scope::OnRootMismatch)));
+        steps.extend(common.give(Some(Scope::OnRootMismatch)).map(|step| give(step, self.local)));
         steps
     }
 
@@ -151,5 +154,28 @@ impl Seen for Found {
         limits.propagation = Some(self.bind.propagation);
         limits.idmap = self.bind.idmap;
         (limits, self.bind.recursive)
+    }
+}
+
+/// A walk through files that somebody serves may hang where no signal wakes it.
+fn give(step: Step, local: bool) -> Step {
+    match step {
+        Step::Give { gid, scope } if !local => Step::GiveApart { gid, scope },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_serves_is_given_to_the_group_in_a_child() {
+        for (local, line) in
+            [(true, "give the group 7 all of it"), (false, "give the group 7 all of it, in a child")]
+        {
+            let step = give(Step::Give { gid: 7, scope: Scope::Recursive }, local);
+            assert_eq!(step.to_string(), line);
+        }
     }
 }
