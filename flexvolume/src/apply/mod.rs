@@ -17,7 +17,7 @@ use std::os::fd::AsFd;
 
 use node::{Error, Result};
 
-use crate::kernel::{mount, own, path};
+use crate::kernel::{crash, mount, own, path};
 use crate::plan::{Source, Step};
 use crate::record::Record;
 
@@ -89,7 +89,8 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
         Step::Share(share) => share::mount(hands, share),
         Step::GiveApart { gid, scope } => share::give(hands, *gid, *scope),
         Step::Limit { limits, recursive } => hands.limit(limits, *recursive),
-        Step::Attach(_) => hands.attach(),
+        // The last step of a mount: what comes now finds it done.
+        Step::Attach(_) => crash::finally(|| hands.attach()),
         Step::Replace(target) => target::replace(target, hands),
         Step::Detach(target) => target::detach(target, None, hands),
         Step::DetachApart(target, patience) => target::detach(target, Some(*patience), hands),
