@@ -11,7 +11,7 @@ use crate::backend::{self, Asked, Common, Wish};
 use crate::kernel::crash;
 use crate::name::{Backend, Driver};
 use crate::observe::{self, On};
-use crate::options::{Options, quoted};
+use crate::options::{Options, Secrets, quoted};
 use crate::plan;
 use crate::policy::Policy;
 use crate::record::Record;
@@ -54,7 +54,38 @@ enum Way {
     InPlaceOfADeadOne,
 }
 
+/// What went wrong holds no secret: whoever had one in hand has seen to that, and this is the net below.
 fn call(driver: Driver, folder: &Path, options: &Options, start: Instant, way: Way) -> Result<Answer> {
+    let made = attempt(driver, folder, options, start, way);
+    made.map_err(|error| match options.secrets() {
+        Ok(secrets) => redacted(error, &secrets),
+        // They are not decoded, so that nobody has one.
+        Err(_) => error,
+    })
+}
+
+/// The same error, where none of its words is a secret.
+fn redacted(error: Box<Error>, secrets: &Secrets) -> Box<Error> {
+    let (doing, causes) = (error.to_string(), error.causes());
+    let advice = error.advice().map(str::to_owned);
+    let clean = |text: &str| secrets.redact(text);
+    let clean_advice = advice.as_deref().map(clean);
+    if clean(&doing) == doing && clean(&causes) == causes && clean_advice == advice {
+        return error;
+    }
+    let causes = clean(&causes);
+    let new = if causes.is_empty() {
+        Error::new(error.kind(), clean(&doing))
+    } else {
+        Error::caused(error.kind(), clean(&doing), causes)
+    };
+    match clean_advice {
+        Some(advice) => new.hint(advice),
+        None => new,
+    }
+}
+
+fn attempt(driver: Driver, folder: &Path, options: &Options, start: Instant, way: Way) -> Result<Answer> {
     let policy = Policy::load()?;
     let target = Target::parse(folder, &policy.kubelet_root)?;
     let pod = options.pod();
@@ -181,6 +212,20 @@ fn record(asked: &Asked<'_>, backend: Backend) -> Result<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_in_an_error_is_not_told() {
+        let json = r#"{"kubernetes.io/secret/password":"aHVudGVyMi00NzEx"}"#;
+        let secrets = Options::parse(json).unwrap().secrets().unwrap();
+        let error = Error::caused(Kind::Kernel, "mount `hunter2-4711`", "pass=hunter2-4711 is bad")
+            .hint("do not write hunter2-4711");
+        let clean = redacted(error, &secrets);
+        assert_eq!(clean.kind(), Kind::Kernel);
+        assert_eq!(clean.chain(), "mount `[secret password]`: pass=[secret password] is bad");
+        assert_eq!(clean.advice(), Some("do not write [secret password]"));
+        let plain = Error::caused(Kind::Io, "read it", std::io::Error::from_raw_os_error(libc::EIO));
+        assert_eq!(redacted(plain, &secrets).errno(), Some(libc::EIO));
+    }
 
     #[test]
     fn a_pod_without_a_namespace_gets_nothing() {
