@@ -52,11 +52,11 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
             "is not for a folder of the node, which keeps its own labels; leave it out",
         );
     }
-    let attributes = common.mount_options(Fs::Bind)?.attributes;
+    let attributes = reader.mount_options("mountOptions", Fs::Bind).unwrap_or_default().attributes;
     let writes = !common.read_only && !attributes.contains(&Attr::ReadOnly);
     let (root, relative) = asked.policy.bind_root(&asked.pod.namespace, &source, writes)?;
     if create {
-        root.may_create()?;
+        reader.allowed(root.may_create());
     }
     common.read_only = !writes;
     let root = root.path.clone();

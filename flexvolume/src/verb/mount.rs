@@ -93,11 +93,14 @@ fn attempt(driver: Driver, folder: &Path, options: &Options, start: Instant, way
     named(&pod.namespace)?;
     policy.namespaces_allow(&pod.namespace)?;
     let mut reader = options.reader();
-    let common = Common::read(options, &pod, &policy, &mut reader, start)?;
-    let backend = backend::choose(driver, &mut reader)?;
+    let common = Common::read(options, &pod, &policy, &mut reader, start);
+    let backend = match backend::choose(driver, &mut reader) {
+        Ok(backend) => backend,
+        Err(error) => return reader.finish_with(Err(error)),
+    };
     let asked = Asked { options, pod, target: &target, policy: &policy, common };
-    let wish = backend::read(backend, &asked, &mut reader)?;
-    reader.finish()?;
+    let wish = backend::read(backend, &asked, &mut reader);
+    let wish = reader.finish_with(wish)?;
     if way == Way::New {
         crash::alarm_at(asked.common.deadline, asked.common.deadline.saturating_duration_since(start));
     }
