@@ -15,7 +15,7 @@ pub use target::{Health, health};
 use node::step::Done;
 use std::os::fd::AsFd;
 
-use node::{Error, Result};
+use node::Result;
 
 use crate::kernel::{crash, mount, own, path};
 use crate::plan::{Source, Step};
@@ -30,7 +30,7 @@ pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
     let mut done = Done::default();
     for step in steps {
         if let Err(error) = take(&step, hands) {
-            let error = Error::caused(error.kind(), step.to_string(), error);
+            let error = error.in_step(step.to_string());
             // On an old kernel it is on its folder already.
             if let Some(target) = attach {
                 done.extend(hands.is_placed().then_some(Step::Attach(target)));
@@ -51,7 +51,7 @@ pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
         if first.is_err() && matches!(step, Step::Forget(_)) {
             continue;
         }
-        let outcome = take(&step, hands).map_err(|e| Error::caused(e.kind(), step.to_string(), e));
+        let outcome = take(&step, hands).map_err(|e| e.in_step(step.to_string()));
         first = first.and(outcome);
     }
     first
