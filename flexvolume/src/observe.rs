@@ -46,7 +46,10 @@ pub fn target(target: &Target) -> Result<(OwnedFd, On)> {
 pub fn names(target: &Target) -> Result<Vec<String>> {
     let doing = || format!("list `{target}`");
     let (folder, on) = match self::target(target) {
-        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(Vec::new()),
+        // What lies behind a symlink is not the volume's.
+        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
+            return Ok(Vec::new());
+        }
         other => other?,
     };
     if on != On::Nothing {

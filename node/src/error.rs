@@ -301,7 +301,10 @@ mod tests {
             ("open it", "make a `tmpfs` with `size=1`: open it: no"),
         ] {
             let error = of(doing).in_step(step.to_owned());
-            assert_eq!((error.chain().as_str(), error.kind(), error.advice()), (expect, Kind::Kernel, Some("wait")));
+            assert_eq!(
+                (error.chain().as_str(), error.kind(), error.advice()),
+                (expect, Kind::Kernel, Some("wait"))
+            );
         }
     }
 }
