@@ -15,6 +15,7 @@
 mod bind;
 mod block;
 mod crashes;
+mod folders;
 mod fuse;
 mod hostile;
 mod image;
@@ -25,6 +26,7 @@ mod ours;
 mod overlay;
 mod protocol;
 mod readme;
+mod repairs;
 mod scripts;
 mod shares;
 mod tmpfs;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         bind::trials(),
         block::trials(),
         crashes::trials(),
+        folders::trials(),
         fuse::trials(),
         hostile::trials(),
         image::trials(),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         overlay::trials(),
         protocol::trials(),
         readme::trials(),
+        repairs::trials(),
         shares::trials(),
         tmpfs::trials(),
         unmounts::trials(),
