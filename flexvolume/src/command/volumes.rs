@@ -188,7 +188,9 @@ impl Gc {
                 continue;
             }
             let mut done = verb.to_owned();
-            if !self.dry_run {
+            if self.dry_run {
+                lock.remove()?;
+            } else {
                 let secrets = Secrets::default();
                 let mut hands = Hands::new(&secrets, Instant::now() + LIMIT);
                 match apply::all(plan::unmount(&target, Some(&record)), &mut hands) {
