@@ -10,7 +10,7 @@ use rustix::fs::Dir;
 use crate::kernel::{mount, path};
 use crate::target::Target;
 
-pub use off_limits::off_limits;
+pub use off_limits::{Part, off_limits};
 
 /// What is on a volume's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

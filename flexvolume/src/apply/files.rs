@@ -19,12 +19,12 @@ pub fn populate(hands: &Hands<'_>, keys: &[String], mode: u32, owner: (u32, u32)
 }
 
 fn too_small(hands: &Hands<'_>, root: BorrowedFd<'_>, keys: &[String], error: Box<Error>) -> Box<Error> {
-    let Ok(room) = rustix::fs::fstatvfs(root) else { return error };
+    let Ok(disk) = rustix::fs::fstatvfs(root) else { return error };
     // Each file takes whole blocks, and the root folder is a file, too.
-    let block = usize::try_from(room.f_frsize).unwrap_or(1).max(1);
+    let block = usize::try_from(disk.f_frsize).unwrap_or(1).max(1);
     let blocks = |key: &String| hands.secrets.get(key).unwrap_or_default().len().div_ceil(block);
     let needed: usize = keys.iter().map(|key| blocks(key) * block).sum();
-    let (size, files) = (room.f_blocks * room.f_frsize, room.f_files.saturating_sub(1));
+    let (size, files) = (disk.f_blocks * disk.f_frsize, disk.f_files.saturating_sub(1));
     error.hint(format!(
         "raise `size` or `inodes`: the Secret takes {needed} bytes in {} files, and the volume has {size} bytes \
          and {files} files",

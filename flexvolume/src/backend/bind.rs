@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
-use super::folder::{answers, fit};
+use super::folder::{answers, fit, fit_to_make};
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::kernel::path::{self, Want};
+use crate::observe::Part;
 use crate::options::mount_options::{Attr, Fs};
 use crate::options::{Pod, Reader};
 use crate::plan::{IdMap, Limits, Step};
@@ -102,10 +103,15 @@ impl Wish for Bind {
             }
             other => Some(other?),
         };
-        let deepest = found.as_ref().unwrap_or(&root);
-        fit(deepest.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         let missing = found.is_none();
-        let local = path::is_local(deepest.as_fd())?;
+        let local = if let Some(found) = &found {
+            let part = if self.recursive { Part::WithMountsBelow } else { Part::Itself };
+            fit(found.as_fd(), &self.path(), &self.kubelet_root, part)?;
+            path::is_local(found.as_fd())?
+        } else {
+            let above = fit_to_make(root.as_fd(), &self.relative, &self.path(), &self.kubelet_root)?;
+            path::is_local(above.as_fd())?
+        };
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);
         Ok(Box::new(Found { bind: *self, missing, local }))

@@ -12,6 +12,7 @@ use flexvolume::kernel::path::{
     Want, beneath, create_file, is_kernel_filesystem, is_local, make_folders, open_root, real_path,
     remove_file_beneath,
 };
+use flexvolume::observe::Part;
 use libtest_mimic::Trial;
 use node::{Kind, mountinfo};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
@@ -67,9 +68,10 @@ fn any_component(s: &Scratch) {
 }
 
 fn off_limits(s: &Scratch) {
-    let why = |name: &str, recursive| {
+    let why = |name: &str, recursive: bool| {
+        let part = if recursive { Part::WithMountsBelow } else { Part::Itself };
         let kubelet = s.path("kubelet");
-        flexvolume::observe::off_limits(s.open(name).as_fd(), &kubelet, recursive).unwrap()
+        flexvolume::observe::off_limits(s.open(name).as_fd(), &kubelet, part).unwrap()
     };
     for folder in ["disk/kubelet/pods", "disk/data", "etc", "jail/proc", "jail/data"] {
         s.folder(folder);

@@ -13,6 +13,7 @@
 )]
 
 mod crashes;
+mod folders;
 mod image;
 mod kubelet_itself;
 mod media;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
         crashes::trials(),
+        folders::trials(),
         image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
