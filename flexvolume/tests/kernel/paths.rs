@@ -71,7 +71,7 @@ fn off_limits(s: &Scratch) {
     let why = |name: &str, recursive: bool| {
         let part = if recursive { Part::WithMountsBelow } else { Part::Itself };
         let kubelet = s.path("kubelet");
-        flexvolume::observe::off_limits(s.open(name).as_fd(), &kubelet, recursive).unwrap()
+        flexvolume::observe::off_limits(s.open(name).as_fd(), &kubelet, part).unwrap()
     };
     for folder in ["disk/kubelet/pods", "disk/data", "etc", "jail/proc", "jail/data"] {
         s.folder(folder);
