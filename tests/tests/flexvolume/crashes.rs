@@ -1,7 +1,7 @@
 //! `kill -9` after every system call, and every system call refused, of mounts and unmounts: whatever comes
 //! next, the volume is there once and whole, or nothing is left.
 
-mod refusals;
+pub mod refusals;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -7,8 +7,6 @@ mod ssh;
 
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use harness::call::tool;
 use harness::kubelet::{Kubelet, Volume};
@@ -19,9 +17,6 @@ pub fn trials() -> Vec<Trial> {
     let modules = [ssh::trials(), daemons::trials(), refused::trials(), crashes::trials()];
     modules.into_iter().flatten().collect()
 }
-
-/// What is served.
-const SHARED: &str = "/srv/shared";
 
 /// Profiles of programs that are quick: sshfs with a server of its own in place of ssh, which takes the
 /// descriptor; bindfs, which Debian builds with libfuse 2, and rclone, which mount a folder themselves.
@@ -94,12 +89,12 @@ fn stat(pid: i32, n: usize) -> String {
 
 /// Stops the test where the volume still has a cgroup, wherever systemd would look for one.
 #[track_caller]
-fn assert_no_group(volume: &Volume) {
+fn assert_no_group(volume: &Volume, when: &str) {
     let line = "printf %s \"$0\" | sha256sum | cut -c-32";
     let id = tool(&["sh", "-c", line, &volume.path().display().to_string()]);
     for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"] {
         let group = Path::new(root).join("nodeplug-flexvolume").join(id.trim());
-        assert!(!group.exists(), "{} is left", group.display());
+        assert!(!group.exists(), "{when}: {} is left", group.display());
     }
 }
 
@@ -119,15 +114,5 @@ fn assert_nowhere(secret: &str) {
     for file in harness::volume_look::files(Path::new("/run")) {
         let text = String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned();
         assert!(wanted.iter().all(|line| !text.contains(line)), "{}", file.display());
-    }
-}
-
-/// Waits until something is so: a program ends, and a mount dies, a moment after what brings it about.
-#[track_caller]
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < end, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
     }
 }

@@ -16,6 +16,7 @@ mod bind;
 mod block;
 mod commands;
 mod crashes;
+mod folders;
 mod fuse;
 mod hostile;
 mod image;
@@ -28,6 +29,7 @@ mod overlay;
 mod policy;
 mod protocol;
 mod readme;
+mod repairs;
 mod scripts;
 mod shares;
 mod tmpfs;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         block::trials(),
         commands::trials(),
         crashes::trials(),
+        folders::trials(),
         fuse::trials(),
         hostile::trials(),
         image::trials(),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         policy::trials(),
         protocol::trials(),
         readme::trials(),
+        repairs::trials(),
         shares::trials(),
         tmpfs::trials(),
         unmounts::trials(),

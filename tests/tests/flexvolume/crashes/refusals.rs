@@ -38,6 +38,20 @@ fn beginning(call: &impl Launch, among: &[i64]) -> (usize, usize) {
 #[cfg(target_arch = "x86_64")]
 fn refused(node: &VolumeNode, of: fn(&Pod) -> Volume) {
     lay_out(node);
+    let outcomes = refused_in_turn(of, 2, assert_whole, |_, when| assert_clean(node, when));
+    assert!(outcomes[0] > 50 && outcomes[1] > 20, "{outcomes:?}");
+}
+
+/// Refuses every system call of the driver's own process, one in a run, `rounds` times by another errno, in a
+/// mount and in an unmount. Each is answered; a success is `whole`, a failure mounts nothing, and an unmount
+/// leaves all `clean`. How many failed, and how many succeeded all the same.
+#[cfg(target_arch = "x86_64")]
+pub fn refused_in_turn(
+    of: impl Fn(&Pod) -> Volume,
+    rounds: usize,
+    whole: impl Fn(&Volume, &str),
+    clean: impl Fn(&Volume, &str),
+) -> [usize; 2] {
     let errnos =
         [libc::ENOSPC, libc::EPERM, libc::ENOMEM, libc::EIO, libc::EMFILE, libc::EINTR, libc::ENOSYS];
     // These never fail, or there would be nobody left to say so.
@@ -65,7 +79,7 @@ fn refused(node: &VolumeNode, of: fn(&Pod) -> Volume) {
         let (first, last) = beginning(call, &all);
         take.succeeds();
         for n in first..last {
-            for round in 0..if unmount { 1 } else { 2 } {
+            for round in 0..rounds {
                 let errno = errnos[(n + round * 3) % errnos.len()];
                 prepare();
                 let (answer, failed) = trace::fail_nth(call, &all, n, errno);
@@ -87,16 +101,16 @@ fn refused(node: &VolumeNode, of: fn(&Pod) -> Volume) {
                         assert!(!mounted, "{when}: a failure that leaves a mount: {told}");
                     }
                     if mounted && !unmount {
-                        assert_whole(&volume, &when);
+                        whole(&volume, &when);
                     }
                 }
                 take.succeeds();
                 fs::remove_dir_all(volume.pod().folder()).unwrap();
-                assert_clean(node, &when);
+                clean(&volume, &when);
             }
         }
     }
-    assert!(outcomes[0] > 50 && outcomes[1] > 20, "{outcomes:?}");
+    outcomes
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -106,7 +120,7 @@ fn refused(_: &VolumeNode, _: fn(&Pod) -> Volume) {
 
 /// What each older kernel does not know (the manual page of each).
 #[cfg(target_arch = "x86_64")]
-const OLDER: [(&str, &[i64]); 4] = [
+pub const OLDER: [(&str, &[i64]); 4] = [
     ("before 5.12", &[libc::SYS_mount_setattr]),
     ("before 5.8", &[libc::SYS_mount_setattr, libc::SYS_faccessat2]),
     (

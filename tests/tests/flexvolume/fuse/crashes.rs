@@ -18,6 +18,7 @@ use libtest_mimic::Trial;
 
 use super::{assert_no_group, daemons, lay_out, of_profile};
 use crate::ours::{Call, folder};
+use crate::users::until;
 
 /// Every so many system calls of the tree.
 const STRIDE: usize = 7;
@@ -33,6 +34,8 @@ pub fn trials() -> Vec<Trial> {
         volume("an_unmount_by_folder_killed_anywhere_is_done_by_the_next", tools, |n| done(n, "bindfs")),
         volume("a_mount_by_descriptor_killed_while_its_children_work_converges", tools, |n| amid(n, "sftp")),
         volume("a_mount_by_folder_killed_while_its_children_work_converges", tools, |n| amid(n, "bindfs")),
+        volume("a_call_by_descriptor_answers_whichever_system_call_fails", tools, |n| refused(n, "sftp")),
+        volume("a_call_by_folder_answers_whichever_system_call_fails", tools, |n| refused(n, "bindfs")),
         volume("a_mount_by_descriptor_killed_is_dead_before_anybody_comes", tools, alone),
     ]
 }
@@ -51,7 +54,7 @@ fn assert_whole(node: &VolumeNode, volume: &Volume, profile: &str, when: &str) {
 #[track_caller]
 fn assert_clean(node: &VolumeNode, volume: &Volume, when: &str) {
     node.assert_nothing_left(when);
-    assert_no_group(volume);
+    assert_no_group(volume, when);
 }
 
 fn prepare(node: &VolumeNode) -> Kubelet {
@@ -136,11 +139,28 @@ fn alone(node: &VolumeNode) {
         let _ = kubelet.set_up(&volume);
         if mounts_at(&volume.path()).is_empty() {
             running += usize::from(!daemons(node, "sshfs").is_empty());
-            super::eventually("sshfs has ended by itself", || daemons(node, "sshfs").is_empty());
+            until("sshfs has ended by itself", || daemons(node, "sshfs").is_empty());
         }
         Call::unmount(&volume).succeeds();
         kubelet.end(volume.pod());
         assert_clean(node, &volume, &format!("mount killed after {n}"));
     });
     assert!(running > 0, "sshfs never ran when the driver was killed");
+}
+
+#[cfg(target_arch = "x86_64")]
+fn refused(node: &VolumeNode, profile: &str) {
+    let kubelet = prepare(node);
+    let outcomes = crate::crashes::refusals::refused_in_turn(
+        |_| of_profile(&kubelet, profile),
+        1,
+        |volume, when| assert_whole(node, volume, profile, when),
+        |volume, when| assert_clean(node, volume, when),
+    );
+    assert!(outcomes[0] > 50 && outcomes[1] > 20, "{outcomes:?}");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn refused(_: &VolumeNode, _: &str) {
+    eprintln!("system calls are made to fail on x86_64 only");
 }

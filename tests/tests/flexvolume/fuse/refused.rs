@@ -96,7 +96,7 @@ fn ends(node: &VolumeNode) {
         assert!(mounts_at(&volume.path()).is_empty());
         kubelet.end(volume.pod());
         node.assert_nothing_left(profile);
-        assert_no_group(&volume);
+        assert_no_group(&volume, "afterwards");
     }
     let volume = of_profile(&kubelet, "fails");
     let why = kubelet.set_up(&volume).refused().to_owned();
@@ -122,7 +122,7 @@ fn hangs(node: &VolumeNode) {
         assert!(finished.elapsed < Duration::from_secs(30), "{:?}", finished.elapsed);
         fs::remove_dir_all(volume.pod().folder()).unwrap();
         node.assert_nothing_left(profile);
-        assert_no_group(&volume);
+        assert_no_group(&volume, "afterwards");
     }
 }
 

@@ -136,7 +136,7 @@ fn serves(node: &VolumeNode) {
     assert_untold(&kubelet, &server);
     kubelet.tear_down(&volume).unmounted();
     assert!(daemons(node, "sshfs").is_empty() && daemons(node, "ssh").is_empty());
-    assert_no_group(&volume);
+    assert_no_group(&volume, "afterwards");
     folder(&volume);
     Call::unmount(&volume).succeeds();
     kubelet.end(volume.pod());
@@ -210,7 +210,7 @@ fn words(node: &VolumeNode) {
         assert!(why.contains("serve `root@127.0.0.1:/srv/") && why.contains("start `sshfs`"), "{why}");
         kubelet.end(volume.pod());
         node.assert_nothing_left(expect);
-        assert_no_group(&volume);
+        assert_no_group(&volume, "afterwards");
     }
     assert_untold(&kubelet, &server);
     kubelet.assert_not_told(&other);
