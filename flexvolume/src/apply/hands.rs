@@ -278,6 +278,7 @@ impl<'a> Hands<'a> {
 pub(super) fn parameter(setting: &Setting) -> Parameter {
     match &setting.value {
         Some(value) => Parameter::Text(setting.name.clone(), value.clone()),
+        None if setting.optional => Parameter::Wish(setting.name.clone()),
         None => Parameter::Flag(setting.name.clone()),
     }
 }
