@@ -306,6 +306,7 @@ pub(super) fn needs_trees(error: Box<Error>) -> Box<Error> {
 pub(super) fn parameter(setting: &Setting) -> Parameter {
     match &setting.value {
         Some(value) => Parameter::Text(setting.name.clone(), value.clone()),
+        None if setting.optional => Parameter::Wish(setting.name.clone()),
         None => Parameter::Flag(setting.name.clone()),
     }
 }

@@ -42,6 +42,7 @@ struct Bind {
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
     let mut common = asked.common.clone();
     let source = source(asked, reader)?;
+    common.no_fs_type(asked.options, reader, "a folder of the node has that of the node");
     let create = reader.choice("create", &[("none", false), ("dir", true)]).unwrap_or(false);
     let recursive = reader.flag("recursive").unwrap_or(false);
     let ways = [("private", Propagation::Private), ("rslave", Propagation::Slave)];

@@ -120,6 +120,14 @@ impl Common {
         mount_options::parse(fs, &self.mount_options)
     }
 
+    /// Notes an option `fsType` that means nothing to the backend, and says `why`. The volume's field of that name
+    /// is in every pod's hands by way of defaults, and passes.
+    pub fn no_fs_type(&self, options: &Options, reader: &mut Reader<'_>, why: &str) {
+        if options.get("fsType").is_some_and(|value| !value.is_empty()) {
+            reader.problem("fsType", format!("is nothing to choose here: {why}; leave it out"));
+        }
+    }
+
     /// The step that gives a tree to the pod's group, where there is one and the volume may be written;
     /// `scope` is the backend's own habit.
     pub fn give(&self, scope: Option<Scope>) -> Option<Step> {

@@ -37,6 +37,10 @@ struct Root {
 
 /// Reads the options `size`, `inodes`, `huge`, `noswap`, `populate`, `fileMode`.
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
+    Ok(Box::new(tmpfs(asked, reader)?))
+}
+
+fn tmpfs(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Tmpfs> {
     let policy = asked.policy.tmpfs(&asked.pod.namespace)?;
     let common = asked.common.clone();
     let size = reader.quantity("size");
@@ -44,7 +48,7 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let inodes = reader.number("inodes", 1..=u64::from(u32::MAX));
     let inodes = reader.allowed(policy.inodes(inodes)).unwrap_or_default();
     let huge = reader.choice("huge", &["never", "always", "within_size", "advise"].map(|h| (h, h)));
-    let noswap = reader.flag("noswap").unwrap_or(false);
+    let noswap = reader.flag("noswap");
     let secrets = reader.allowed(asked.options.secrets()).unwrap_or_default();
     let names: Vec<&str> = secrets.names().collect();
     let keys = populated(reader, &names);
@@ -52,6 +56,7 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let file_mode = reader.mode("fileMode").unwrap_or(if group.is_some() { 0o440 } else { 0o400 });
     let mode = common.mode.unwrap_or(MODE) | if group.is_some() { SETGID } else { 0 };
     let root = Root { uid: common.uid.unwrap_or(0), gid: common.gid.or(group).unwrap_or(0) };
+    common.no_fs_type(asked.options, reader, "memory has one file system");
     let mut settings = vec![
         Setting::text("size", size.to_string()),
         Setting::text("nr_inodes", inodes.to_string()),
@@ -60,11 +65,16 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
         Setting::text("gid", root.gid.to_string()),
     ];
     settings.extend(huge.map(|h| Setting::text("huge", h)));
-    settings.extend(noswap.then(|| Setting::flag("noswap")));
+    settings.extend(match noswap {
+        Some(true) => Some(Setting::flag("noswap")),
+        // Since Linux 6.4; what is secret is not to end on a disk.
+        None if !keys.is_empty() => Some(Setting::wish("noswap")),
+        Some(false) | None => None,
+    });
     settings.extend(common.selinux.iter().map(|label| Setting::text("context", label.as_str())));
     let extra = reader.mount_options("mountOptions", Fs::Tmpfs).unwrap_or_default();
     settings.extend(extra.options.iter().map(Setting::from));
-    Ok(Box::new(Tmpfs { size, settings, attributes: extra.attributes, keys, file_mode, root }))
+    Ok(Tmpfs { size, settings, attributes: extra.attributes, keys, file_mode, root })
 }
 
 /// The secrets that become files: all, unless `populate` names some or says `false`.
@@ -93,6 +103,7 @@ impl Wish for Tmpfs {
 impl Seen for Tmpfs {
     fn describe(&self, record: &mut Record) {
         record.source = format!("{} of memory", Quantity::of(self.size));
+        record.read_only |= self.attributes.contains(&Attr::ReadOnly);
     }
 
     fn steps(&self) -> Vec<Step> {
@@ -111,5 +122,69 @@ impl Seen for Tmpfs {
 
     fn limits(&self, limits: Limits) -> (Limits, bool) {
         (limits.with(&self.attributes), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::backend::Common;
+    use crate::options::Options;
+    use crate::policy::Policy;
+    use crate::target::Target;
+
+    /// What comes of these options: the wish, or what is wrong.
+    fn wish(options: &[(&str, &str)]) -> std::result::Result<Tmpfs, String> {
+        let own = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).into()));
+        let map: serde_json::Map<_, _> = own.collect();
+        let options = Options::parse(&serde_json::Value::Object(map).to_string()).unwrap();
+        let (policy, pod, mut reader) = (Policy::default(), options.pod(), options.reader());
+        let target = Target::parse(Path::new("/k/pods/u/volumes/v~tmpfs/data"), Path::new("/k")).unwrap();
+        let common = Common::read(&options, &pod, &policy, &mut reader, Instant::now());
+        let asked = Asked { options: &options, pod, target: &target, policy: &policy, common };
+        let read = tmpfs(&asked, &mut reader);
+        reader.finish_with(read).map_err(|e| e.causes())
+    }
+
+    const SECRET: (&str, &str) = ("kubernetes.io/secret/password", "aHVudGVyMg==");
+
+    #[test]
+    fn what_is_secret_is_not_swapped_where_the_kernel_can() {
+        for (options, expect) in [
+            (vec![], None),
+            (vec![SECRET], Some("noswap?")),
+            (vec![SECRET, ("populate", "false")], None),
+            (vec![SECRET, ("noswap", "false")], None),
+            (vec![SECRET, ("noswap", "true")], Some("noswap")),
+            (vec![("noswap", "true")], Some("noswap")),
+        ] {
+            let settings = wish(&options).unwrap().settings;
+            let found = settings.iter().map(ToString::to_string).find(|word| word.starts_with("noswap"));
+            assert_eq!(found.as_deref(), expect, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn a_read_only_volume_is_remembered_as_one() {
+        for (options, expect) in [(vec![], false), (vec![("mountOptions", "noexec,ro")], true)] {
+            let mut record = Record::default();
+            wish(&options).unwrap().describe(&mut record);
+            assert_eq!(record.read_only, expect);
+        }
+    }
+
+    #[test]
+    fn there_is_no_file_system_to_choose() {
+        assert!(wish(&[("kubernetes.io/fsType", "ext4"), ("fsType", "")]).is_ok());
+        let many = wish(&[("fsType", "ext4"), ("size", "1Ti"), ("mountOptions", "loop"), ("mode", "9")]);
+        let many = many.unwrap_err();
+        for part in
+            ["`fsType` is nothing to choose here", "allow `size` of 1Ti", "`mountOptions`", "`mode` (9)"]
+        {
+            assert!(many.contains(part), "{many}");
+        }
     }
 }

@@ -29,6 +29,9 @@ A pod that asks for 64 MiB of memory with the files of a Secret of `type: nodepl
 The kubelet runs this program as `init`, `mount FOLDER JSON`, `unmount FOLDER` and the like; to these it
 answers with one line of JSON and exit code 0, whatever happens.
 
+With `-o json`, a command prints one object on stdout; one that goes wrong prints {\"error\": TEXT, \"hint\": TEXT} on
+stderr, `hint` only where there is one.
+
 Exit codes of the commands: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
 
 /// The commands' names: a call that nobody knows must not cost a parser of commands.
@@ -116,7 +119,7 @@ pub fn main() -> c_int {
             code
         }
         Err(error) => {
-            complain(&error);
+            complain(&error, arguments.output);
             PROBLEM
         }
     }
@@ -173,10 +176,20 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn complain(error: &Error) {
+fn complain(error: &Error, output: Output) {
+    let _ = std::io::stderr().write_all(complaint(error, output).as_bytes());
+}
+
+/// What went wrong, as a line for people or for programs.
+fn complaint(error: &Error, output: Output) -> String {
     let unprivileged = matches!(error.errno(), Some(libc::EACCES | libc::EPERM)).then_some("run as root");
-    let hint = error.advice().or(unprivileged).map_or_else(String::new, |h| format!("\nhint: {h}"));
-    let _ = std::io::stderr().write_all(format!("{PROGRAM}: {}{hint}\n", error.chain()).as_bytes());
+    let hint = error.advice().or(unprivileged);
+    match (output, hint) {
+        (Output::Json, Some(hint)) => format!("{}\n", json!({"error": error.chain(), "hint": hint})),
+        (Output::Json, None) => format!("{}\n", json!({"error": error.chain()})),
+        (Output::Table, Some(hint)) => format!("{PROGRAM}: {}\nhint: {hint}\n", error.chain()),
+        (Output::Table, None) => format!("{PROGRAM}: {}\n", error.chain()),
+    }
 }
 
 #[cfg(test)]
@@ -189,5 +202,18 @@ mod tests {
         let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         assert_eq!(names, COMMANDS);
         assert!(COMMANDS.iter().chain(&FLAGS).all(|word| !CALLS.contains(word)));
+    }
+
+    #[test]
+    fn an_error_is_a_line_for_people_or_an_object_for_programs() {
+        let error = Error::caused(Kind::Io, "read `x`", "no \"x\"").hint("write it");
+        assert_eq!(
+            complaint(&error, Output::Table),
+            format!("{PROGRAM}: {}\nhint: write it\n", error.chain())
+        );
+        let json: Value = serde_json::from_str(&complaint(&error, Output::Json)).unwrap();
+        assert_eq!(json, json!({"error": "read `x`: no \"x\"", "hint": "write it"}));
+        let denied = Error::caused(Kind::Io, "read it", std::io::Error::from_raw_os_error(libc::EPERM));
+        assert!(complaint(&denied, Output::Json).contains("run as root"));
     }
 }

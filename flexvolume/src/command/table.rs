@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 pub struct Report {
     heading: &'static [&'static str],
     rows: Vec<Vec<String>>,
+    /// What the JSON of each row has beside its cells.
+    numbers: Vec<Vec<(&'static str, u64)>>,
     summary: String,
     fine: bool,
 }
@@ -19,7 +21,17 @@ impl Report {
 
     /// Adds a row of as many cells as there are columns.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.row_with(cells, []);
+    }
+
+    /// The same with numbers for programs.
+    pub fn row_with(
+        &mut self,
+        cells: impl IntoIterator<Item = String>,
+        numbers: impl IntoIterator<Item = (&'static str, u64)>,
+    ) {
         self.rows.push(cells.into_iter().collect());
+        self.numbers.push(numbers.into_iter().collect());
     }
 
     /// Marks that something is wrong, so that the exit code says so.
@@ -47,14 +59,15 @@ impl Report {
         self.rows.is_empty()
     }
 
-    /// `{"rows": [{COLUMN: CELL …} …], "fine": BOOL, "summary": TEXT}`, columns in lower case.
+    /// `{"rows": [{COLUMN: CELL … NAME: NUMBER …} …], "fine": BOOL, "summary": TEXT}`, columns in lower case.
     pub fn to_json(&self) -> Value {
-        let row = |cells: &Vec<String>| -> Value {
-            let pairs = self.heading.iter().zip(cells);
-            Value::Object(pairs.map(|(name, cell)| (key(name), Value::from(cell.as_str()))).collect())
+        let row = |(cells, numbers): (&Vec<String>, &Vec<(&str, u64)>)| -> Value {
+            let cells = self.heading.iter().zip(cells).map(|(name, cell)| (key(name), cell.as_str().into()));
+            let numbers = numbers.iter().map(|(name, number)| ((*name).to_owned(), (*number).into()));
+            Value::Object(cells.chain(numbers).collect())
         };
         let mut whole = Map::new();
-        whole.insert("rows".into(), self.rows.iter().map(row).collect());
+        whole.insert("rows".into(), self.rows.iter().zip(&self.numbers).map(row).collect());
         whole.insert("fine".into(), self.fine.into());
         whole.insert("summary".into(), self.summary.as_str().into());
         Value::Object(whole)
@@ -99,12 +112,12 @@ mod tests {
     #[test]
     fn a_table_and_its_json_hold_the_same() {
         let mut report = Report::new(&["POD", "HELD BY"]);
-        report.row(["default/web".to_owned(), "x".to_owned()]);
+        report.row_with(["default/web".to_owned(), "x".to_owned()], [("size_bytes", 7)]);
         report.summary("1 volume");
         assert_eq!(report.to_table(), "POD          HELD BY\ndefault/web  x\n1 volume\n");
         assert_eq!(
             report.to_json().to_string(),
-            r#"{"rows":[{"pod":"default/web","held_by":"x"}],"fine":true,"summary":"1 volume"}"#
+            r#"{"rows":[{"pod":"default/web","held_by":"x","size_bytes":7}],"fine":true,"summary":"1 volume"}"#
         );
     }
 }

@@ -26,7 +26,7 @@ const DYING: Duration = Duration::from_millis(200);
 const LIMIT: Duration = Duration::from_secs(100);
 
 /// What is done about a volume that is remembered and not mounted.
-const BARE: &str = "nothing: delete the pod, which may write to the node's own disk";
+const BARE: &str = "delete the pod, which may write to the node's own disk";
 
 /// How a volume is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ enum Health {
     Dead(String),
     /// Mounted, and does not answer.
     Hangs,
+    /// It cannot be told, and why.
+    Unknown(String),
 }
 
 impl Health {
@@ -48,14 +50,16 @@ impl Health {
             Self::Absent => "not mounted".to_owned(),
             Self::Dead(why) => format!("dead: {why}"),
             Self::Hangs => "hangs".to_owned(),
+            Self::Unknown(why) => format!("unknown: {why}"),
         }
     }
 
+    fn bytes(&self) -> Option<(u64, u64)> {
+        if let Self::Fine(size, free) = self { Some((*size, *free)) } else { None }
+    }
+
     fn sizes(&self) -> [String; 2] {
-        match self {
-            Self::Fine(size, free) => [size, free].map(|bytes| amount(*bytes)),
-            _ => [const { String::new() }; 2],
-        }
+        self.bytes().map(|(size, free)| [size, free].map(amount)).unwrap_or_default()
     }
 }
 
@@ -86,8 +90,7 @@ impl List {
             Report::new(&["POD", "VOLUME", "BACKEND", "SOURCE", "SIZE", "FREE", "ACCESS", "HEALTH"]);
         let mut ill = 0;
         for (_, record) in Record::all()? {
-            let target = target(&record)?;
-            let health = health(&target)?;
+            let (volume, health) = looked_at(&record);
             if !matches!(health, Health::Fine(..)) {
                 ill += 1;
                 report.problem();
@@ -95,16 +98,10 @@ impl List {
             let [size, free] = health.sizes();
             let access = if record.read_only { "ro" } else { "rw" };
             let pod = format!("{}/{}", record.namespace, record.pod);
-            report.row([
-                pod,
-                target.volume().to_owned(),
-                record.backend,
-                record.source,
-                size,
-                free,
-                access.to_owned(),
-                health.word(),
-            ]);
+            let cells =
+                [pod, volume, record.backend, record.source, size, free, access.to_owned(), health.word()];
+            let bytes = health.bytes().map(|(size, free)| [("size_bytes", size), ("free_bytes", free)]);
+            report.row_with(cells, bytes.into_iter().flatten());
         }
         let well = report.len() - ill;
         let remedy = if ill == 0 { "" } else { "; see `nodeplug-flexvolume repair` and `gc`" };
@@ -122,27 +119,49 @@ impl Repair {
         let mut report = Report::new(&["POD", "VOLUME", "BACKEND", "HEALTH", "DONE"]);
         let mut left = 0;
         for (_, record) in Record::all()? {
-            let target = target(&record)?;
-            let health = health(&target)?;
-            let outcome = match health {
-                Health::Fine(..) => continue,
-                Health::Absent if !is_bare(&target) => continue,
-                // A mount now would hide from the kubelet that the volume's Secret is missing in it.
-                Health::Absent => Ok(BARE.to_owned()),
-                Health::Dead(_) | Health::Hangs if self.remount => remount(&target, &record),
-                Health::Dead(_) | Health::Hangs => Ok("nothing: see --remount".to_owned()),
+            let (volume, health) = looked_at(&record);
+            let Some(outcome) = self.treat(&record, &health) else { continue };
+            let well = matches!(outcome, Ok(Treated::Mounted(_)));
+            let done = match outcome {
+                Ok(Treated::Mounted(done)) => done,
+                Ok(Treated::Nothing(why)) => format!("nothing: {why}"),
+                Err(error) => crate::render::message(&error),
             };
-            let well = self.remount && outcome.is_ok() && health != Health::Absent;
-            let done = outcome.unwrap_or_else(|error| crate::render::message(&error));
             if !well {
                 left += 1;
                 report.problem();
             }
             let pod = format!("{}/{}", record.namespace, record.pod);
-            report.row([pod, target.volume().to_owned(), record.backend, health.word(), done]);
+            report.row([pod, volume, record.backend, health.word(), done]);
         }
         report.summary(format!("{} dead, hanging or not mounted, {left} left so", report.len()));
         Ok(report)
+    }
+}
+
+/// What became of a volume that is ill.
+enum Treated {
+    Mounted(String),
+    Nothing(&'static str),
+}
+
+impl Repair {
+    /// `None` where a volume needs nothing.
+    fn treat(&self, record: &Record, health: &Health) -> Option<Result<Treated>> {
+        let target = match target(record) {
+            Ok(target) => target,
+            Err(error) => return Some(Err(error)),
+        };
+        match health {
+            Health::Fine(..) => None,
+            // A mount now would hide from the kubelet that the volume's Secret is missing in it.
+            Health::Absent => is_bare(&target).then_some(Ok(Treated::Nothing(BARE))),
+            Health::Dead(_) | Health::Hangs if self.remount => {
+                Some(remount(&target, record).map(Treated::Mounted))
+            }
+            Health::Dead(_) | Health::Hangs => Some(Ok(Treated::Nothing("see --remount"))),
+            Health::Unknown(_) => Some(Ok(Treated::Nothing("see what is wrong with it"))),
+        }
     }
 }
 
@@ -176,9 +195,16 @@ impl Gc {
         let mut report = Report::new(&["WHAT", "WHERE", "WHY", "DONE"]);
         let verb = if self.dry_run { "nothing: --dry-run" } else { "removed" };
         for (id, record) in Record::all()? {
-            let target = target(&record)?;
-            if id != target.id().as_str() || health(&target)? != Health::Absent {
-                continue;
+            let Ok(target) = target(&record) else { continue };
+            match health(&target) {
+                Ok(Health::Absent) if id == target.id().as_str() => {}
+                Ok(_) => continue,
+                Err(error) => {
+                    let (path, why) = (target.to_string(), error.chain());
+                    report.problem();
+                    report.row(["volume".to_owned(), path, why, "nothing".to_owned()]);
+                    continue;
+                }
             }
             // A call at work holds the lock: what it remembers is not forgotten under it. One that has just ended
             // may have mounted the volume after all.
@@ -211,7 +237,9 @@ impl Gc {
     /// Records that nobody can read or that are of another boot, and locks that nobody holds.
     fn strays(&self, report: &mut Report, verb: &str) -> Result<()> {
         let (volumes, locks) = (Path::new(STATE).join("volumes"), Path::new(STATE).join("locks"));
-        let known: Vec<String> = Record::all()?.into_iter().map(|(id, _)| format!("{id}.json")).collect();
+        // One whose folder has no volume's shape is of no use to an unmount.
+        let known = Record::all()?.into_iter().filter(|(_, record)| target(record).is_ok());
+        let known: Vec<String> = known.map(|(id, _)| format!("{id}.json")).collect();
         for name in store::names(&volumes)?.into_iter().filter(|name| !known.contains(name)) {
             // A hidden one may be about to be renamed; its volume's lock tells.
             let id = name.trim_start_matches('.').split('.').next().unwrap_or_default().to_owned();
@@ -239,6 +267,15 @@ impl Gc {
 
 fn target(record: &Record) -> Result<Target> {
     Target::parse(&record.target, &record.root)
+}
+
+/// A volume's name and how it is. What is wrong with one record keeps no other from being told.
+fn looked_at(record: &Record) -> (String, Health) {
+    let unknown = |error: Box<Error>| Health::Unknown(error.chain());
+    match target(record) {
+        Ok(target) => (target.volume().to_owned(), health(&target).unwrap_or_else(unknown)),
+        Err(error) => (record.target.display().to_string(), unknown(error)),
+    }
 }
 
 /// Asks the mount itself, in a child: one whose server is gone may never answer.

@@ -91,6 +91,8 @@ impl AsFd for Tree {
 pub enum Parameter {
     /// A word alone: `noswap`.
     Flag(String),
+    /// The same, and the file system is made without it where the kernel does not know it.
+    Wish(String),
     /// A word with a value: `size`, `64M`.
     Text(String, String),
     /// A word with an open file: `fd` of fuse, `lowerdir+` of overlay. Where the kernel wants text
@@ -114,6 +116,7 @@ impl fmt::Debug for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => f.write_str(name),
+            Self::Wish(name) => write!(f, "{name}?"),
             Self::Text(name, _) if self.secret().is_some() => write!(f, "{name}=(not shown)"),
             Self::Text(name, value) => write!(f, "{name}={value}"),
             Self::Descriptor(name, file) => write!(f, "{name}=(descriptor {})", file.as_raw_fd()),
@@ -152,6 +155,11 @@ fn configure(
     for parameter in parameters {
         match parameter {
             Parameter::Flag(name) => fsconfig_set_flag(context, name.as_str())?,
+            Parameter::Wish(name) => match fsconfig_set_flag(context, name.as_str()) {
+                // What the kernel said about it is nobody's trouble.
+                Err(Errno::INVAL) => drop(messages(context)),
+                other => other?,
+            },
             Parameter::Text(name, value) => {
                 fsconfig_set_string(context, name.as_str(), value.as_str())?;
             }

@@ -83,6 +83,7 @@ fn make(lower: &str, parameters: &[Parameter], until: Instant) -> Result<Tree> {
 fn copy(parameter: &Parameter) -> Option<Parameter> {
     match parameter {
         Parameter::Flag(name) => Some(Parameter::Flag(name.clone())),
+        Parameter::Wish(name) => Some(Parameter::Wish(name.clone())),
         Parameter::Text(name, value) => Some(Parameter::Text(name.clone(), value.clone())),
         Parameter::Descriptor(..) => None,
     }

@@ -114,30 +114,38 @@ pub enum Patience {
     Disk,
 }
 
-/// One setting of a file system, as the kernel spells it: `noswap`, or `size=65536`.
+/// One setting of a file system, as the kernel spells it: `huge=always`, or `size=65536`; with a `?` behind it
+/// where a kernel may not know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// Its name.
     pub name: String,
     /// Its value; a word alone has none.
     pub value: Option<String>,
+    /// Whether a kernel that does not know it makes the file system without it.
+    pub optional: bool,
 }
 
 impl Setting {
     /// A word alone.
     pub fn flag(name: &str) -> Self {
-        Self { name: name.to_owned(), value: None }
+        Self { name: name.to_owned(), value: None, optional: false }
+    }
+
+    /// A word alone that older kernels do not know.
+    pub fn wish(name: &str) -> Self {
+        Self { optional: true, ..Self::flag(name) }
     }
 
     /// A word with a value.
     pub fn text(name: &str, value: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), value: Some(value.into()) }
+        Self { name: name.to_owned(), value: Some(value.into()), optional: false }
     }
 }
 
 impl From<&MountOption> for Setting {
     fn from(option: &MountOption) -> Self {
-        Self { name: option.name.clone(), value: option.value.clone() }
+        Self { name: option.name.clone(), value: option.value.clone(), optional: false }
     }
 }
 
@@ -146,7 +154,8 @@ impl fmt::Display for Setting {
         match &self.value {
             Some(value) => write!(f, "{}={value}", self.name),
             None => f.write_str(&self.name),
-        }
+        }?;
+        if self.optional { f.write_str("?") } else { Ok(()) }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Profile;
@@ -248,4 +249,14 @@ impl Default for CifsPolicy {
 /// A backend that is named is on, also when nothing stands behind its name.
 fn on<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<Option<T>, D::Error> {
     Option::<T>::deserialize(from).map(|given| Some(given.unwrap_or_default()))
+}
+
+/// A list without anything in it means nothing that could be guessed.
+pub(super) fn named<'de, D: Deserializer<'de>>(from: D) -> Result<Backends, D::Error> {
+    Option::<Backends>::deserialize(from)?.ok_or_else(|| {
+        D::Error::custom(
+            "`backends` has nothing behind it; list the backends that are on, such as `tmpfs: {}`, write \
+             `backends: {}` for none, or leave it out for tmpfs, nfs and cifs",
+        )
+    })
 }

@@ -56,6 +56,7 @@ pub struct Policy {
     /// How long unmount waits for a local volume that is in use.
     pub busy_wait: Seconds,
     /// The backends that are on, exactly these. Without this key: tmpfs, nfs and cifs.
+    #[serde(deserialize_with = "backends::named")]
     pub backends: Backends,
 }
 

@@ -91,6 +91,10 @@ fn backends_that_are_named_are_on_exactly() {
     };
     assert_eq!(on, expect);
     assert_eq!(Policy::parse("backends: {}").unwrap().backends, Backends::none());
+    for empty in ["backends:\n", "timeout: 5s\nbackends: # none yet\n", "backends: null"] {
+        let chain = Policy::parse(empty).unwrap_err().chain();
+        assert!(chain.contains("write `backends: {}` for none, or leave it out"), "{chain}");
+    }
 }
 
 #[test]

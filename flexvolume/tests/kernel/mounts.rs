@@ -74,6 +74,10 @@ fn own_words(_: &Scratch) {
         assert_eq!(error.chain(), format!("{words}: Invalid argument (os error 22)"));
         assert_eq!((error.kind(), error.errno()), (Kind::Kernel, Some(libc::EINVAL)));
     }
+    assert!(
+        make("tmpfs", None, &[Parameter::Wish("bogus".into()), Parameter::Wish("noswap".into())], false)
+            .is_ok()
+    );
     let error = make("nosuchfs", None, &[], false).unwrap_err();
     assert_eq!((error.kind(), error.errno()), (Kind::Unavailable, Some(libc::ENODEV)));
     assert!(error.advice().unwrap().contains("no file system `nosuchfs`"));

@@ -11,7 +11,7 @@ use harness::volume_node::VolumeNode;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::ours::Call;
+use crate::ours::{Call, STATE};
 use crate::users::{User, until};
 
 pub fn trials() -> Vec<Trial> {
@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         volume("a_repaired_volume_is_exchanged_for_a_new_mount", &["bindfs"], exchanged),
         volume("a_repair_that_fails_leaves_the_dead_mount_where_it_is", &["bindfs"], stays),
         volume("a_repair_tells_of_a_volume_that_is_not_mounted_any_more", &[], bare),
+        volume("an_odd_record_keeps_no_other_from_being_told", &[], odd_record),
     ]
 }
 
@@ -52,8 +53,31 @@ fn rows(words: &[&str]) -> (bool, Vec<Value>) {
     (json["fine"] == true, json["rows"].as_array().unwrap().clone())
 }
 
-fn text(row: &Value, key: &str) -> String {
+fn text_of(row: &Value, key: &str) -> String {
     row[key].as_str().unwrap_or_default().to_owned()
+}
+
+fn odd_record(node: &VolumeNode) {
+    let kubelet = node.kubelet();
+    let volume = kubelet.pod("default", "web").inline("nodeplug/tmpfs", "data").option("size", "1Mi");
+    kubelet.set_up(&volume).mounted();
+    let state = Path::new(STATE).join("volumes");
+    let known = fs::read_dir(&state).unwrap().next().unwrap().unwrap().path();
+    let text = fs::read_to_string(&known).unwrap();
+    let odd = state.join("0123456789abcdef0123456789abcdef.json");
+    fs::write(&odd, text.replace(volume.path().to_str().unwrap(), "/elsewhere")).unwrap();
+    let (fine, mut seen) = rows(&["list"]);
+    seen.sort_by_key(|row| text_of(row, "volume"));
+    assert!(!fine && seen.len() == 2, "{seen:?}");
+    assert!(text_of(&seen[0], "health").starts_with("unknown: take `/elsewhere`"), "{seen:?}");
+    assert_eq!((seen[1]["health"].as_str(), seen[1]["size_bytes"].as_u64()), (Some("fine"), Some(1 << 20)));
+    assert!(!rows(&["repair"]).0);
+    let (fine, seen) = rows(&["gc"]);
+    assert!(fine && seen.len() == 1 && seen[0]["where"] == odd.to_str().unwrap(), "{seen:?}");
+    assert!(!odd.exists() && known.exists());
+    kubelet.tear_down(&volume).unmounted();
+    kubelet.end(volume.pod());
+    node.assert_nothing_left("an odd record");
 }
 
 fn exchanged(node: &VolumeNode) {
@@ -62,10 +86,10 @@ fn exchanged(node: &VolumeNode) {
     drop(server);
     drop(try_tool(&["umount", "-l", SOURCE]));
     let (fine, seen) = rows(&["repair"]);
-    assert!(!fine && text(&seen[0], "done").contains("--remount"), "{seen:?}");
+    assert!(!fine && text_of(&seen[0], "done").contains("--remount"), "{seen:?}");
     let server = serve();
     let (fine, seen) = rows(&["repair", "--remount"]);
-    assert!(fine && text(&seen[0], "done").starts_with("mounted again"), "{seen:?}");
+    assert!(fine && text_of(&seen[0], "done").starts_with("mounted again"), "{seen:?}");
     assert_eq!(fs::read_to_string(volume.path().join("file")).unwrap(), "kept");
     assert_eq!(mounts_at(&volume.path()).len(), 1);
     assert_eq!(rows(&["repair", "--remount"]), (true, Vec::new()));
@@ -84,9 +108,9 @@ fn stays(node: &VolumeNode) {
     drop(server);
     for _ in 0..2 {
         let (fine, seen) = rows(&["repair", "--remount"]);
-        let done = text(&seen[0], "done");
+        let done = text_of(&seen[0], "done");
         assert!(!fine && done.contains("again; it stays as it was"), "{seen:?}");
-        assert!(text(&seen[0], "health").starts_with("dead: "), "{seen:?}");
+        assert!(text_of(&seen[0], "health").starts_with("dead: "), "{seen:?}");
         let now = mounts_at(&volume.path());
         assert_eq!(now.iter().map(|m| m.id).collect::<Vec<_>>(), [before[0].id]);
         assert!(fs::write(volume.path().join("stray"), "").is_err());
@@ -104,7 +128,7 @@ fn bare(node: &VolumeNode) {
     tool(&["umount", &volume.path().display().to_string()]);
     for words in [&["repair"][..], &["repair", "--remount"]] {
         let (fine, seen) = rows(words);
-        assert!(!fine && text(&seen[0], "done").contains("delete the pod"), "{seen:?}");
+        assert!(!fine && text_of(&seen[0], "done").contains("delete the pod"), "{seen:?}");
         assert!(mounts_at(&volume.path()).is_empty());
     }
     kubelet.tear_down(&volume).unmounted();

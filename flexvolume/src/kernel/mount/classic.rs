@@ -133,7 +133,8 @@ fn propagate(root: BorrowedFd<'_>, propagation: Option<Propagation>, recursive: 
 fn line(parameters: &[Parameter]) -> Result<(MsFlags, String)> {
     let mut flags = MsFlags::empty();
     let mut words = Vec::new();
-    for parameter in parameters {
+    // What newer kernels know is not asked of one that is older than mounts by descriptor.
+    for parameter in parameters.iter().filter(|p| !matches!(p, Parameter::Wish(_))) {
         let text = text(parameter)?;
         match text.as_str() {
             "ro" => flags |= MsFlags::MS_RDONLY,
@@ -148,7 +149,7 @@ fn line(parameters: &[Parameter]) -> Result<(MsFlags, String)> {
 
 fn text(parameter: &Parameter) -> Result<String> {
     let (name, word) = match parameter {
-        Parameter::Flag(name) => (name, name.clone()),
+        Parameter::Flag(name) | Parameter::Wish(name) => (name, name.clone()),
         Parameter::Text(name, value) => (name, format!("{name}={value}")),
         Parameter::Descriptor(name, file) => (name, format!("{name}={}", as_text(name, file))),
     };
