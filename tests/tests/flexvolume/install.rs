@@ -275,7 +275,7 @@ fn bad_folders(_node: &VolumeNode) {
     let answer = run(&["install"]);
     assert!(answer.exit == Some(1) && answer.stderr.contains("hint:"), "{answer:?}");
     fs::set_permissions(PLUGINS, fs::Permissions::from_mode(0o755)).unwrap();
-    let answer = Call::of("volume", &["install", "--dir", "relative"]).run();
+    let answer = Call::of("volume", &["install", "--root", "/opt", "--dir", "relative"]).run();
     assert!(!answer.ok(), "{answer:?}");
     install();
     let init = Call::of("volume", &["init"]).run();
