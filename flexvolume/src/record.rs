@@ -14,6 +14,7 @@ use node::store::Lock;
 use node::{Context, Kind, Result, boot, store};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::ImageFs;
 use crate::target::{Id, Target};
 
 /// Where all state of this driver lies.
@@ -52,6 +53,9 @@ pub struct Record {
     /// The image or device itself, without a symlink on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub medium: Option<PathBuf>,
+    /// A device that is being formatted: it was empty, and what is on it now is no data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Unfinished>,
     /// Files that a mount in progress has made and an undone one leaves: removed before the next try.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scratch: Vec<PathBuf>,
@@ -62,6 +66,21 @@ pub struct Record {
     pub daemon: bool,
     /// The volume's options without secrets, for a repair.
     pub options: BTreeMap<String, String>,
+}
+
+/// A device that was found to be empty, and gets a file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Behind all symlinks.
+    pub device: PathBuf,
+    /// The disk's own number in this boot.
+    pub sequence: Option<u64>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The file system.
+    pub fs: ImageFs,
+    /// The words for mkfs, without the device.
+    pub arguments: Vec<String>,
 }
 
 impl Record {
@@ -80,7 +99,7 @@ impl Record {
         Ok(record.filter(|r| r.boot == this && r.target == target.path()))
     }
 
-    /// Every record of this boot, by id.
+    /// Every record of this boot, by id. One that is not what its name says is none.
     pub fn all() -> Result<Vec<(String, Self)>> {
         let folder = Path::new(STATE).join("volumes");
         let this = boot::id()?;
@@ -90,6 +109,7 @@ impl Record {
             let Some(bytes) = store::read(&folder.join(&name))? else { continue };
             if let Ok(record) = serde_json::from_slice::<Self>(&bytes)
                 && record.boot == this
+                && Target::parse(&record.target, &record.root).is_ok_and(|t| t.id().as_str() == id)
             {
                 found.push((id.to_owned(), record));
             }

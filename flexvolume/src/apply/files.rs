@@ -26,8 +26,8 @@ fn too_small(hands: &Hands<'_>, root: BorrowedFd<'_>, keys: &[String], error: Bo
     let needed: usize = keys.iter().map(|key| blocks(key) * block).sum();
     let (size, files) = (disk.f_blocks * disk.f_frsize, disk.f_files.saturating_sub(1));
     error.hint(format!(
-        "raise `size` or `inodes`: the Secret takes {needed} bytes in {} files, and the volume has {size} bytes \
-         and {files} files",
+        "raise the options `size` or `inodes`, or name fewer secrets in `populate`: they take {needed} bytes in \
+         {} files, and the volume has {size} bytes and {files} files",
         keys.len()
     ))
 }

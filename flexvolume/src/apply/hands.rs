@@ -14,8 +14,8 @@ use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
 use crate::plan::{Limits, Setting};
 use crate::policy::{Busy, Policy};
-use crate::record;
-use crate::target::digest;
+use crate::record::{self, Record};
+use crate::target::{Id, digest};
 
 /// What is kept of the call's time for its answer.
 const ANSWERING: Duration = Duration::from_secs(10);
@@ -76,6 +76,10 @@ pub struct Hands<'a> {
     pub locks: Vec<Lock>,
     /// The device that the steps so far have made or observations opened.
     pub device: Option<Device>,
+    /// The record that this call has put on disk.
+    pub remembered: Option<(Id, Record)>,
+    /// Whether a device was left half formatted, so that its record has to stay.
+    pub unfinished: bool,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
     /// The lower layers of an overlay that are made so far, topmost first.
@@ -91,7 +95,20 @@ impl<'a> Hands<'a> {
         let (open, locks, notes, lower) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
         let usual = Policy::default();
         let busy = (usual.busy_wait.duration(), usual.busy);
-        Self { target: None, secrets, deadline, open, locks, device: None, notes, lower, busy, tree: None }
+        Self {
+            target: None,
+            secrets,
+            deadline,
+            open,
+            locks,
+            device: None,
+            remembered: None,
+            unfinished: false,
+            notes,
+            lower,
+            busy,
+            tree: None,
+        }
     }
 
     /// The device in hand.
@@ -112,10 +129,10 @@ impl<'a> Hands<'a> {
     /// Hands over the tree, to make another one of it. One that stands on the volume's folder already, on a
     /// kernel without detached mounts, cannot be moved.
     pub fn take_tree(&mut self) -> Result<Tree> {
-        match self.tree.take() {
-            Some(tree) if tree.is_placed() => Err(Error::new(Kind::Unavailable, "use the tree as a layer")
-                .hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)")),
+        match self.tree.take_if(|tree| !tree.is_placed()) {
             Some(tree) => Ok(tree),
+            None if self.is_placed() => Err(Error::new(Kind::Unavailable, "use the tree as a layer")
+                .hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)")),
             None => Err(Error::new(Kind::Internal, "take the tree before it is made")),
         }
     }
@@ -130,6 +147,9 @@ impl<'a> Hands<'a> {
     /// The same, waiting for `most` at most.
     pub fn lock_source_for(&mut self, key: &str, most: Duration) -> Result<()> {
         let name = format!("s-{}", digest(key.as_bytes()));
+        if self.locks.iter().any(|lock| lock.is_called(&name)) {
+            return Ok(());
+        }
         let patience = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWERING);
         self.locks.push(record::lock(&name, patience.min(most))?);
         Ok(())
@@ -200,7 +220,7 @@ impl<'a> Hands<'a> {
 
     /// The same where the copy has to be one that nobody sees yet.
     pub fn copy_detached(&mut self, from: Handle) -> Result<()> {
-        let tree = mount::clone_tree(self.opened(from)?, false)?;
+        let tree = mount::clone_tree(self.opened(from)?, false).map_err(needs_trees)?;
         self.hold(tree);
         Ok(())
     }
@@ -272,6 +292,14 @@ impl<'a> Hands<'a> {
     fn classic(&mut self, what: &str) {
         self.notes.push(format!("this kernel has no {what}, so that it could be seen half made"));
     }
+}
+
+/// The error of a kernel on which nothing can be mounted that nobody sees.
+pub(super) fn needs_trees(error: Box<Error>) -> Box<Error> {
+    if mount::classic::is_missing(&error) {
+        return error.hint("layers need Linux 5.2 or newer, for fsopen(2) and open_tree(2)");
+    }
+    error
 }
 
 /// A setting as the kernel takes it.

@@ -47,8 +47,9 @@ pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
 pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
     let mut first = Ok(());
     for step in steps {
-        // What still has to be cleaned up is remembered: the next try goes by the record.
-        if first.is_err() && matches!(step, Step::Forget(_)) {
+        // What still has to be cleaned up is remembered: the next try goes by the record. And what could not be
+        // unmounted is still in use: its program goes on serving it.
+        if first.is_err() && matches!(step, Step::Forget(_) | Step::Stop(_)) {
             continue;
         }
         let outcome = take(&step, hands).map_err(|e| e.in_step(step.to_string()));
@@ -59,11 +60,16 @@ pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
 
 fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
     match step {
-        Step::Remember(target, record) | Step::RememberAnew(target, record) => record.write(&target.id()),
+        Step::Remember(target, record) | Step::RememberAnew(target, record) => {
+            hands.remembered = Some((target.id(), record.as_ref().clone()));
+            record.write(&target.id())
+        }
         Step::RememberMount(target, record) => {
             let mount = Some(mount::unique_id(hands.tree()?.as_fd())?);
             Record { mount, ..record.as_ref().clone() }.write(&target.id())
         }
+        // The next try goes on from there.
+        Step::Forget(_) if hands.unfinished => Ok(()),
         Step::Forget(target) => Record::remove(&target.id()),
         Step::Make { kind, source: Source::Image, settings, read_only } => {
             medium::make_of_image(hands, kind, settings, *read_only)

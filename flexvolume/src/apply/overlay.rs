@@ -25,7 +25,9 @@ const PERMISSIONS: u32 = 0o7777;
 pub fn lower(hands: &mut Hands<'_>, lower: &Lower) -> Result<()> {
     let tree = match lower {
         Lower::InHand => hands.take_tree()?,
-        Lower::Folder { number, .. } => mount::clone_tree(hands.opened(Handle::Layer(*number))?, false)?,
+        Lower::Folder { number, .. } => {
+            mount::clone_tree(hands.opened(Handle::Layer(*number))?, false).map_err(hands::needs_trees)?
+        }
         Lower::Image { number, kind, .. } => image(hands.opened(Handle::Layer(*number))?, kind)?,
     };
     hands.lower.push(tree);

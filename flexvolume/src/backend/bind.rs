@@ -121,7 +121,8 @@ impl Wish for Bind {
 
 impl Bind {
     fn path(&self) -> PathBuf {
-        self.root.join(&self.relative)
+        let whole = self.relative.as_os_str().is_empty();
+        if whole { self.root.clone() } else { self.root.join(&self.relative) }
     }
 }
 

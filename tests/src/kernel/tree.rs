@@ -62,16 +62,21 @@ pub struct Tree {
 
 /// Runs the call to its end, and to that of all that it forked.
 pub fn watch(call: &impl Launch) -> Tree {
-    follow(call, usize::MAX)
+    follow(call, usize::MAX, false)
 }
 
 /// Kills the call's own process, and only it, when it and all that it forked have made `n` system calls
 /// together. What it forked lives on as long as it would.
 pub fn kill_after(call: &impl Launch, n: usize) -> Tree {
-    follow(call, n)
+    follow(call, n, false)
 }
 
-fn follow(call: &impl Launch, most: usize) -> Tree {
+/// The same, where programs that are exec'd run free: nobody waits for them, and what they do does not count.
+pub fn kill_amid(call: &impl Launch, n: usize) -> Tree {
+    follow(call, n, true)
+}
+
+fn follow(call: &impl Launch, most: usize, free: bool) -> Tree {
     let mut out = scratch();
     let mut command = call.command();
     let second = || Stdio::from(out.try_clone().expect("a second descriptor"));
@@ -86,7 +91,7 @@ fn follow(call: &impl Launch, most: usize) -> Tree {
     let calls = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL;
     ptrace::setoptions(root, children | calls).expect("trace options");
     let tree = Tree { answer: None, execs: Vec::new(), mounts: Vec::new(), count: 0 };
-    let mut watcher = Watcher { root, most, known: BTreeSet::from([root]), ended: None, tree };
+    let mut watcher = Watcher { root, most, free, known: BTreeSet::from([root]), ended: None, tree };
     go_on(root, None);
     while let Some(status) = next(start) {
         watcher.meet(status);
@@ -121,6 +126,7 @@ fn next(start: Instant) -> Option<WaitStatus> {
 struct Watcher {
     root: Pid,
     most: usize,
+    free: bool,
     known: BTreeSet<Pid>,
     ended: Option<ExitStatus>,
     tree: Tree,
@@ -142,6 +148,10 @@ impl Watcher {
             WaitStatus::PtraceEvent(pid, _, event) => {
                 if event == libc::PTRACE_EVENT_EXEC {
                     self.tree.execs.push(exec(pid));
+                    if self.free {
+                        let _ = ptrace::detach(pid, None);
+                        return;
+                    }
                 }
                 go_on(pid, None);
             }

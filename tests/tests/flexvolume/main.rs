@@ -12,19 +12,27 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod bind;
+mod block;
+mod commands;
 mod crashes;
 mod folders;
+mod fuse;
+mod hostile;
 mod image;
+mod install;
 mod kubelet_itself;
 mod media;
 mod node_itself;
 mod ours;
 mod overlay;
+mod policy;
 mod protocol;
 mod readme;
 mod repairs;
 mod scripts;
 mod shares;
+mod tmpfs;
 mod unmounts;
 mod users;
 
@@ -35,16 +43,24 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        bind::trials(),
+        block::trials(),
+        commands::trials(),
         crashes::trials(),
         folders::trials(),
+        fuse::trials(),
+        hostile::trials(),
         image::trials(),
+        install::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
         overlay::trials(),
+        policy::trials(),
         protocol::trials(),
         readme::trials(),
         repairs::trials(),
         shares::trials(),
+        tmpfs::trials(),
         unmounts::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()

@@ -7,13 +7,14 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use harness::call::tool;
+use harness::kernel::trace;
 use harness::kubelet::{Kubelet, Volume};
 use harness::suite::{volume, volume_shared};
 use harness::volume_look::{files, mounts_at};
 use harness::volume_node::VolumeNode;
 use libtest_mimic::Trial;
 
-use crate::ours::{Call, STATE, folder};
+use crate::ours::{Call, STATE, folder, object};
 
 pub fn trials() -> Vec<Trial> {
     let own = vec![
@@ -23,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         volume("an_upper_layer_has_one_volume_at_a_time", &[], one_at_a_time),
         volume("an_overlay_keeps_to_its_limits_and_its_group", &[], limits),
         volume("layers_beyond_the_policy_and_wrong_ones_are_refused", &["mkfs.ext4"], refused),
+        volume("on_an_older_kernel_an_overlay_is_whole_or_refused", &[], older_kernels),
         volume("an_image_that_somebody_writes_to_is_no_layer", &["mkfs.ext4"], written),
         volume_shared("an_overlay_on_a_node_that_shares_its_mounts_leaves_nothing", &[], in_memory),
     ];
@@ -278,4 +280,36 @@ fn written(node: &VolumeNode) {
     kubelet.set_up(&volume).mounted();
     kubelet.end(volume.pod());
     node.assert_nothing_left("afterwards");
+}
+
+#[cfg(target_arch = "x86_64")]
+fn older_kernels(node: &VolumeNode) {
+    lay_out(node);
+    let kubelet = node.kubelet();
+    for (kernel, lacking) in crate::crashes::refusals::OLDER {
+        let volume = both(&kubelet, "web").option("upper", "/srv/upper/x");
+        folder(&volume);
+        let answer = object(kernel, &trace::fail_all(&Call::mount(&volume), lacking, libc::ENOSYS));
+        let mounts = mounts_at(&volume.path());
+        if lacking.contains(&libc::SYS_open_tree) {
+            let message = answer["message"].as_str().unwrap();
+            assert!(message.contains("need Linux 5.2"), "{message}");
+            assert!(mounts.is_empty());
+        } else {
+            assert_eq!((answer["status"].as_str(), mounts.len()), (Some("Success"), 1), "{kernel}: {answer}");
+            assert!(
+                ["nosuid", "nodev"].iter().all(|o| mounts[0].options.iter().any(|x| x == o)),
+                "{mounts:?}"
+            );
+        }
+        let answer = trace::fail_all(&Call::unmount(&volume), lacking, libc::ENOSYS);
+        assert_eq!(object(kernel, &answer)["status"], "Success", "{kernel}: {answer:?}");
+        fs::remove_dir_all(volume.pod().folder()).unwrap();
+        node.assert_nothing_left(kernel);
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn older_kernels(_: &VolumeNode) {
+    eprintln!("system calls are made to fail on x86_64 only");
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use node::{Context, Error, Kind, Result};
+use rustix::fs::Dir;
 
 use super::super::folder::{answers, fit};
 use super::options::Place;
@@ -45,6 +46,29 @@ pub fn open(place: &Place, hands: &mut Hands<'_>) -> Result<Opened> {
     Ok(Opened { path, lock, file })
 }
 
+/// What makers of this image have left that were killed, after a reboot too, when no record names it any more. The
+/// image's lock is held, so that nobody is at work on them.
+pub fn abandoned(image: &Path, hands: &Hands<'_>) -> Result<Vec<PathBuf>> {
+    let doing = || format!("list the folder of `{}`", image.display());
+    let folder = path::reopen(hands.opened(Handle::ImageFolder)?, false)?;
+    let entries = Dir::new(folder).map_err(std::io::Error::from).doing(Kind::Io, doing)?;
+    let name = image.file_name().unwrap_or_default().to_string_lossy();
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Ok(names.filter(|other| is_scratch_of(other, &name)).map(|other| image.with_file_name(other)).collect())
+}
+
+/// The name of an image that is being made for the volume `id`.
+pub fn scratch(image: &Path, id: &str) -> PathBuf {
+    let name = image.file_name().unwrap_or_default().to_string_lossy();
+    image.with_file_name(format!(".{name}.{id}.new"))
+}
+
+fn is_scratch_of(other: &str, name: &str) -> bool {
+    let id = other.strip_prefix('.').and_then(|rest| rest.strip_prefix(name));
+    let id = id.and_then(|rest| rest.strip_prefix('.')).and_then(|rest| rest.strip_suffix(".new"));
+    id.is_some_and(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// In bytes.
 pub fn length(file: &File) -> Result<u64> {
     file.metadata().map(|m| m.len()).doing(Kind::Io, || "look at the image".to_owned())
@@ -56,4 +80,22 @@ pub fn empty(path: &Path) -> Box<Error> {
     Error::caused(Kind::Config, doing, "there is no file system in it").hint(
         "run mkfs on it, or remove it and set `create: ifMissing` and `size`: an image is only made where none is",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::digest;
+
+    #[test]
+    fn only_the_hidden_files_of_the_same_image_are_its_makers() {
+        let id = digest(b"a volume");
+        let made = scratch(Path::new("/srv/a.ext4"), &id);
+        let made = made.file_name().unwrap().to_str().unwrap();
+        assert!(is_scratch_of(made, "a.ext4"));
+        for other in ["a.ext4", ".a.ext4.new", &format!(".b.a.ext4.{id}.new"), &format!(".a.ext4.x.{id}.new")]
+        {
+            assert!(!is_scratch_of(other, "a.ext4"), "{other}");
+        }
+    }
 }

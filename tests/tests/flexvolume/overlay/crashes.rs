@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         volume("an_overlay_mount_killed_anywhere_is_made_by_the_next_try", tools, made_by_the_next),
         volume("an_overlay_mount_killed_anywhere_is_undone_by_unmount", tools, undone_by_unmount),
         volume("an_overlay_unmount_killed_anywhere_is_done_by_the_next", tools, done_by_the_next),
+        volume("an_overlay_s_call_answers_whichever_system_call_fails", tools, refused),
         volume("an_overlay_mount_killed_while_its_child_works_converges", tools, child_at_work),
     ]
 }
@@ -120,4 +121,20 @@ fn child_at_work(node: &VolumeNode) {
             break;
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn refused(node: &VolumeNode) {
+    let kubelet = prepare(node);
+    let clean = |_: &Volume, when: &str| {
+        node.assert_nothing_left(when);
+        forget();
+    };
+    let outcomes = crate::crashes::refusals::refused_in_turn(|_| whole(&kubelet), 1, assert_whole, clean);
+    assert!(outcomes[0] > 50 && outcomes[1] > 20, "{outcomes:?}");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn refused(_: &VolumeNode) {
+    eprintln!("system calls are made to fail on x86_64 only");
 }
