@@ -26,8 +26,8 @@ fn too_small(hands: &Hands<'_>, root: BorrowedFd<'_>, keys: &[String], error: Bo
     let needed: usize = keys.iter().map(|key| blocks(key) * block).sum();
     let (size, files) = (disk.f_blocks * disk.f_frsize, disk.f_files.saturating_sub(1));
     error.hint(format!(
-        "raise `size` or `inodes`: the Secret takes {needed} bytes in {} files, and the volume has {size} bytes \
-         and {files} files",
+        "raise the options `size` or `inodes`, or name fewer secrets in `populate`: they take {needed} bytes in \
+         {} files, and the volume has {size} bytes and {files} files",
         keys.len()
     ))
 }
@@ -43,23 +43,13 @@ fn written(
         let doing = || format!("write the secret `{key}`");
         let content = hands.secrets.get(key).unwrap_or_default();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(root, key.as_str(), flags, Mode::RUSR)
-            .doing(Kind::Kernel, doing)
-            .map_err(larger)?;
+        let fd = rustix::fs::openat(root, key.as_str(), flags, Mode::RUSR).doing(Kind::Kernel, doing)?;
         let mut file = File::from(fd);
-        file.write_all(content).doing(Kind::Kernel, doing).map_err(larger)?;
+        file.write_all(content).doing(Kind::Kernel, doing)?;
         let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
         rustix::fs::fchown(file.as_fd(), Some(uid), Some(gid)).doing(Kind::Kernel, doing)?;
         // After the owner: chown would clear what chmod sets; and the umask has no say in it.
         rustix::fs::fchmod(file.as_fd(), Mode::from_raw_mode(mode)).doing(Kind::Kernel, doing)?;
     }
     Ok(())
-}
-
-/// What to do where the volume is too small for the Secret.
-fn larger(error: Box<Error>) -> Box<Error> {
-    if error.errno() != Some(libc::ENOSPC) {
-        return error;
-    }
-    error.hint("raise the options `size` or `inodes`, or name fewer secrets in `populate`")
 }

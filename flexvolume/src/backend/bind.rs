@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
-use super::folder::{answers, fit, fit_to_make};
+use super::folder::{answers, fit, fit_to_make, root};
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
@@ -96,7 +96,7 @@ fn sub_path(reader: &mut Reader<'_>, pod: &Pod, volume: &str) -> Option<PathBuf>
 impl Wish for Bind {
     fn observe(self: Box<Self>, hands: &mut Hands<'_>) -> Result<Box<dyn Seen>> {
         answers(&self.root, &self.relative, hands)?;
-        let root = path::open_root(&self.root)?;
+        let root = root(&self.root)?;
         let found = match path::beneath(root.as_fd(), &self.relative, Want::Folder) {
             Err(error) if error.errno() == Some(libc::ENOENT) && self.create => None,
             Err(error) if error.errno() == Some(libc::ENOENT) => {

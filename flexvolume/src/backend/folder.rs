@@ -11,6 +11,8 @@ use crate::kernel::path::{self, Want};
 use crate::kernel::workshop;
 use crate::observe::{self, Part};
 
+const HINT: &str = "no policy can allow it; choose a folder of its own for the data of pods";
+
 /// Sees that `relative` below `root` answers: it may lie on a share or on FUSE. Where that does not, a child waits
 /// in the kernel, where no signal wakes it, and this process does not.
 pub fn answers(root: &Path, relative: &Path, hands: &Hands<'_>) -> Result<()> {
@@ -29,11 +31,21 @@ pub fn answers(root: &Path, relative: &Path, hands: &Hands<'_>) -> Result<()> {
     }
 }
 
+/// Opens a root of the policy. One that leads to the whole node, by a symlink, is none: what is made below it
+/// and what is there are refused alike.
+pub fn root(path: &Path) -> Result<OwnedFd> {
+    let root = path::open_root(path)?;
+    if path::real_path(root.as_fd())? == Path::new("/") {
+        let doing = format!("use the root `{}`", path.display());
+        return Err(Error::caused(Kind::Config, doing, "it is `/`: the whole node").hint(HINT));
+    }
+    Ok(root)
+}
+
 /// Refuses what is the node's own, the kubelet's or the kernel's. `shown` is the pod's word for it.
 pub fn fit(found: BorrowedFd<'_>, shown: &Path, kubelet_root: &Path, part: Part<'_>) -> Result<()> {
     let Some(why) = observe::off_limits(found, kubelet_root, part)? else { return Ok(()) };
-    Err(Error::caused(Kind::Config, format!("use `{}` as a volume", shown.display()), why)
-        .hint("no policy can allow it; choose a folder of its own for the data of pods"))
+    Err(Error::caused(Kind::Config, format!("use `{}` as a volume", shown.display()), why).hint(HINT))
 }
 
 /// The same for the folder `relative` below `root` that is missing: the deepest of the folders that lead to it,

@@ -89,7 +89,9 @@ impl List {
         let mut report =
             Report::new(&["POD", "VOLUME", "BACKEND", "SOURCE", "SIZE", "FREE", "ACCESS", "HEALTH"]);
         let mut ill = 0;
-        for (_, record) in Record::all()? {
+        let all = Record::all()?;
+        let odd = odd(&all)?;
+        for (_, record) in all {
             let (volume, health) = looked_at(&record);
             if !matches!(health, Health::Fine(..)) {
                 ill += 1;
@@ -106,9 +108,22 @@ impl List {
         let well = report.len() - ill;
         let remedy = if ill == 0 { "" } else { "; see `nodeplug-flexvolume repair` and `gc`" };
         let volumes = if report.len() == 1 { "volume" } else { "volumes" };
-        report.summary(format!("{} {volumes}, {well} fine{remedy}", report.len()));
+        let odd = match odd {
+            0 => String::new(),
+            n => format!("; records that cannot be read: {n}, see `gc`"),
+        };
+        report.summary(format!("{} {volumes}, {well} fine{remedy}{odd}", report.len()));
         Ok(report)
     }
+}
+
+/// How many records are none of `all`.
+fn odd(all: &[(String, Record)]) -> Result<usize> {
+    let names = store::names(&Path::new(STATE).join("volumes"))?.into_iter();
+    let ids = names
+        .filter(|name| !name.starts_with('.'))
+        .filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
+    Ok(ids.filter(|id| all.iter().all(|(known, _)| known != id)).count())
 }
 
 impl Repair {
@@ -167,8 +182,7 @@ impl Repair {
 
 /// Whether the folder of a volume that is not mounted is there, and no call is at work on it.
 fn is_bare(target: &Target) -> bool {
-    // The lock's name goes with the record.
-    let unused = record::lock(&format!("t-{}", target.id()), DYING).map(drop).is_ok();
+    let unused = record::lock(&format!("t-{}", target.id()), DYING).and_then(Lock::remove).is_ok();
     unused && matches!(observe::target(target), Ok((_, On::Nothing)))
 }
 
@@ -237,9 +251,7 @@ impl Gc {
     /// Records that nobody can read or that are of another boot, and locks that nobody holds.
     fn strays(&self, report: &mut Report, verb: &str) -> Result<()> {
         let (volumes, locks) = (Path::new(STATE).join("volumes"), Path::new(STATE).join("locks"));
-        // One whose folder has no volume's shape is of no use to an unmount.
-        let known = Record::all()?.into_iter().filter(|(_, record)| target(record).is_ok());
-        let known: Vec<String> = known.map(|(id, _)| format!("{id}.json")).collect();
+        let known: Vec<String> = Record::all()?.into_iter().map(|(id, _)| format!("{id}.json")).collect();
         for name in store::names(&volumes)?.into_iter().filter(|name| !known.contains(name)) {
             // A hidden one may be about to be renamed; its volume's lock tells.
             let id = name.trim_start_matches('.').split('.').next().unwrap_or_default().to_owned();

@@ -39,5 +39,12 @@ fn beside_the_nodes_own(node: &VolumeNode) {
         kubelet.end(volume.pod());
     }
     assert!(!fs::exists("/srv/data/runtime/a").unwrap());
+    // A root that is the whole node by another name gives nothing of it away.
+    std::os::unix::fs::symlink("/", "/srv/all").unwrap();
+    node.policy("backends: {bind: {roots: [{path: /srv/all}]}}\n");
+    let volume = of("/srv/all/srv/data/old", "none");
+    let why = kubelet.set_up(&volume).refused().to_owned();
+    assert!(why.contains("the whole node") && why.contains("no policy can allow it"), "{why}");
+    kubelet.end(volume.pod());
     node.assert_nothing_left("folders");
 }

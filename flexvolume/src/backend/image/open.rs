@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use node::{Context, Error, Kind, Result};
 use rustix::fs::Dir;
 
-use super::super::folder::{answers, fit};
+use super::super::folder::{answers, fit, root};
 use super::options::Place;
 use crate::apply::{Handle, Hands};
 use crate::kernel::path::{self, Want};
@@ -28,7 +28,7 @@ pub struct Opened {
 /// Opens the image at `place` under its lock. Its folder goes into `hands`.
 pub fn open(place: &Place, hands: &mut Hands<'_>) -> Result<Opened> {
     answers(&place.root, &place.folder, hands)?;
-    let root = path::open_root(&place.root)?;
+    let root = root(&place.root)?;
     let folder = path::beneath(root.as_fd(), &place.folder, Want::Folder).map_err(|e| match e.errno() {
         Some(libc::ENOENT) => e.hint("make the folder on the node: only images are made here"),
         _ => e,

@@ -7,7 +7,7 @@ use std::path::Path;
 use node::{Context, Error, Kind, Result};
 use rustix::fs::{FileType, fstat};
 
-use super::super::folder::{answers, fit, fit_to_make};
+use super::super::folder::{answers, fit, fit_to_make, root};
 use super::{Place, taken};
 use crate::apply::{Handle, Hands};
 use crate::kernel::loop_device;
@@ -28,7 +28,7 @@ pub fn lower(
     hands: &mut Hands<'_>,
 ) -> Result<Lower> {
     answers(&place.root, &place.relative, hands)?;
-    let root = path::open_root(&place.root)?;
+    let root = root(&place.root)?;
     let found = path::beneath(root.as_fd(), &place.relative, Want::Any)?;
     let path = place.path();
     fit(found.as_fd(), &path, kubelet_root, Part::Itself)?;
@@ -92,7 +92,7 @@ pub fn upper(
     hands: &mut Hands<'_>,
 ) -> Result<(String, bool)> {
     answers(&place.root, &place.relative, hands)?;
-    let root = path::open_root(&place.root)?;
+    let root = root(&place.root)?;
     let path = place.path();
     let status = fstat(&root).map_err(std::io::Error::from);
     let status = status.doing(Kind::Io, || format!("look at `{}`", place.root.display()))?;
