@@ -20,7 +20,7 @@ use flexvolume::{command, verb};
 extern "C" fn main(count: c_int, argv: *const *const c_char) -> c_int {
     let start = Instant::now();
     process::adopt();
-    if command::is_wanted() {
+    if command::is_wanted(process::word(count, argv, 1).as_deref()) {
         return command::main();
     }
     // First of all: every process of the node may read another's arguments.

@@ -41,12 +41,12 @@ pub fn target(target: &Target) -> Result<(OwnedFd, On)> {
     Ok((folder, on))
 }
 
-/// The names in a volume's folder on which nothing is mounted any more; none where it is not there. What is
+/// The names in a volume's folder on which nothing is mounted any more; none where it is not there, or no folder. What is
 /// still mounted is not looked into.
 pub fn names(target: &Target) -> Result<Vec<String>> {
     let doing = || format!("list `{target}`");
     let (folder, on) = match self::target(target) {
-        Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(Vec::new()),
+        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(Vec::new()),
         other => other?,
     };
     if on != On::Nothing {

@@ -5,6 +5,8 @@
 //! They hold no secret. What really is mounted is asked of the kernel; a record only says what to look for.
 
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use node::store::Lock;
 use node::{Context, Kind, Result, boot, store};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::ImageFs;
 use crate::target::{Id, Target};
 
 /// Where all state of this driver lies.
@@ -50,6 +53,9 @@ pub struct Record {
     /// The image or device itself, without a symlink on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub medium: Option<PathBuf>,
+    /// A device that is being formatted: it was empty, and what is on it now is no data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Unfinished>,
     /// Files that a mount in progress has made and an undone one leaves: removed before the next try.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scratch: Vec<PathBuf>,
@@ -60,6 +66,21 @@ pub struct Record {
     pub daemon: bool,
     /// The volume's options without secrets, for a repair.
     pub options: BTreeMap<String, String>,
+}
+
+/// A device that was found to be empty, and gets a file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Behind all symlinks.
+    pub device: PathBuf,
+    /// The disk's own number in this boot.
+    pub sequence: Option<u64>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The file system.
+    pub fs: ImageFs,
+    /// The words for mkfs, without the device.
+    pub arguments: Vec<String>,
 }
 
 impl Record {
@@ -131,7 +152,10 @@ impl Record {
 /// Makes the folders of the state; they are root's alone.
 pub fn make_state() -> Result<()> {
     for part in ["volumes", "locks", "stage"] {
-        store::make_folder(&Path::new(STATE).join(part))?;
+        let path = Path::new(STATE).join(part);
+        // A person who runs a command may have another umask.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.doing(Kind::Io, || format!("make the folder `{}`", path.display()))?;
     }
     Ok(())
 }

@@ -90,6 +90,11 @@ impl Lock {
         }
     }
 
+    /// Whether its file has this name.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.path.file_name().is_some_and(|own| own == name)
+    }
+
     fn file(path: &Path, flags: i32) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);

@@ -164,6 +164,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn two_series_are_added_round_by_round() {
+        let series = |walls: [u64; 2]| {
+            let mut series = Series::default();
+            for wall in walls {
+                series.push(Sample { wall: Duration::from_millis(wall), cpu: Duration::ZERO });
+            }
+            series
+        };
+        let (mounts, unmounts, both) = (series([1, 2]), series([3, 5]), series([4, 7]));
+        assert_eq!(mounts.and(&unmounts).wall, both.wall);
+    }
+
+    #[test]
     fn a_percentile_is_a_value_of_the_series() {
         let values = [5.0, 1.0, 4.0, 2.0, 3.0];
         assert!((percentile(&values, 0.5) - 3.0).abs() < 1e-9);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 
-use node::{Context, Kind, Result};
+use node::{Context, Error, Kind, Result};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 
 use super::Hands;
@@ -16,13 +16,23 @@ pub fn populate(hands: &Hands<'_>, keys: &[String], mode: u32, owner: (u32, u32)
         let doing = || format!("write the secret `{key}`");
         let content = hands.secrets.get(key).unwrap_or_default();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(root, key.as_str(), flags, Mode::RUSR).doing(Kind::Kernel, doing)?;
+        let fd = rustix::fs::openat(root, key.as_str(), flags, Mode::RUSR)
+            .doing(Kind::Kernel, doing)
+            .map_err(larger)?;
         let mut file = File::from(fd);
-        file.write_all(content).doing(Kind::Kernel, doing)?;
+        file.write_all(content).doing(Kind::Kernel, doing).map_err(larger)?;
         let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
         rustix::fs::fchown(file.as_fd(), Some(uid), Some(gid)).doing(Kind::Kernel, doing)?;
         // After the owner: chown would clear what chmod sets; and the umask has no say in it.
         rustix::fs::fchmod(file.as_fd(), Mode::from_raw_mode(mode)).doing(Kind::Kernel, doing)?;
     }
     Ok(())
+}
+
+/// What to do where the volume is too small for the Secret.
+fn larger(error: Box<Error>) -> Box<Error> {
+    if error.errno() != Some(libc::ENOSPC) {
+        return error;
+    }
+    error.hint("raise the options `size` or `inodes`, or name fewer secrets in `populate`")
 }

@@ -14,8 +14,8 @@ use crate::kernel::mount::{self, Attributes, Parameter, Tree};
 use crate::options::Secrets;
 use crate::plan::{Limits, Setting};
 use crate::policy::{Busy, Policy};
-use crate::record;
-use crate::target::digest;
+use crate::record::{self, Record};
+use crate::target::{Id, digest};
 
 /// What is kept of the call's time for its answer.
 const ANSWERING: Duration = Duration::from_secs(10);
@@ -76,6 +76,10 @@ pub struct Hands<'a> {
     pub locks: Vec<Lock>,
     /// The device that the steps so far have made or observations opened.
     pub device: Option<Device>,
+    /// The record that this call has put on disk.
+    pub remembered: Option<(Id, Record)>,
+    /// Whether a device was left half formatted, so that its record has to stay.
+    pub unfinished: bool,
     /// What a person may want to know though all went well.
     pub notes: Vec<String>,
     /// The lower layers of an overlay that are made so far, topmost first.
@@ -91,7 +95,20 @@ impl<'a> Hands<'a> {
         let (open, locks, notes, lower) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
         let usual = Policy::default();
         let busy = (usual.busy_wait.duration(), usual.busy);
-        Self { target: None, secrets, deadline, open, locks, device: None, notes, lower, busy, tree: None }
+        Self {
+            target: None,
+            secrets,
+            deadline,
+            open,
+            locks,
+            device: None,
+            remembered: None,
+            unfinished: false,
+            notes,
+            lower,
+            busy,
+            tree: None,
+        }
     }
 
     /// The device in hand.
@@ -130,6 +147,9 @@ impl<'a> Hands<'a> {
     /// The same, waiting for `most` at most.
     pub fn lock_source_for(&mut self, key: &str, most: Duration) -> Result<()> {
         let name = format!("s-{}", digest(key.as_bytes()));
+        if self.locks.iter().any(|lock| lock.is_called(&name)) {
+            return Ok(());
+        }
         let patience = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(ANSWERING);
         self.locks.push(record::lock(&name, patience.min(most))?);
         Ok(())

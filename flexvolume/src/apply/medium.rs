@@ -11,10 +11,12 @@ use rustix::fs::{FallocateFlags, Gid, Mode, OFlags, Uid};
 
 use super::hands::{Device, Handle, Hands};
 use crate::kernel::helper::{self, Helper, Outcome};
-use crate::kernel::loop_device::{self, Wish};
-use crate::kernel::{grow, path};
+use crate::kernel::loop_device::{self, Loop, Wish};
+use crate::kernel::superblock::{self, Content};
+use crate::kernel::{block_device, grow, path};
 use crate::plan::{Allocate, Medium, Setting, Source};
 use crate::policy::ImageFs;
+use crate::record::Unfinished;
 
 /// Where distributions have their programs.
 const PROGRAMS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
@@ -35,11 +37,26 @@ pub(super) fn take(step: &Medium, hands: &mut Hands<'_>) -> Result<()> {
         Medium::Delete(path) => delete(path),
         Medium::Lengthen { to, allocate } => lengthen(&image(hands)?, *to, *allocate),
         Medium::Loop { read_only, alone } => put_loop(hands, *read_only, *alone),
+        Medium::Reuse(number) => {
+            hands.device = Some(Device::Loop(Loop::open(*number)?));
+            Ok(())
+        }
         Medium::Capacity => match hands.device()? {
             Device::Loop(device) => device.set_capacity(),
             Device::Block(..) => Ok(()),
         },
-        Medium::Format { fs, arguments } => format(hands, *fs, arguments),
+        Medium::Format { fs, arguments } => {
+            let made = format(hands, *fs, arguments);
+            hands.unfinished = made.is_err() && matches!(hands.device, Some(Device::Block(..)));
+            made
+        }
+        Medium::Formatted => formatted(hands),
+        Medium::Finish(unfinished) => {
+            if let Err(error) = finish(hands, unfinished) {
+                hands.notes.push(format!("{step}: {}", error.chain()));
+            }
+            Ok(())
+        }
         Medium::Check { shown, thorough } => check(hands, shown, *thorough),
         Medium::Resize => resize(hands),
         Medium::Grow { fs, bytes } => match fs {
@@ -231,6 +248,37 @@ fn format(hands: &Hands<'_>, fs: ImageFs, arguments: &[String]) -> Result<()> {
     let program = format!("mkfs.{}", fs.name());
     let outcome = run(hands, &program, arguments)?;
     if outcome.status.success() { Ok(()) } else { Err(failed(&program, &outcome)) }
+}
+
+fn formatted(hands: &mut Hands<'_>) -> Result<()> {
+    match &mut hands.remembered {
+        Some((id, record)) => {
+            record.format = None;
+            record.write(id)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Formats a device again whose formatting was cut off. What has become of it meanwhile is looked at: it must
+/// be the same disk, nobody's, and without anything that has a name.
+fn finish(hands: &mut Hands<'_>, unfinished: &Unfinished) -> Result<()> {
+    let device = match block_device::open(&unfinished.device) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    let same = (device.sequence(), device.size) == (unfinished.sequence, unfinished.size);
+    if !same || device.user().is_some() || device.is_claimed()? {
+        return Ok(());
+    }
+    match superblock::probe(&device.file, device.size)? {
+        Content::Filesystem(_) | Content::Other(_) => return Ok(()),
+        Content::Empty | Content::Unknown => {}
+    }
+    hands.device = Some(Device::Block(device.file, device.path));
+    let made = format(hands, unfinished.fs, &unfinished.arguments);
+    hands.device = None;
+    made
 }
 
 /// The exit codes of e2fsck(8): 1 is "repaired", 2 "repaired, restart the node", which is about a mounted

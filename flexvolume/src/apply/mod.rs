@@ -60,11 +60,16 @@ pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
 
 fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
     match step {
-        Step::Remember(target, record) => record.write(&target.id()),
+        Step::Remember(target, record) => {
+            hands.remembered = Some((target.id(), record.as_ref().clone()));
+            record.write(&target.id())
+        }
         Step::RememberMount(target, record) => {
             let mount = Some(mount::unique_id(hands.tree()?.as_fd())?);
             Record { mount, ..record.as_ref().clone() }.write(&target.id())
         }
+        // The next try goes on from there.
+        Step::Forget(_) if hands.unfinished => Ok(()),
         Step::Forget(target) => Record::remove(&target.id()),
         Step::Make { kind, source: Source::Image, settings, read_only } => {
             medium::make_of_image(hands, kind, settings, *read_only)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
-use super::folder::fit;
+use super::folder::{answers, deepest, fit};
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
@@ -46,6 +46,12 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     let ways = [("private", Propagation::Private), ("rslave", Propagation::Slave)];
     let propagation = reader.choice("propagation", &ways).unwrap_or(Propagation::Private);
     let idmap = reader.parsed::<IdMap>("idmap");
+    if common.selinux.is_some() {
+        reader.problem(
+            "selinuxContext",
+            "is not for a folder of the node, which keeps its own labels; leave it out",
+        );
+    }
     let attributes = common.mount_options(Fs::Bind)?.attributes;
     let writes = !common.read_only && !attributes.contains(&Attr::ReadOnly);
     let (root, relative) = asked.policy.bind_root(&asked.pod.namespace, &source, writes)?;
@@ -87,6 +93,7 @@ fn sub_path(reader: &mut Reader<'_>, pod: &Pod, volume: &str) -> Option<PathBuf>
 
 impl Wish for Bind {
     fn observe(self: Box<Self>, hands: &mut Hands<'_>) -> Result<Box<dyn Seen>> {
+        answers(&self.root, &self.relative, hands)?;
         let root = path::open_root(&self.root)?;
         let found = match path::beneath(root.as_fd(), &self.relative, Want::Folder) {
             Err(error) if error.errno() == Some(libc::ENOENT) && self.create => None,
@@ -95,9 +102,10 @@ impl Wish for Bind {
             }
             other => Some(other?),
         };
-        let deepest = found.as_ref().unwrap_or(&root);
-        fit(deepest.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         let missing = found.is_none();
+        let there = if missing { Some(deepest(root.as_fd(), &self.relative)?) } else { None };
+        let looked_at = found.as_ref().or(there.as_ref()).unwrap_or(&root);
+        fit(looked_at.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);
         Ok(Box::new(Found { bind: *self, missing }))

@@ -1,12 +1,33 @@
 //! Whether what was found below a root of the policy is fit for pods. The policy saw a path; what is there may
 //! be something else by way of the root's symlinks or of mounts.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use node::{Error, Kind, Result};
 
+use crate::apply::Hands;
+use crate::kernel::path::{self, Want};
+use crate::kernel::workshop;
 use crate::observe;
+
+/// Sees that `relative` below `root` answers: it may lie on a share or on FUSE. Where that does not, a child waits
+/// in the kernel, where no signal wakes it, and this process does not.
+pub fn answers(root: &Path, relative: &Path, hands: &Hands<'_>) -> Result<()> {
+    let look = || {
+        let opened = path::open_root(root)?;
+        let found = path::beneath(opened.as_fd(), relative, Want::Any)?;
+        path::is_kernel_filesystem(found.as_fd()).map(|_| Vec::new())
+    };
+    match workshop::apart(hands.patience(), &hands.locked(), look) {
+        Err(error) if error.kind() == Kind::TryAgain => {
+            let path = root.join(relative);
+            Err(Error::caused(Kind::TryAgain, format!("look at `{}`", path.display()), error))
+        }
+        // What else it met is met again, and told with its remedy.
+        _ => Ok(()),
+    }
+}
 
 /// Refuses what is the node's own, the kubelet's or the kernel's; with `recursive`, what is mounted below it, too.
 /// `shown` is the pod's word for it.
@@ -14,4 +35,15 @@ pub fn fit(found: BorrowedFd<'_>, shown: &Path, kubelet_root: &Path, recursive: 
     let Some(why) = observe::off_limits(found, kubelet_root, recursive)? else { return Ok(()) };
     Err(Error::caused(Kind::Config, format!("use `{}` as a volume", shown.display()), why)
         .hint("no policy can allow it; choose a folder of its own for the data of pods"))
+}
+
+/// The folder in which the first one that is missing will be made.
+pub fn deepest(root: BorrowedFd<'_>, relative: &Path) -> Result<OwnedFd> {
+    for folder in relative.ancestors().skip(1) {
+        match path::beneath(root, folder, Want::Folder) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => {}
+            other => return other,
+        }
+    }
+    path::beneath(root, Path::new("."), Want::Folder)
 }

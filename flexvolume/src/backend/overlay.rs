@@ -14,7 +14,7 @@ use crate::apply::Hands;
 use crate::kernel::overlay::LAYERS;
 use crate::kernel::own::Scope;
 use crate::options::mount_options::{Attr, Fs};
-use crate::options::{Reader, template};
+use crate::options::{Quantity, Reader, template};
 use crate::plan::{Face, Layers, Limits, Lower, Setting, Source, Step, Upper};
 use crate::policy::ImageFs;
 use crate::record::Record;
@@ -161,7 +161,7 @@ impl Seen for Found {
     fn describe(&self, record: &mut Record) {
         let Overlay { lower, upper, .. } = &self.overlay;
         let above = match upper {
-            Above::Memory { size } => format!("{size} bytes of memory"),
+            Above::Memory { size } => format!("{} of memory", Quantity::of(*size)),
             Above::Disk { place, .. } => place.path().display().to_string(),
         };
         let below: Vec<String> = lower.iter().map(|l| l.path().display().to_string()).collect();

@@ -7,8 +7,8 @@ use node::Result;
 use super::common::GroupPolicy;
 use super::{Asked, Seen, Wish};
 use crate::apply::Hands;
-use crate::options::Reader;
 use crate::options::mount_options::{Attr, Fs};
+use crate::options::{Quantity, Reader};
 use crate::plan::{Limits, Setting, Source, Step};
 use crate::record::Record;
 
@@ -90,7 +90,7 @@ impl Wish for Tmpfs {
 
 impl Seen for Tmpfs {
     fn describe(&self, record: &mut Record) {
-        record.source = format!("{} bytes of memory", self.size);
+        record.source = format!("{} of memory", Quantity::of(self.size));
     }
 
     fn steps(&self) -> Vec<Step> {

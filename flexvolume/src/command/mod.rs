@@ -4,7 +4,7 @@ pub mod install;
 pub mod table;
 pub mod volumes;
 
-use std::ffi::c_int;
+use std::ffi::{OsStr, c_int};
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -86,16 +86,16 @@ enum Command {
     },
 }
 
-/// Whether a person is calling: by a flag or a command's name, or by nothing at all on a terminal.
-/// Everything else is a call of the protocol, known or not.
-pub fn is_wanted() -> bool {
-    let Some(word) = std::env::args_os().nth(1) else { return std::io::stdout().is_terminal() };
+/// Whether a person is calling: by a flag or a command's name as the first `word`, or by anything but a
+/// call of the protocol on a terminal. Everything else is a call of the protocol, known or not.
+pub fn is_wanted(word: Option<&OsStr>) -> bool {
+    let Some(word) = word else { return std::io::stdout().is_terminal() };
     let word = word.to_string_lossy();
     // The kubelet's words first: it is the one that has no time.
     if CALLS.contains(&word.as_ref()) {
         return false;
     }
-    FLAGS.contains(&word.as_ref()) || COMMANDS.contains(&word.as_ref())
+    FLAGS.contains(&word.as_ref()) || COMMANDS.contains(&word.as_ref()) || std::io::stdout().is_terminal()
 }
 
 /// Runs a person's command; the answer is the exit code.

@@ -106,7 +106,8 @@ impl List {
         }
         let well = report.len() - ill;
         let remedy = if ill == 0 { "" } else { "; see `nodeplug-flexvolume repair` and `gc`" };
-        report.summary(format!("{} volumes, {well} fine{remedy}", report.len()));
+        let volumes = if report.len() == 1 { "volume" } else { "volumes" };
+        report.summary(format!("{} {volumes}, {well} fine{remedy}", report.len()));
         Ok(report)
     }
 }

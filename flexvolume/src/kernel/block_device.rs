@@ -95,6 +95,14 @@ impl BlockDevice {
         }
     }
 
+    /// The number that this disk alone has in this boot, whatever gets its name later (Linux 5.15).
+    pub fn sequence(&self) -> Option<u64> {
+        let folder = self.sysfs();
+        // That of a partition is its disk's.
+        let found = ["diskseq", "../diskseq"].map(|name| fs::read_to_string(folder.join(name)));
+        found.into_iter().flatten().next().and_then(|text| text.trim().parse().ok())
+    }
+
     fn sysfs(&self) -> PathBuf {
         PathBuf::from(format!("/sys/dev/block/{}:{}", self.number.0, self.number.1))
     }

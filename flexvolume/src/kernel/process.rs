@@ -1,11 +1,12 @@
 //! What a process does about itself: its arguments, descriptors, core dumps, and how it waits for
 //! another one.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,20 @@ pub fn harden() {
 pub fn may_use_reserved() -> bool {
     rustix::thread::capabilities(None)
         .map_or(true, |sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))
+}
+
+/// A copy of the one argument at `index` that `main` was given. The standard library's list would copy all of
+/// them, with the secrets in one, into memory that nobody clears.
+#[allow(clippy::not_unsafe_ptr_arg_deref, reason = "main has the two from the C library as they are")]
+pub fn word(count: c_int, argv: *const *const c_char, index: usize) -> Option<OsString> {
+    let count = if argv.is_null() { 0 } else { usize::try_from(count).unwrap_or(0) };
+    if index >= count {
+        return None;
+    }
+    // SAFETY: the C library hands main that many pointers.
+    let start = unsafe { *argv.add(index) };
+    // SAFETY: one that is not null points to a string that ends with a zero and lives as long as the process.
+    (!start.is_null()).then(|| OsStr::from_bytes(unsafe { CStr::from_ptr(start) }.to_bytes()).to_owned())
 }
 
 /// The program's arguments, zeroized when they are dropped.

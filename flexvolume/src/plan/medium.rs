@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::options::Quantity;
 use crate::policy::ImageFs;
+use crate::record::Unfinished;
 
 /// One step on the medium in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum Medium {
         /// No other loop device may have the image.
         alone: bool,
     },
+    /// Takes this loop device in hand, which another volume has.
+    Reuse(u32),
     /// Tells the loop device in hand that its image has another length.
     Capacity,
     /// Makes a file system on the device in hand.
@@ -46,6 +49,10 @@ pub enum Medium {
         /// The words for mkfs, without the device.
         arguments: Vec<String>,
     },
+    /// Notes that the device in hand is formatted: what is on it from now on is data.
+    Formatted,
+    /// Formats a device whose formatting was cut off, unless it was not.
+    Finish(Unfinished),
     /// Repairs the ext4 on the device in hand as far as that asks for no decision.
     Check {
         /// For a person: the image or the device.
@@ -93,8 +100,11 @@ impl Medium {
             // A longer image is none the worse, and a loop device ends with its descriptor.
             Self::Lengthen { .. }
             | Self::Loop { .. }
+            | Self::Reuse(_)
             | Self::Capacity
             | Self::Format { .. }
+            | Self::Formatted
+            | Self::Finish(_)
             | Self::Check { .. }
             | Self::Resize
             | Self::Grow { .. }
@@ -121,9 +131,14 @@ impl fmt::Display for Medium {
                 let alone = if *alone { ", alone" } else { "" };
                 write!(f, "put a{read_only} loop device over the image{alone}")
             }
+            Self::Reuse(number) => write!(f, "take the loop device {number}"),
             Self::Capacity => f.write_str("tell the loop device the image's length"),
             Self::Format { fs, arguments } => {
                 write!(f, "make a file system: `mkfs.{} {}`", fs.name(), arguments.join(" "))
+            }
+            Self::Formatted => f.write_str("remember that it is formatted"),
+            Self::Finish(Unfinished { device, fs, .. }) => {
+                write!(f, "finish the {} on `{}`", fs.name(), device.display())
             }
             Self::Check { shown, thorough } => {
                 let flags = if *thorough { "-p -f" } else { "-p" };

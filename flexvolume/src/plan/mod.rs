@@ -37,7 +37,8 @@ pub fn leftovers(record: &Record) -> Vec<Step> {
     let target = Target::parse(&record.target, &record.root).ok().filter(|_| record.daemon);
     let daemon = target.map(|target| Step::Stop(target.id()));
     let files = record.scratch.iter().map(|path| Step::Medium(Medium::Remove(path.clone())));
-    daemon.into_iter().chain(files).collect()
+    let format = record.format.iter().map(|unfinished| Step::Medium(Medium::Finish(unfinished.clone())));
+    daemon.into_iter().chain(files).chain(format).collect()
 }
 
 /// Before a mount is tried again: everything of an earlier one goes but what the pod may have written.

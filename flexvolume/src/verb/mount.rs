@@ -52,6 +52,9 @@ fn make(asked: &Asked<'_>, backend: Backend, wish: Box<dyn Wish>, hands: &mut Ha
     }
     if on != On::Nothing || before.is_some() {
         // Of a try that was cut off, or of a daemon that died: this mount starts on clean ground.
+        if let Some(key) = before.as_ref().and_then(Record::source_lock) {
+            hands.lock_source(key)?;
+        }
         apply::all(plan::again(target, before.as_ref()), hands)?;
     }
     let (folder, _) = if on == On::Nothing { (folder, on) } else { observe::target(target)? };

@@ -12,8 +12,11 @@
     reason = "a test stops at the first surprise, and the panic is its report"
 )]
 
+mod bind;
+mod block;
 mod crashes;
 mod fuse;
+mod hostile;
 mod image;
 mod kubelet_itself;
 mod media;
@@ -24,6 +27,7 @@ mod protocol;
 mod readme;
 mod scripts;
 mod shares;
+mod tmpfs;
 mod unmounts;
 mod users;
 
@@ -34,8 +38,11 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
+        bind::trials(),
+        block::trials(),
         crashes::trials(),
         fuse::trials(),
+        hostile::trials(),
         image::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
@@ -43,6 +50,7 @@ fn main() -> ExitCode {
         protocol::trials(),
         readme::trials(),
         shares::trials(),
+        tmpfs::trials(),
         unmounts::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()

@@ -286,7 +286,7 @@ fn written(node: &VolumeNode) {
 fn older_kernels(node: &VolumeNode) {
     lay_out(node);
     let kubelet = node.kubelet();
-    for (kernel, lacking) in crate::crashes::OLDER {
+    for (kernel, lacking) in crate::crashes::refusals::OLDER {
         let volume = both(&kubelet, "web").option("upper", "/srv/upper/x");
         folder(&volume);
         let answer = object(kernel, &trace::fail_all(&Call::mount(&volume), lacking, libc::ENOSYS));

@@ -1,29 +1,31 @@
 //! One JSON object on one line and exit code 0, whatever comes.
 
+mod whole_kubelet;
+mod words;
+
 use std::fs;
 use std::process::{Command, Stdio};
 
 use harness::call::Launch;
 use harness::kernel::trace;
-use harness::kubelet::{Attacher, Kubelet, Volume};
 use harness::suite::volume;
 use harness::volume_look::{files, mounts_at};
 use harness::volume_node::{OURS, VolumeNode};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
-use serde_json::json;
 
 use crate::ours::{Call, SECRET, SECRET_BASE64, STATE, folder, memory, object, program};
 
 pub fn trials() -> Vec<Trial> {
+    let mut all = own();
+    all.extend(whole_kubelet::trials());
+    all.extend(words::trials());
+    all
+}
+
+fn own() -> Vec<Trial> {
     vec![
-        volume("every_call_of_a_whole_kubelet_gets_its_answer", &[], calls_of_a_whole_kubelet),
-        volume("each_name_has_its_capabilities", &[], capabilities),
-        volume("the_calls_of_drivers_that_attach_are_agreed_with", &[], attaching_calls),
-        volume("a_driver_taken_for_one_that_attaches_does_no_harm", &[], taken_for_attaching),
         volume("init_needs_nothing_of_the_node", &[], init_needs_nothing),
-        volume("an_odd_call_gets_one_object", &[], odd_calls),
-        volume("an_argument_of_127_kib_is_read_and_never_quoted", &[], long_arguments),
         volume("closed_descriptors_spoil_no_answer", &[], closed_descriptors),
         volume("a_reader_that_went_away_is_no_failure", &[], gone_reader),
         volume("limits_of_the_kubelet_spoil_no_answer", &[], limits),
@@ -31,172 +33,6 @@ pub fn trials() -> Vec<Trial> {
         volume("a_call_cannot_be_read_from_outside", &[], read_from_outside),
         volume("a_call_for_an_unknown_name_is_for_the_driver_of_all", &[], other_name),
     ]
-}
-
-/// The calls that a whole kubelet 1.36.2 and its controller manager were seen to make, by the capability
-/// `attach`.
-const SEEN: &[(&str, bool, &[&str])] = &[
-    ("kubelet", false, &["init"]),
-    ("kube-controller-manager", false, &["init"]),
-    ("kubelet", true, &["init"]),
-    ("kube-controller-manager", true, &["getvolumename", ATTACHED]),
-    ("kube-controller-manager", true, &["attach", ATTACHED, "localhost"]),
-    ("kubelet", true, &["getvolumename", ATTACHED]),
-    ("kubelet", true, &["attach", ATTACHED, "localhost"]),
-    ("kubelet", true, &["waitforattach", "/dev/refdisk0", ATTACHED]),
-    ("kubelet", true, &["mountdevice", DEVICE_FOLDER, "/dev/refdisk0", ATTACHED]),
-    (
-        "kubelet",
-        true,
-        &[
-            "mount",
-            "/var/lib/kubelet/pods/2b1786e6-1e52-49e3-9067-e6a278619580/volumes/vendor~loggeratt/vol",
-            r#"{"kubernetes.io/fsType":"ext4","kubernetes.io/pod.name":"loggeratt","kubernetes.io/pod.namespace":"default","kubernetes.io/pod.uid":"2b1786e6-1e52-49e3-9067-e6a278619580","kubernetes.io/pvOrVolumeName":"vol","kubernetes.io/readwrite":"ro","kubernetes.io/serviceAccount.name":"default","volumeID":"disk-7"}"#,
-        ],
-    ),
-    ("kube-controller-manager", true, &["detach", "vol", "localhost"]),
-    (
-        "kubelet",
-        true,
-        &[
-            "unmount",
-            "/var/lib/kubelet/pods/2b1786e6-1e52-49e3-9067-e6a278619580/volumes/vendor~loggeratt/vol",
-        ],
-    ),
-    ("kubelet", true, &["unmountdevice", DEVICE_FOLDER]),
-    ("kubelet", true, &["detach", "vol", "localhost"]),
-    (
-        "kubelet",
-        false,
-        &[
-            "mount",
-            "/var/lib/kubelet/pods/d18e1b533c695e07976161b355b863fc/volumes/vendor~logger/v",
-            r#"{"kubernetes.io/fsType":"","kubernetes.io/pod.name":"flexstatic-localhost","kubernetes.io/pod.namespace":"default","kubernetes.io/pod.uid":"d18e1b533c695e07976161b355b863fc","kubernetes.io/pvOrVolumeName":"v","kubernetes.io/readwrite":"rw","kubernetes.io/serviceAccount.name":"","opt1":"one"}"#,
-        ],
-    ),
-    (
-        "kubelet",
-        false,
-        &["unmount", "/var/lib/kubelet/pods/d18e1b533c695e07976161b355b863fc/volumes/vendor~logger/v"],
-    ),
-];
-const ATTACHED: &str = r#"{"kubernetes.io/fsType":"ext4","kubernetes.io/pvOrVolumeName":"vol","kubernetes.io/readwrite":"ro","volumeID":"disk-7"}"#;
-const DEVICE_FOLDER: &str = "/var/lib/kubelet/plugins/kubernetes.io/flexvolume/vendor/loggeratt/mounts/vol";
-
-fn calls_of_a_whole_kubelet(node: &VolumeNode) {
-    for name in OURS {
-        for (caller, attach, arguments) in SEEN {
-            if arguments[0] == "mount" {
-                fs::create_dir_all(arguments[1]).unwrap();
-            }
-            let answer = Call::of(name, arguments).object();
-            let told = format!("{caller} attach:{attach} {name} {}: {answer}", arguments[0]);
-            if arguments[0] == "mount" {
-                // The options are another driver's.
-                let unknown = if *attach { "volumeID" } else { "opt1" };
-                let message = answer["message"].as_str().unwrap();
-                assert!(answer["status"] == "Failure", "{told}");
-                assert!(name != "tmpfs" || message.contains(unknown), "{told}");
-                fs::remove_dir(arguments[1]).unwrap();
-            } else {
-                assert_eq!(answer["status"], "Success", "{told}");
-            }
-        }
-    }
-    for pod in fs::read_dir("/var/lib/kubelet/pods").unwrap().flatten() {
-        fs::remove_dir_all(pod.path()).unwrap();
-    }
-    let left: Vec<String> = files(STATE.as_ref()).iter().map(|f| f.display().to_string()).collect();
-    assert!(left.is_empty(), "{left:?}");
-    node.assert_nothing_left("after all calls");
-}
-
-fn capabilities(node: &VolumeNode) {
-    // name, selinuxRelabel, supportsMetrics, requiresFSResize
-    let table = [
-        ("volume", false, false, true),
-        ("tmpfs", true, true, false),
-        ("bind", false, false, false),
-        ("image", true, true, true),
-        ("overlay", true, true, false),
-        ("block", true, true, true),
-        ("nfs", false, false, false),
-        ("cifs", false, false, false),
-        ("fuse", false, false, false),
-    ];
-    let kubelet = node.kubelet();
-    for (name, relabel, metrics, resize) in table {
-        let object = Call::of(name, &["init"]).succeeds();
-        let expect = json!({
-            "status": "Success",
-            "capabilities": {
-                "attach": false,
-                "selinuxRelabel": relabel,
-                "supportsMetrics": metrics,
-                "fsGroup": false,
-                "requiresFSResize": resize,
-            },
-        });
-        assert_eq!(object, expect, "{name}");
-        let seen = kubelet.look_up(&format!("nodeplug/{name}")).unwrap();
-        assert!(!seen.attach && !seen.fs_group, "{name}");
-        let seen = (seen.selinux_relabel, seen.supports_metrics, seen.requires_fs_resize);
-        assert_eq!(seen, (relabel, metrics, resize), "{name}");
-    }
-    assert_eq!(kubelet.log(), Vec::<String>::new());
-}
-
-fn attaching_calls(_node: &VolumeNode) {
-    let table = [
-        (vec!["getvolumename", ATTACHED], json!({"status": "Success", "volumeName": "vol"})),
-        (vec!["attach", ATTACHED, "node-1"], json!({"status": "Success"})),
-        (vec!["isattached", ATTACHED, "node-1"], json!({"status": "Success", "attached": true})),
-        (vec!["waitforattach", "/dev/x", ATTACHED], json!({"status": "Success", "device": "/dev/x"})),
-        (vec!["waitforattach", "", ATTACHED], json!({"status": "Success", "device": ""})),
-        (vec!["mountdevice", DEVICE_FOLDER, "/dev/x", ATTACHED], json!({"status": "Success"})),
-        (vec!["unmountdevice", DEVICE_FOLDER], json!({"status": "Success"})),
-        (vec!["detach", "vol", "node-1"], json!({"status": "Success"})),
-        (
-            vec!["expandvolume", ATTACHED, DEVICE_FOLDER, "2147483648", "1073741824"],
-            json!({"status": "Success", "volumeNewSize": 2_147_483_648_u64}),
-        ),
-    ];
-    for _ in 0..2 {
-        for (arguments, expect) in &table {
-            assert_eq!(Call::of("volume", arguments).object(), *expect, "{arguments:?}");
-        }
-    }
-}
-
-/// An administrator who wraps the driver, and says that it attaches.
-fn taken_for_attaching(node: &VolumeNode) {
-    let ours = program("tmpfs");
-    let attaching = r#"echo '{"status":"Success","capabilities":{"attach":true,"fsGroup":false}}'"#;
-    let script =
-        format!("#!/bin/sh\ncase \"$1\" in init) {attaching} ;; *) exec {} \"$@\" ;; esac\n", ours.display());
-    node.install_script("acme/tmpfs", &script);
-    for attacher in [Attacher::Controller, Attacher::Both] {
-        let kubelet: Kubelet = node.kubelet().attacher(attacher);
-        let pods = ["one", "two"].map(|name| kubelet.pod("default", name));
-        let volumes: Vec<Volume> = pods
-            .iter()
-            .map(|pod| pod.inline("acme/tmpfs", "data").option("size", "1Mi").secret("password", b"x"))
-            .collect();
-        for volume in &volumes {
-            kubelet.set_up(volume).mounted();
-            assert!(kubelet.is_attached(volume));
-            assert_eq!(mounts_at(&volume.path()).len(), 1);
-        }
-        fs::write(volumes[0].path().join("mine"), "").unwrap();
-        assert!(!volumes[1].path().join("mine").exists(), "each pod has a mount of its own");
-        for volume in &volumes {
-            kubelet.end(volume.pod());
-        }
-        let log = kubelet.log();
-        assert!(log.is_empty(), "{log:?}");
-    }
-    fs::remove_dir_all("/var/lib/kubelet/plugins").unwrap();
-    node.assert_nothing_left("after attaching");
 }
 
 /// No file, no socket, no process: every volume of the node waits for it.
@@ -234,99 +70,6 @@ fn init_needs_nothing(_node: &VolumeNode) {
         assert!(calls < 80, "{name}: {calls} system calls");
     }
     assert!(!std::path::Path::new(STATE).exists(), "init makes no state");
-}
-
-/// What is no call, or no whole one. Whether it is an unknown word, a failure or a success.
-fn odd_calls(node: &VolumeNode) {
-    let path = "/var/lib/kubelet/pods/u/volumes/nodeplug~tmpfs/data";
-    let deep = "[".repeat(50_000);
-    let deeper = format!("{{\"a\":{}", "{\"a\":".repeat(20_000));
-    let unknown: &[&[&[u8]]] = &[
-        &[],
-        &[b""],
-        &[b"frobnicate"],
-        &[b"Mount"],
-        &[b"MOUNT", b"x"],
-        &[b"mount "],
-        &[b"\xff\xfe"],
-        &[b"-x"],
-        &[b"--"],
-        &[b"\n{\"status\":\"Success\"}\n"],
-        &[b"\"}{\""],
-        &["ä\u{202e}".as_bytes()],
-    ];
-    for arguments in unknown {
-        let answer = Call::bytes("volume", arguments).object();
-        assert_eq!(answer["status"], "Not supported", "{arguments:?}");
-    }
-    let failing: &[&[&[u8]]] = &[
-        &[b"mount"],
-        &[b"mount", path.as_bytes()],
-        &[b"mount", path.as_bytes(), b""],
-        &[b"mount", path.as_bytes(), b"{"],
-        &[b"mount", path.as_bytes(), b"{}"],
-        &[b"mount", path.as_bytes(), b"null"],
-        &[b"mount", path.as_bytes(), b"[]"],
-        &[b"mount", path.as_bytes(), b"{}{}"],
-        &[b"mount", path.as_bytes(), b"{\"a\":1}"],
-        &[b"mount", path.as_bytes(), b"{\"a\":null}"],
-        &[b"mount", path.as_bytes(), b"{\"a\":\"\xff\"}"],
-        &[b"mount", path.as_bytes(), b"{\"a\":\"\\ud800\"}"],
-        &[b"mount", path.as_bytes(), b"{\"\":\"\"}"],
-        &[b"mount", path.as_bytes(), b"\x01\x02"],
-        &[b"mount", path.as_bytes(), deep.as_bytes()],
-        &[b"mount", path.as_bytes(), deeper.as_bytes()],
-        &[b"mount", b"", b"{}"],
-        &[b"mount", b"/", b"{}"],
-        &[b"mount", b"\xff", b"{}"],
-        &[b"unmount"],
-        &[b"unmount", b""],
-        &[b"unmount", b"/"],
-        &[b"unmount", b"relative"],
-        &[b"unmount", b"/var/lib/kubelet/pods/\xff/volumes/d/v"],
-        &[b"unmount", b"/etc"],
-        &[b"expandfs"],
-        &[b"expandfs", b"{}", b"", path.as_bytes(), b"-1", b"0"],
-        &[b"expandfs", b"{}", b"", path.as_bytes(), b"18446744073709551616", b"0"],
-        &[b"expandvolume", b"{}", b"x", b"much", b"0"],
-        &[b"getvolumename"],
-        &[b"getvolumename", b"\"x\""],
-        &[b"waitforattach"],
-        &[b"waitforattach", b"\xff"],
-    ];
-    for arguments in failing {
-        for name in ["volume", "tmpfs"] {
-            let answer = Call::bytes(name, arguments).object();
-            let shown: Vec<_> =
-                arguments.iter().map(|a| String::from_utf8_lossy(&a[..a.len().min(60)])).collect();
-            assert_eq!(answer["status"], "Failure", "{shown:?}: {answer}");
-        }
-    }
-    node.assert_nothing_left("after odd calls");
-}
-
-fn long_arguments(node: &VolumeNode) {
-    let volume = memory("long");
-    folder(&volume);
-    // What one argument may hold (MAX_ARG_STRLEN) with its end, and what the options have beside this.
-    let whole = 128 * 1024 - 1;
-    let room = whole - volume.mount_json().unwrap().len() - r#""junk":"","#.len();
-    let junk = "j".repeat(room - 16);
-    let message = Call::mount(&volume.clone().option("junk", &junk)).fails();
-    assert!(message.len() < 1024 && message.contains("`junk`") && !message.contains("jjj"), "{message}");
-    let message = Call::mount(&volume.clone().option(&junk, "v")).fails();
-    assert!(message.len() < 1024, "{}", message.len());
-    // A Secret of that size is no mistake.
-    let bytes = "s".repeat(room / 4 * 3 - 64);
-    let large = volume.clone().secret("large", bytes.as_bytes());
-    assert!(large.mount_json().unwrap().len() > 127 * 1024);
-    Call::mount(&large).succeeds();
-    assert_eq!(fs::read_to_string(large.path().join("large")).unwrap(), bytes);
-    Call::unmount(&large).succeeds();
-    let word = "w".repeat(whole - 2);
-    assert!(Call::of("tmpfs", &[word.as_str()]).object()["message"].as_str().unwrap().len() < 300);
-    fs::remove_dir(volume.path()).unwrap();
-    node.assert_nothing_left("after long arguments");
 }
 
 fn closed_descriptors(node: &VolumeNode) {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use harness::call::{Answer, try_tool};
-use harness::kubelet::{Kubelet, Volume};
+use harness::kubelet::{Kubelet, Outcome};
 use harness::suite::volume;
 use harness::volume_node::VolumeNode;
 use libtest_mimic::Trial;
@@ -17,7 +17,7 @@ use super::ours::program;
 use examples::{Example, examples, prepare};
 use page::{block_with, page, section, table};
 
-const TOOLS: &[&str] = &["bindfs", "mkfs.ext4", "mkfs.xfs", "mksquashfs"];
+const TOOLS: &[&str] = &["bindfs", "mkfs.ext4", "mkfs.xfs", "mksquashfs", "sshfs"];
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -94,21 +94,25 @@ fn volumes_are_mounted(node: &VolumeNode) {
     let kubelet = node.kubelet();
     let all = examples(&kubelet);
     assert!(all.len() >= 16, "two examples of each of the eight backends, and not {}", all.len());
-    for Example { volume, read_only } in all {
-        mounts(node, &kubelet, &volume, read_only);
+    for example in &all {
+        use_it(node, &kubelet, example);
     }
 }
 
-fn mounts(node: &VolumeNode, kubelet: &Kubelet, volume: &Volume, read_only: bool) {
+fn use_it(node: &VolumeNode, kubelet: &Kubelet, Example { volume, read_only, grows }: &Example) {
     let name = format!("`{}` of {}", volume.name(), volume.driver());
-    eprintln!("{name}");
-    let outcome = kubelet.set_up(volume);
-    assert_eq!(outcome, harness::kubelet::Outcome::Mounted, "{name}");
+    assert_eq!(kubelet.set_up(volume), Outcome::Mounted, "{name}");
     let container = kubelet.container(&[volume]);
     let inside = format!("/mnt/{}", volume.name());
     assert!(container.run(&format!("ls {inside}")).ok(), "{name}");
     let written = container.run(&format!("echo x > {inside}/written"));
     assert_eq!(written.ok(), !read_only, "{name}: {written:?}");
+    if *grows {
+        assert_eq!(kubelet.expand(volume, 2 << 30, 1 << 30), Outcome::Expanded, "{name}");
+        let size: u64 =
+            container.says(&format!("df --output=size -B1 {inside} | tail -1")).trim().parse().unwrap();
+        assert!(size > 3 << 29, "{name} has {size} bytes");
+    }
     container.stop();
     kubelet.tear_down(volume).unmounted();
     node.assert_nothing_left(&name);

@@ -23,7 +23,8 @@ pub struct Place<'a> {
 impl<'a> Place<'a> {
     /// Opens the folder that holds it; `None` where that is not there.
     pub fn open(target: &'a Target) -> Result<Option<Self>> {
-        let missing = |error: &Error| error.errno() == Some(libc::ENOENT);
+        // Below what is not a folder there is nothing, either.
+        let missing = |error: &Error| matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR));
         let root = match path::open_root(target.root()) {
             Err(error) if missing(&error) => return Ok(None),
             other => other?,

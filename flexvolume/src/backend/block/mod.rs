@@ -14,7 +14,7 @@ use crate::kernel::superblock;
 use crate::options::{Quantity, Reader};
 use crate::plan::{Limits, Medium, Step};
 use crate::policy::ImageFs;
-use crate::record::Record;
+use crate::record::{Record, Unfinished};
 
 /// A device is free a moment after its last user.
 const ENDING: Duration = Duration::from_secs(2);
@@ -32,6 +32,10 @@ struct Block {
 
 /// Reads the options `device`, `format`, `mkfsOptions` and those of every medium.
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
+    Ok(Box::new(options_of(asked, reader)?))
+}
+
+fn options_of(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Block> {
     let wanted = Wanted::read(&asked.common, false, reader);
     let device = reader.text("device");
     let device = reader.required("device", device, "its name, such as /dev/disk/by-id/virtio-data-1");
@@ -61,7 +65,7 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
         }
     }
     let format = format.then(|| mkfs::arguments(fs, &words));
-    Ok(Box::new(Block { name: PathBuf::from(device.unwrap_or_default()), wanted, format }))
+    Ok(Block { name: PathBuf::from(device.unwrap_or_default()), wanted, format })
 }
 
 impl Wish for Block {
@@ -94,6 +98,7 @@ impl Wish for Block {
             lock,
             key,
             size: device.size,
+            sequence: device.sequence(),
             path: device.path.clone(),
             name: self.name,
             found,
@@ -183,6 +188,7 @@ struct Seized {
     path: PathBuf,
     name: PathBuf,
     size: u64,
+    sequence: Option<u64>,
     /// `None`: it is empty.
     found: Option<Found>,
     format: Option<Vec<String>>,
@@ -197,6 +203,14 @@ impl Seen for Seized {
         record.key.clone_from(&self.key);
         record.medium = Some(self.path.clone());
         record.read_only = self.mounted.read_only;
+        let arguments = self.format.clone().filter(|_| self.found.is_none());
+        record.format = arguments.map(|arguments| Unfinished {
+            device: self.path.clone(),
+            sequence: self.sequence,
+            size: self.size,
+            fs: self.mounted.fs,
+            arguments,
+        });
     }
 
     fn steps(&self) -> Vec<Step> {
@@ -204,6 +218,7 @@ impl Seen for Seized {
         if let (None, Some(arguments)) = (&self.found, &self.format) {
             let arguments = arguments.clone();
             steps.push(Step::Medium(Medium::Format { fs: self.mounted.fs, arguments }));
+            steps.push(Step::Medium(Medium::Formatted));
         }
         let found = self.found.filter(|_| !self.mounted.read_only);
         steps.extend(found.iter().flat_map(|f| f.before(&self.wanted, &self.path, self.size)));
@@ -219,3 +234,6 @@ impl Seen for Seized {
         self.mounted.limits(limits)
     }
 }
+
+#[cfg(test)]
+mod tests;

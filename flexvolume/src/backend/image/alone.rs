@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
-use super::open::Opened;
+use super::open::{self, Opened};
 use super::options::{Image, New};
 use crate::apply::{Handle, Hands, wait_until_free};
 use crate::backend::Seen;
@@ -29,26 +29,25 @@ struct Alone {
 /// Whether the image is there.
 #[derive(Debug)]
 enum Is {
-    /// It is made under the second name first.
-    Missing(New, PathBuf),
+    /// It is made under the second name first, after the others are removed.
+    Missing(New, PathBuf, Vec<PathBuf>),
     /// It is there, and gets at least so many bytes.
     There(Found, u64),
 }
 
-/// An image that is not there.
-pub fn missing(image: Image, opened: Opened) -> Result<Box<dyn Seen>> {
+/// An image that is not there; `abandoned` is what was to become it.
+pub fn missing(image: Image, opened: Opened, abandoned: Vec<PathBuf>) -> Result<Box<dyn Seen>> {
     let Some(new) = image.new else {
         let doing = format!("open the image `{}`", opened.path.display());
         return Err(Error::caused(Kind::Config, doing, "it is not there")
             .hint("put it there, or have one made by `create: ifMissing` and `size`"));
     };
-    let name = opened.path.file_name().unwrap_or_default().to_string_lossy();
-    let scratch = opened.path.with_file_name(format!(".{name}.{}.new", image.id));
+    let scratch = open::scratch(&opened.path, &image.id);
     let mounted = image.wanted.mounted(new.fs, image.wanted.common.read_only)?;
     Ok(Box::new(Alone {
         path: opened.path,
         lock: opened.lock,
-        is: Is::Missing(new, scratch),
+        is: Is::Missing(new, scratch, abandoned),
         wanted: image.wanted,
         mounted,
         allocate: image.allocate,
@@ -76,7 +75,8 @@ pub fn found(image: Image, opened: Opened, found: Found, hands: &mut Hands<'_>) 
 }
 
 impl Alone {
-    fn new_image(&self, new: &New, scratch: &Path) -> Vec<Step> {
+    fn new_image(&self, new: &New, scratch: &Path, abandoned: &[PathBuf]) -> Vec<Step> {
+        let first = abandoned.iter().cloned().map(Medium::Remove);
         let steps = [
             Medium::Create(scratch.to_owned()),
             Medium::Lengthen { to: new.size, allocate: self.allocate },
@@ -84,7 +84,7 @@ impl Alone {
             Medium::Format { fs: new.fs, arguments: new.arguments.clone() },
             Medium::Publish { from: scratch.to_owned(), to: self.path.clone() },
         ];
-        let mut steps: Vec<Step> = steps.into_iter().map(Step::Medium).collect();
+        let mut steps: Vec<Step> = first.chain(steps).map(Step::Medium).collect();
         if self.mounted.read_only {
             steps.push(Step::Medium(Medium::Loop { read_only: true, alone: true }));
         }
@@ -118,7 +118,7 @@ impl Seen for Alone {
         record.source = self.path.display().to_string();
         record.lock.clone_from(&self.lock);
         record.medium = Some(self.path.clone());
-        if let Is::Missing(_, scratch) = &self.is {
+        if let Is::Missing(_, scratch, _) = &self.is {
             record.scratch.push(scratch.clone());
         }
         if self.delete {
@@ -128,7 +128,7 @@ impl Seen for Alone {
 
     fn steps(&self) -> Vec<Step> {
         let mut steps = match &self.is {
-            Is::Missing(new, scratch) => self.new_image(new, scratch),
+            Is::Missing(new, scratch, abandoned) => self.new_image(new, scratch, abandoned),
             Is::There(found, length) => self.old_image(found, *length),
         };
         steps.extend(medium::give(&self.wanted.common));

@@ -23,7 +23,10 @@ impl Wish for Image {
     fn observe(self: Box<Self>, hands: &mut Hands<'_>) -> Result<Box<dyn Seen>> {
         let place = self.place.as_ref().ok_or_else(|| Error::new(Kind::Internal, "find the image"))?;
         let opened = open::open(place, hands)?;
-        let Some(file) = &opened.file else { return alone::missing(*self, opened) };
+        let Some(file) = &opened.file else {
+            let abandoned = open::abandoned(&opened.path, hands)?;
+            return alone::missing(*self, opened, abandoned);
+        };
         let length = open::length(file)?;
         let found = medium::look(file, length, self.wanted.fs, &opened.path)?;
         let Some(found) = found else { return Err(open::empty(&opened.path)) };

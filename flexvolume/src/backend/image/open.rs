@@ -6,7 +6,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use node::{Context, Error, Kind, Result};
+use rustix::fs::Dir;
 
+use super::super::folder::{answers, fit};
 use super::options::Place;
 use crate::apply::{Handle, Hands};
 use crate::kernel::path::{self, Want};
@@ -24,11 +26,13 @@ pub struct Opened {
 
 /// Opens the image at `place` under its lock. Its folder goes into `hands`.
 pub fn open(place: &Place, hands: &mut Hands<'_>) -> Result<Opened> {
+    answers(&place.root, &place.folder, hands)?;
     let root = path::open_root(&place.root)?;
     let folder = path::beneath(root.as_fd(), &place.folder, Want::Folder).map_err(|e| match e.errno() {
         Some(libc::ENOENT) => e.hint("make the folder on the node: only images are made here"),
         _ => e,
     })?;
+    fit(folder.as_fd(), &place.root.join(&place.folder), &place.kubelet_root, false)?;
     let status = rustix::fs::fstat(&folder).doing(Kind::Io, || "look at the image's folder".to_owned())?;
     let lock = format!("image {}:{}/{}", status.st_dev, status.st_ino, place.name);
     hands.lock_source(&lock)?;
@@ -39,6 +43,29 @@ pub fn open(place: &Place, hands: &mut Hands<'_>) -> Result<Opened> {
     };
     hands.open.insert(Handle::ImageFolder, folder);
     Ok(Opened { path, lock, file })
+}
+
+/// What makers of this image have left that were killed, after a reboot too, when no record names it any more. The
+/// image's lock is held, so that nobody is at work on them.
+pub fn abandoned(image: &Path, hands: &Hands<'_>) -> Result<Vec<PathBuf>> {
+    let doing = || format!("list the folder of `{}`", image.display());
+    let folder = path::reopen(hands.opened(Handle::ImageFolder)?, false)?;
+    let entries = Dir::new(folder).map_err(std::io::Error::from).doing(Kind::Io, doing)?;
+    let name = image.file_name().unwrap_or_default().to_string_lossy();
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Ok(names.filter(|other| is_scratch_of(other, &name)).map(|other| image.with_file_name(other)).collect())
+}
+
+/// The name of an image that is being made for the volume `id`.
+pub fn scratch(image: &Path, id: &str) -> PathBuf {
+    let name = image.file_name().unwrap_or_default().to_string_lossy();
+    image.with_file_name(format!(".{name}.{id}.new"))
+}
+
+fn is_scratch_of(other: &str, name: &str) -> bool {
+    let id = other.strip_prefix('.').and_then(|rest| rest.strip_prefix(name));
+    let id = id.and_then(|rest| rest.strip_prefix('.')).and_then(|rest| rest.strip_suffix(".new"));
+    id.is_some_and(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// In bytes.
@@ -52,4 +79,22 @@ pub fn empty(path: &Path) -> Box<Error> {
     Error::caused(Kind::Config, doing, "there is no file system in it").hint(
         "run mkfs on it, or remove it and set `create: ifMissing` and `size`: an image is only made where none is",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::digest;
+
+    #[test]
+    fn only_the_hidden_files_of_the_same_image_are_its_makers() {
+        let id = digest(b"a volume");
+        let made = scratch(Path::new("/srv/a.ext4"), &id);
+        let made = made.file_name().unwrap().to_str().unwrap();
+        assert!(is_scratch_of(made, "a.ext4"));
+        for other in ["a.ext4", ".a.ext4.new", &format!(".b.a.ext4.{id}.new"), &format!(".a.ext4.x.{id}.new")]
+        {
+            assert!(!is_scratch_of(other, "a.ext4"), "{other}");
+        }
+    }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use node::Result;
 
-use crate::backend::Asked;
 use crate::backend::medium::{Wanted, mkfs, only_read};
+use crate::backend::{Asked, Common};
 use crate::options::{Quantity, Reader, RelativePath, quoted, template};
 use crate::plan::Allocate;
 use crate::policy::{ImageFs, ImagePolicy};
@@ -43,6 +43,10 @@ pub struct Image {
     pub delete: bool,
     /// What its bytes hash to, in small letters.
     pub sha256: Option<String>,
+    /// The bytes of memory that are laid over a shared image, so that the pod may write.
+    pub overlay: Option<u64>,
+    /// The common options as they count for that.
+    pub overlaid: Common,
     /// What the node allows of images.
     pub policy: ImagePolicy,
     /// The volume's identity, for names that are its own.
@@ -58,6 +62,8 @@ pub struct Place {
     pub folder: PathBuf,
     /// The file's name.
     pub name: String,
+    /// The kubelet's root, in which no image may lie.
+    pub kubelet_root: PathBuf,
 }
 
 /// A file system to make.
@@ -72,7 +78,7 @@ pub struct New {
 }
 
 /// Reads the options `path` or `pool` and `name`, `access`, `create`, `size`, `allocate`, `mkfsOptions`,
-/// `retain`, `sha256` and those of every medium.
+/// `retain`, `sha256`, `overlay`, `overlaySize` and those of every medium.
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Image> {
     let namespace = &asked.pod.namespace;
     let policy = asked.policy.image(namespace)?.clone();
@@ -84,20 +90,21 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Image> {
     let size = reader.quantity("size");
     let allocate = reader.choice("allocate", &[("sparse", Allocate::Sparse), ("full", Allocate::Full)]);
     let retain = reader.choice("retain", &[("keep", false), ("delete", true)]);
+    let (overlaid, overlay_size) = overlay(asked, reader);
     let arguments = mkfs_options(wanted.fs.unwrap_or(ImageFs::Ext4), reader);
     if sha256.as_ref().is_some_and(|s| s.len() != 64 || !s.bytes().all(|b| b.is_ascii_hexdigit())) {
         reader.problem("sha256", "is not 64 hex digits; write what `sha256sum` prints");
     }
     let written = create || size.is_some() || retain == Some(true);
     let access = asked_access.unwrap_or(match wanted.fs {
-        _ if sha256.is_some() => Access::Shared,
+        _ if sha256.is_some() || overlaid => Access::Shared,
         Some(fs) if only_read(fs) => Access::Shared,
         _ if written => Access::Alone,
         _ if asked.common.read_only => Access::Shared,
         Some(_) => Access::Alone,
         None => Access::Open,
     });
-    contradictions(reader, access, &wanted, sha256.is_some(), create);
+    contradictions(reader, access, &wanted, create);
     let new = create.then(|| new(wanted.fs, size, arguments, reader)).flatten();
     let mut image = Image {
         place: None,
@@ -107,12 +114,17 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Image> {
         allocate: allocate.unwrap_or_default(),
         delete: retain.unwrap_or(false),
         sha256,
+        overlay: None,
+        overlaid: asked.common.clone(),
         policy,
         id: asked.target.id().to_string(),
         wanted: wanted.clone(),
     };
     if let Some(file) = file {
         image.allowed(asked, &file)?;
+    }
+    if overlaid {
+        image.overlay = Some(allowed_overlay(asked, overlay_size)?);
     }
     if image.access == Access::Shared {
         // Nobody writes to what others share.
@@ -150,7 +162,8 @@ impl Image {
         }
         let name = rest.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let folder = rest.parent().map(Path::to_owned).unwrap_or_default();
-        self.place = Some(Place { root: root.path.clone(), folder, name });
+        let kubelet_root = asked.policy.kubelet_root.clone();
+        self.place = Some(Place { root: root.path.clone(), folder, name, kubelet_root });
         Ok(())
     }
 }
@@ -194,6 +207,28 @@ fn fit(name: &str) -> std::result::Result<(), String> {
     Ok(())
 }
 
+/// Whether memory is laid over the image, and the size that is asked for it.
+fn overlay(asked: &Asked<'_>, reader: &mut Reader<'_>) -> (bool, Option<u64>) {
+    let wanted = reader.choice("overlay", &[("none", false), ("tmpfs", true)]).unwrap_or(false);
+    let size = reader.quantity("overlaySize");
+    if size.is_some() && !wanted {
+        reader.problem("overlaySize", "is of what is laid over the image; set `overlay` to tmpfs");
+    }
+    if wanted && asked.common.read_only {
+        reader.problem("overlay", "lets the pod write, and the volume is read-only; leave one of them out");
+    }
+    (wanted, size)
+}
+
+/// It counts as an overlay's upper layer, or where those are off as a tmpfs.
+fn allowed_overlay(asked: &Asked<'_>, size: Option<u64>) -> Result<u64> {
+    let namespace = &asked.pod.namespace;
+    match &asked.policy.backends.overlay {
+        Some(_) => asked.policy.overlay(namespace)?.size(size),
+        None => asked.policy.tmpfs(namespace)?.size(size),
+    }
+}
+
 fn mkfs_options(fs: ImageFs, reader: &mut Reader<'_>) -> Vec<String> {
     let Some(text) = reader.text("mkfsOptions") else { return mkfs::arguments(fs, &[]) };
     match mkfs::check(fs, text) {
@@ -222,19 +257,19 @@ fn new(
 }
 
 /// What cannot be said together.
-fn contradictions(reader: &mut Reader<'_>, access: Access, wanted: &Wanted, hashed: bool, create: bool) {
+fn contradictions(reader: &mut Reader<'_>, access: Access, wanted: &Wanted, create: bool) {
     if access == Access::Alone {
-        if hashed {
-            reader.problem("sha256", "is of an image that nobody writes to; set `access` to ro");
+        for key in ["sha256", "overlay"] {
+            if reader.text(key).is_some_and(|value| value != "none") {
+                reader.problem(key, "is for an image that nobody writes to; set `access` to ro");
+            }
         }
         if let Some(fs) = wanted.fs.filter(|fs| only_read(*fs)) {
             reader.problem("fsType", format!("is {}, which is only read; set `access` to ro", fs.name()));
         }
         if !create {
-            for key in ["mkfsOptions"] {
-                if reader.text(key).is_some() {
-                    reader.problem(key, "is for a new image; set `create` to ifMissing");
-                }
+            if reader.text("mkfsOptions").is_some() {
+                reader.problem("mkfsOptions", "is for a new image; set `create` to ifMissing");
             }
             if reader.text("retain") == Some("delete") {
                 reader

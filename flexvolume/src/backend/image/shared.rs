@@ -12,10 +12,11 @@ use super::hash;
 use super::open::Opened;
 use super::options::Image;
 use crate::apply::{Handle, Hands, wait_until_read_only};
-use crate::backend::Seen;
 use crate::backend::medium::{Found, Mounted};
+use crate::backend::{Common, Seen, overlay};
+use crate::kernel::own::Scope;
 use crate::kernel::{loop_device, mount, path};
-use crate::plan::{Limits, Medium, Source, Step};
+use crate::plan::{Face, Layers, Limits, Lower, Medium, Source, Step};
 use crate::policy::ImageFs;
 use crate::record::Record;
 
@@ -29,8 +30,21 @@ struct Shared {
     lock: String,
     key: String,
     mounted: Mounted,
-    /// Whether a volume's mount is there to be copied.
-    copied: bool,
+    from: From,
+    /// The bytes of memory laid over it, and the options that count there.
+    overlay: Option<(u64, Common)>,
+}
+
+/// Where the tree comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// Another volume's mount is copied.
+    Mount,
+    /// Another volume has it below an overlay, where its mount cannot be copied: of the same loop device the
+    /// kernel gives the same file system.
+    Loop(u32),
+    /// Nobody has it.
+    Image,
 }
 
 /// An image that is there. What is mounted already was hashed then; anew, it is hashed now.
@@ -43,18 +57,21 @@ pub fn found(image: &Image, opened: Opened, found: Found, hands: &mut Hands<'_>)
     if found.health.replay {
         hands.notes.push("its journal was not replayed: what was written last may be missing".to_owned());
     }
-    let mount = mount_of(&key, &seen)?;
-    let copied = mount.is_some();
-    if let Some(root) = mount {
+    let overlay = image.overlay.map(|size| (size, image.overlaid.clone()));
+    let from = if let Some(root) = mount_of(&key, &seen)? {
         hands.open.insert(Handle::Source, root);
+        From::Mount
+    } else if let Some(number) = loop_of(&key, &file)? {
+        From::Loop(number)
     } else {
         wait_until_read_only(&file, &opened.path)?;
         if let Some(expected) = &image.sha256 {
             verify(&file, &seen, expected, &opened.path, hands)?;
         }
         hands.open.insert(Handle::Image, file.into());
-    }
-    Ok(Box::new(Shared { path: opened.path, lock: opened.lock, key, mounted, copied }))
+        From::Image
+    };
+    Ok(Box::new(Shared { path: opened.path, lock: opened.lock, key, mounted, from, overlay }))
 }
 
 fn look(file: &File) -> Result<Metadata> {
@@ -93,6 +110,15 @@ fn mount_of(key: &str, image: &Metadata) -> Result<Option<OwnedFd>> {
     Ok(None)
 }
 
+/// The read-only loop device over the image, where a volume with the same key has it.
+fn loop_of(key: &str, image: &File) -> Result<Option<u32>> {
+    let mounted = |record: &Record| open(record).is_ok_and(|r| mount::is_root(r.as_fd()).unwrap_or(false));
+    if !Record::all()?.iter().any(|(_, record)| record.key == key && mounted(record)) {
+        return Ok(None);
+    }
+    Ok(loop_device::over(image)?.into_iter().find(|number| loop_device::is_read_only(*number)))
+}
+
 fn open(record: &Record) -> Result<OwnedFd> {
     let root = path::open_root(&record.root)?;
     let relative = record.target.strip_prefix(&record.root).unwrap_or(&record.target);
@@ -123,33 +149,54 @@ fn verify(file: &File, before: &Metadata, expected: &str, path: &Path, hands: &H
     Ok(())
 }
 
+impl Shared {
+    /// The steps that end with the image's own tree in hand.
+    fn tree(&self) -> Vec<Step> {
+        match self.from {
+            From::Mount => vec![Step::Clone { path: self.path.clone(), recursive: false }],
+            From::Loop(number) => vec![Step::Medium(Medium::Reuse(number)), self.mounted.make()],
+            From::Image if self.mounted.fs == ImageFs::Erofs => {
+                let Mounted { fs, settings, read_only, .. } = &self.mounted;
+                let (kind, settings, read_only) = (fs.name(), settings.clone(), *read_only);
+                vec![Step::Make { kind, source: Source::Image, settings, read_only }]
+            }
+            From::Image => {
+                let put = Medium::Loop { read_only: true, alone: false };
+                vec![Step::Medium(put), self.mounted.make()]
+            }
+        }
+    }
+}
+
 impl Seen for Shared {
     fn describe(&self, record: &mut Record) {
         record.source = self.path.display().to_string();
         record.lock.clone_from(&self.lock);
         record.key.clone_from(&self.key);
-        record.medium = Some(self.path.clone());
-        record.read_only = true;
+        record.read_only = self.overlay.is_none();
+        record.medium = self.overlay.is_none().then(|| self.path.clone());
     }
 
     fn steps(&self) -> Vec<Step> {
-        if self.copied {
-            return vec![Step::Clone { path: self.path.clone(), recursive: false }];
+        let mut steps = self.tree();
+        if let Some((size, common)) = &self.overlay {
+            let face = Face { mode: common.mode, uid: common.uid, gid: common.gid };
+            steps.push(Step::Lower(Lower::InHand));
+            steps.push(overlay::memory(*size));
+            steps.push(Step::Layer(Layers { settings: Vec::new(), face }));
+            steps.extend(common.give(Some(Scope::Root)));
         }
-        if self.mounted.fs == ImageFs::Erofs {
-            let Mounted { fs, settings, read_only, .. } = &self.mounted;
-            let (kind, settings, read_only) = (fs.name(), settings.clone(), *read_only);
-            return vec![Step::Make { kind, source: Source::Image, settings, read_only }];
-        }
-        let put = Medium::Loop { read_only: true, alone: false };
-        vec![Step::Medium(put), self.mounted.make()]
+        steps
     }
 
     fn limits(&self, limits: Limits) -> (Limits, bool) {
-        self.mounted.limits(limits)
+        match self.overlay {
+            Some(_) => (limits.with(&self.mounted.attributes), false),
+            None => self.mounted.limits(limits),
+        }
     }
 
     fn is_shared(&self) -> bool {
-        true
+        self.overlay.is_none()
     }
 }

@@ -16,6 +16,7 @@ use crate::target::Target;
 
 const POLICY: &str = "
 backends:
+  tmpfs: {}
   image:
     roots:
       - {path: /pool, create: true}
@@ -56,7 +57,7 @@ fn lines(steps: &[Step]) -> Vec<String> {
 
 /// The steps for an image that is not there.
 fn new(pairs: &[(&str, &str)]) -> Vec<String> {
-    let seen = alone::missing(read(pairs).unwrap(), opened()).unwrap();
+    let seen = alone::missing(read(pairs).unwrap(), opened(), Vec::new()).unwrap();
     lines(&seen.steps())
 }
 
@@ -127,7 +128,7 @@ fn the_record_names_what_a_kill_could_leave() {
     let image = read(&pairs).unwrap();
     let scratch = PathBuf::from(format!("/pool/.a.img.{}.new", image.id));
     let mut record = Record::default();
-    alone::missing(image, opened()).unwrap().describe(&mut record);
+    alone::missing(image, opened(), Vec::new()).unwrap().describe(&mut record);
     assert_eq!(record.scratch, [scratch]);
     assert_eq!(record.delete, [PathBuf::from("/pool/a.img")]);
     assert_eq!((record.lock.as_str(), record.key.as_str()), ("image 1:2/a.img", ""));
@@ -230,7 +231,8 @@ fn ext4_is_repaired_where_it_says_that_it_needs_it() {
 #[test]
 fn who_may_write_follows_from_the_options_and_the_root() {
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    let table: [(&[(&str, &str)], Access); 9] = [
+    let table: [(&[(&str, &str)], Access); 10] = [
+        (&[RW, ("overlay", "tmpfs"), ("overlaySize", "1Mi")], Access::Shared),
         (&[("path", "/pool/a")], Access::Open),
         (&[("path", "/golden/a")], Access::Shared),
         (&[("path", "/pool/a"), ("fsType", "ext3")], Access::Alone),
@@ -250,9 +252,33 @@ fn who_may_write_follows_from_the_options_and_the_root() {
     assert_eq!(place.name, "shop-web-0.img");
 }
 
+/// Options, and how what is said of them begins.
+type Refusal = (&'static [(&'static str, &'static str)], &'static str);
+
+#[track_caller]
+fn assert_refused(table: &[Refusal]) {
+    for (pairs, expect) in table {
+        let why = read(pairs).unwrap_err();
+        assert!(why.starts_with(expect), "{pairs:?}\n{why}");
+    }
+}
+
 #[test]
-fn a_refusal_says_what_to_write() {
-    let table: [(&[(&str, &str)], &str); 17] = [
+fn a_refused_name_says_what_to_write() {
+    let table: [Refusal; 14] = [
+        (
+            &[RW, ("overlaySize", "1Mi")],
+            "`overlaySize` is of what is laid over the image; set `overlay` to tmpfs",
+        ),
+        (
+            &[RW, ("overlay", "tmpfs"), ("readOnly", "true")],
+            "`overlay` lets the pod write, and the volume is read-only",
+        ),
+        (&[RW, ("overlay", "tmpfs"), ("access", "rw")], "`overlay` is for an image that nobody writes to"),
+        (
+            &[RW, ("overlay", "tmpfs"), ("overlaySize", "1Gi")],
+            "allow `size` of 1Gi: the node's policy allows at most 256Mi",
+        ),
         (&[], "`path` is missing; write the image's path, or `pool` and `name`"),
         (&[("pool", "/pool")], "`name` is missing; write the image's name in the pool"),
         (&[("path", "/pool/a"), ("name", "b")], "`path` contradicts `pool` and `name`; leave it or them out"),
@@ -275,6 +301,13 @@ fn a_refusal_says_what_to_write() {
             &[("path", "/pool/a"), ("fsType", "erofs")],
             "mount erofs from an image: the node's policy allows ext4",
         ),
+    ];
+    assert_refused(&table);
+}
+
+#[test]
+fn a_refused_wish_says_what_to_write() {
+    let table: [Refusal; 7] = [
         (&[("path", "/pool/a"), ("create", "ifMissing")], "`size` is missing; write how large"),
         (
             &[("path", "/pool/a"), ("create", "ifMissing"), ("size", "1Mi"), ("fsType", "xfs")],
@@ -308,8 +341,5 @@ fn a_refusal_says_what_to_write() {
             "`fsType` is squashfs, which is only read; set `access` to ro",
         ),
     ];
-    for (pairs, expect) in table {
-        let why = read(pairs).unwrap_err();
-        assert!(why.starts_with(expect), "{pairs:?}\n{why}");
-    }
+    assert_refused(&table);
 }

@@ -146,7 +146,8 @@ impl Mounted {
 
     /// The file system and its settings in words, which two volumes must have alike to share it.
     pub fn words(&self) -> String {
-        let settings: Vec<String> = self.settings.iter().map(ToString::to_string).collect();
+        let mut settings: Vec<String> = self.settings.iter().map(ToString::to_string).collect();
+        settings.sort_unstable();
         format!("{} {}", self.fs.name(), settings.join(","))
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use node::{Context, Error, Kind, Result};
 use rustix::fs::{FileType, fstat};
 
-use super::super::folder::fit;
+use super::super::folder::{answers, deepest, fit};
 use super::{Place, taken};
 use crate::apply::{Handle, Hands};
 use crate::kernel::loop_device;
@@ -27,6 +27,7 @@ pub fn lower(
     kubelet_root: &Path,
     hands: &mut Hands<'_>,
 ) -> Result<Lower> {
+    answers(&place.root, &place.relative, hands)?;
     let root = path::open_root(&place.root)?;
     let found = path::beneath(root.as_fd(), &place.relative, Want::Any)?;
     let path = place.path();
@@ -90,6 +91,7 @@ pub fn upper(
     kubelet_root: &Path,
     hands: &mut Hands<'_>,
 ) -> Result<(String, bool)> {
+    answers(&place.root, &place.relative, hands)?;
     let root = path::open_root(&place.root)?;
     let path = place.path();
     fit(root.as_fd(), &path, kubelet_root, false)?;
@@ -99,7 +101,11 @@ pub fn upper(
     hands.lock_source(&key)?;
     alone(&key, &path, hands)?;
     let missing = match path::beneath(root.as_fd(), &place.relative, Want::Folder) {
-        Err(error) if error.errno() == Some(libc::ENOENT) && create => true,
+        Err(error) if error.errno() == Some(libc::ENOENT) && create => {
+            let there = deepest(root.as_fd(), &place.relative)?;
+            fit(there.as_fd(), &path, kubelet_root, false)?;
+            true
+        }
         Err(error) if error.errno() == Some(libc::ENOENT) => {
             let hint = format!(
                 "make the folder, or have an administrator add `create: true` to the root `{}` in {}",

@@ -8,7 +8,7 @@ use node::{Context, Error, Kind, Result};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 
-use super::magic_path;
+use super::{magic_path, real_path};
 
 /// A rename or mount anywhere on the node makes openat2(2) ask for another try; a name that loses this
 /// often is being exchanged on purpose.
@@ -30,7 +30,11 @@ pub enum Want {
 /// Opens `relative` beneath `root`. [`Kind::Config`] where a symlink or `..` stands in the way, or what is
 /// there is of another type; [`Kind::Io`] with ENOENT where it is missing.
 pub fn beneath(root: BorrowedFd<'_>, relative: &Path, want: Want) -> Result<OwnedFd> {
-    let doing = || format!("open `{}`", relative.display());
+    let doing = || {
+        let root = real_path(root).unwrap_or_default();
+        let path = if relative.as_os_str().is_empty() { root } else { root.join(relative) };
+        format!("open `{}`", path.display())
+    };
     if relative.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
         return Err(in_the_way(Error::new(Kind::Config, doing())));
     }

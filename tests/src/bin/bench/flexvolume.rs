@@ -127,6 +127,7 @@ fn image(node: &VolumeNode, rounds: usize) -> Vec<Row> {
     note(&Row::ratio("ext4 image unmount / script", Measure::Wall, 0.5, &unmounts, &script_unmounts));
     note(&Row::ratio("ext4 image mount + unmount / shell driver", Measure::Wall, 0.5, &both, &shell));
     let what = "ext4 image mount + unmount, no fsck / script of losetup, mount, umount";
+    note(&Row::ratio(what, Measure::Cpu, 0.5, &both, &script));
     vec![Row::ratio(what, Measure::Wall, 0.5, &both, &script)]
 }
 

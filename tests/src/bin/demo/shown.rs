@@ -23,6 +23,19 @@ impl Shown {
         }
     }
 
+    /// A long message, on lines of its own.
+    fn message(&mut self, text: &str) {
+        let mut line = String::new();
+        for word in text.split(' ') {
+            if !line.is_empty() && line.chars().count() + word.chars().count() > 100 {
+                self.text(&line);
+                line.clear();
+            }
+            line = if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
+        }
+        self.text(&line);
+    }
+
     /// What was done, what came of it, and whether that is as it should be.
     pub fn row(&mut self, what: &str, seen: &str, right: bool) {
         self.wrong += usize::from(!right);
@@ -49,7 +62,7 @@ impl Shown {
         let right = std::mem::discriminant(seen) == std::mem::discriminant(expect);
         self.row(what, word, right);
         if let Outcome::Refused(why) | Outcome::Crashed(why) = seen {
-            self.text(why);
+            self.message(why);
         }
     }
 

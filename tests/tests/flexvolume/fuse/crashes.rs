@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         volume("an_unmount_by_folder_killed_anywhere_is_done_by_the_next", tools, |n| done(n, "bindfs")),
         volume("a_mount_by_descriptor_killed_while_its_children_work_converges", tools, |n| amid(n, "sftp")),
         volume("a_mount_by_folder_killed_while_its_children_work_converges", tools, |n| amid(n, "bindfs")),
+        volume("a_program_whose_driver_was_killed_is_ended_by_gc", tools, collected),
         volume("a_call_by_descriptor_answers_whichever_system_call_fails", tools, |n| refused(n, "sftp")),
         volume("a_call_by_folder_answers_whichever_system_call_fails", tools, |n| refused(n, "bindfs")),
         volume("a_mount_by_descriptor_killed_is_dead_before_anybody_comes", tools, alone),
@@ -130,6 +131,33 @@ fn amid(node: &VolumeNode, profile: &str) {
     }
 }
 
+/// The pod was deleted meanwhile: nobody mounts or unmounts any more.
+fn collected(node: &VolumeNode) {
+    let kubelet = prepare(node);
+    let (mut n, mut running) = (1, 0);
+    loop {
+        let (volume, when) =
+            (of_profile(&kubelet, "bindfs"), format!("killed after {n} system calls of the tree"));
+        folder(&volume);
+        let seen = tree::kill_amid(&Call::mount(&volume), n);
+        let mounted = !mounts_at(&volume.path()).is_empty();
+        running += usize::from(!mounted && !daemons(node, "bindfs").is_empty());
+        let answer = Call::of("volume", &["gc"]).run();
+        assert!(answer.ok(), "{when}: {answer:?}");
+        if mounted {
+            assert_whole(node, &volume, "bindfs", &when);
+            Call::unmount(&volume).succeeds();
+        }
+        fs::remove_dir_all(volume.pod().folder()).unwrap();
+        assert_clean(node, &volume, &when);
+        if seen.answer.is_some() {
+            assert!(running > 0, "bindfs never ran when the driver was killed");
+            return;
+        }
+        n += STRIDE;
+    }
+}
+
 /// The mount goes with the driver, and the program with the mount: it reads from a connection that is none.
 fn alone(node: &VolumeNode) {
     let kubelet = prepare(node);
@@ -151,7 +179,7 @@ fn alone(node: &VolumeNode) {
 #[cfg(target_arch = "x86_64")]
 fn refused(node: &VolumeNode, profile: &str) {
     let kubelet = prepare(node);
-    let outcomes = crate::crashes::refused_in_turn(
+    let outcomes = crate::crashes::refusals::in_turn(
         |_| of_profile(&kubelet, profile),
         1,
         |volume, when| assert_whole(node, volume, profile, when),

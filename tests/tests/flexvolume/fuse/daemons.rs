@@ -148,7 +148,7 @@ fn standing_still(node: &VolumeNode) {
 fn older_kernels(node: &VolumeNode) {
     lay_out(node, "");
     let kubelet = node.kubelet();
-    for (kernel, lacking) in crate::crashes::OLDER {
+    for (kernel, lacking) in crate::crashes::refusals::OLDER {
         for profile in ["sftp", "bindfs"] {
             let (volume, when) = (of_profile(&kubelet, profile), format!("{profile} {kernel}"));
             folder(&volume);

@@ -10,7 +10,7 @@ use harness::volume_look::mounts_at;
 use harness::volume_node::VolumeNode;
 use libtest_mimic::Trial;
 
-use super::lay_out;
+use super::{POLICY, lay_out};
 use crate::media::{
     content, end, give_up, image, kill_after_each_change, make_image, mount_of, size, try_again,
 };
@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         volume("a_kill_while_an_image_is_repaired_and_grown_harms_nothing", TOOLS, grown),
         volume("a_kill_while_an_image_goes_with_its_pod_is_finished_later", TOOLS, deleted),
         volume("a_kill_while_an_image_is_shared_leaves_the_others_theirs", TOOLS, shared),
+        volume("a_kill_while_memory_is_laid_over_an_image_leaves_nothing", TOOLS, overlaid),
         volume("a_kill_while_a_claim_grows_is_made_good_by_the_next_try", TOOLS, expanded),
     ]
 }
@@ -193,4 +194,25 @@ fn expanded(node: &VolumeNode) {
         give_up(node, volume, when);
         fs::remove_file(IMAGE).unwrap();
     });
+}
+
+fn overlaid(node: &VolumeNode) {
+    lay_out(node);
+    node.policy(&format!("{POLICY}  tmpfs: {{}}\n"));
+    let path = "/srv/golden/a.img";
+    make_image("squashfs", path);
+    for retry in [true, false] {
+        let prepare = || {
+            let volume = image("web", path).option("overlay", "tmpfs").option("overlaySize", "1Mi");
+            folder(&volume);
+            (Call::mount(&volume), volume)
+        };
+        kill_after_each_change("memory over an image", prepare, |volume, when| {
+            if retry {
+                try_again(volume, when);
+                fs::write(volume.path().join("index.html"), "mine").unwrap();
+            }
+            give_up(node, volume, when);
+        });
+    }
 }

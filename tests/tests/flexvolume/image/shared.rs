@@ -9,7 +9,7 @@ use harness::volume_look::mounts_at;
 use harness::volume_node::VolumeNode;
 use libtest_mimic::Trial;
 
-use super::lay_out;
+use super::{POLICY, lay_out};
 use crate::media::{device, end, has, image, make_image, mount_of};
 use crate::ours::Call;
 
@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         volume("pods_with_other_settings_get_a_mount_of_their_own", TOOLS, other_settings),
         volume("many_pods_at_once_share_one_mount", TOOLS, at_once),
         volume("a_journal_that_cannot_be_replayed_is_told", TOOLS, journal),
+        volume("a_pod_writes_over_an_image_and_not_into_it", TOOLS, overlaid),
     ]
 }
 
@@ -199,4 +200,51 @@ fn journal(node: &VolumeNode) {
     Call::unmount(&volume).succeeds();
     fs::remove_dir_all(volume.pod().folder()).unwrap();
     node.assert_nothing_left("with a journal");
+}
+
+fn overlaid(node: &VolumeNode) {
+    node.policy(&format!("{POLICY}  tmpfs: {{}}\n"));
+    fs::create_dir_all("/srv/golden").unwrap();
+    let kubelet = node.kubelet();
+    for fs_type in ["erofs", "squashfs", "ext4"] {
+        let path = format!("/srv/golden/{fs_type}.img");
+        make_image(fs_type, &path);
+        let (before, sum) = (fs::read(&path).unwrap(), hash(&path));
+        let plain = image("plain", &path).option("sha256", &sum);
+        let over = |n: u32| {
+            let volume = image(&format!("web-{n}"), &path).option("sha256", &sum).option("overlay", "tmpfs");
+            volume.option("overlaySize", "4Mi").fs_group(1234)
+        };
+        // Before, beside and after one that reads it as it is.
+        for others in [vec![], vec![&plain]] {
+            for other in &others {
+                kubelet.set_up(other).mounted();
+            }
+            let volumes: Vec<_> = (0..3).map(over).collect();
+            for volume in &volumes {
+                kubelet.set_up(volume).mounted();
+                let mount = mount_of(volume);
+                assert_eq!(mount.kind, "overlay");
+                assert!(["rw", "nosuid", "nodev"].iter().all(|o| has(&mount, o)), "{mount:?}");
+            }
+            let most = if fs_type == "erofs" { 3 } else { 1 };
+            assert!(node.loops().len() <= most, "{:?}", node.loops());
+            let container = kubelet.container(&[&volumes[0]]);
+            let line = "echo mine > /mnt/data/index.html && touch /mnt/data/new";
+            let answer = container.run_as(0, &[1234], line);
+            assert!(answer.ok(), "{answer:?}");
+            assert_eq!(container.says("cat /mnt/data/index.html"), "mine\n");
+            assert!(!container.run("dd if=/dev/zero of=/mnt/data/large bs=1M count=8").ok(), "it has no end");
+            container.stop();
+            for other in volumes[1..].iter().chain(others.iter().copied()) {
+                let seen = fs::read_to_string(other.path().join("index.html")).unwrap();
+                assert_eq!(seen, "Hello from an image!\n", "{fs_type}");
+            }
+            for volume in volumes.iter().chain(others.iter().copied()) {
+                end(&kubelet, volume);
+            }
+            node.assert_nothing_left(fs_type);
+        }
+        assert!(fs::read(&path).unwrap() == before, "the image of {fs_type} was changed");
+    }
 }

@@ -130,7 +130,7 @@ fn refused(node: &VolumeNode) {
         node.assert_nothing_left(when);
         forget();
     };
-    let outcomes = crate::crashes::refused_in_turn(|_| whole(&kubelet), 1, assert_whole, clean);
+    let outcomes = crate::crashes::refusals::in_turn(|_| whole(&kubelet), 1, assert_whole, clean);
     assert!(outcomes[0] > 50 && outcomes[1] > 20, "{outcomes:?}");
 }
 

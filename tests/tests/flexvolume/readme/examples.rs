@@ -16,6 +16,8 @@ pub struct Example {
     pub volume: Volume,
     /// Whether nobody may write to it.
     pub read_only: bool,
+    /// Whether it can get larger.
+    pub grows: bool,
 }
 
 /// What is exchanged in the page's texts.
@@ -26,10 +28,11 @@ const INSTEAD: [(&str, &str); 4] = [
     ("/dev/disk/by-id/virtio-data-", "/dev/loop"),
 ];
 
-/// Mounts the folder that stands for every share; its last argument but three is the mountpoint.
+/// Mounts the folder that stands for every share. Its second argument is the mountpoint.
 const SHARE: &str = "#!/bin/sh\nexec mount --bind /srv/export \"$2\"\n";
-/// Serves the folder that stands for every server.
-const SSHFS: &str = "#!/bin/sh\nexec bindfs -f /srv/export \"$2\"\n";
+/// sshfs itself, with the server's end in place of ssh. Its second argument is the mountpoint.
+const SSHFS: &str = "#!/bin/sh\nexec sshfs host:/srv/export \"$2\" -f -o ssh_command=/opt/ssh\n";
+const SSH: &str = "#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n";
 
 /// The page's policy on this node, and all that its volumes name.
 pub fn prepare(node: &VolumeNode) {
@@ -43,6 +46,7 @@ pub fn prepare(node: &VolumeNode) {
     tool(&["mksquashfs", "/srv/layers", "/srv/images/words.squashfs", "-quiet", "-no-progress"]);
     node.write_program("/opt/mount.share".as_ref(), SHARE);
     node.write_program("/opt/sshfs".as_ref(), SSHFS);
+    node.write_program("/opt/ssh".as_ref(), SSH);
     tool(&["truncate", "-s", "64M", "/var/lib/harness/disk"]);
     let device = tool(&["losetup", "--find", "--show", "/var/lib/harness/disk"]);
     fs::write("/var/lib/harness/device", device.trim()).expect("note the device");
@@ -98,7 +102,7 @@ pub fn examples(kubelet: &Kubelet) -> Vec<Example> {
 fn documents(page: &str) -> Vec<Value> {
     let objects = blocks(page).into_iter().filter(|block| block.contains("\nkind: "));
     let texts: Vec<String> =
-        objects.flat_map(|b| b.split("\n---\n").map(|d| stand_in(d)).collect::<Vec<_>>()).collect();
+        objects.flat_map(|b| b.split("\n---\n").map(stand_in).collect::<Vec<_>>()).collect();
     texts.iter().map(|text| serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))).collect()
 }
 
@@ -133,7 +137,8 @@ fn persistent(claim: &Pod, document: &Value, secrets: &Secrets) -> Example {
     let flex = &document["spec"]["flexVolume"];
     assert_eq!(flex["readOnly"], Value::Null, "the kubelet ignores `readOnly` of a PersistentVolume");
     let made = claim.persistent(text(&flex["driver"]), text(&document["metadata"]["name"]));
-    finish(made, flex, secrets)
+    let example = finish(made, flex, secrets);
+    Example { grows: flex["driver"] == "nodeplug/image", ..example }
 }
 
 fn finish(mut volume: Volume, flex: &Value, secrets: &Secrets) -> Example {
@@ -150,7 +155,7 @@ fn finish(mut volume: Volume, flex: &Value, secrets: &Secrets) -> Example {
         volume = volume.option(key, text(value));
     }
     let read_only = flex["readOnly"] == true || flex["options"]["readOnly"] == "true";
-    Example { volume, read_only }
+    Example { volume, read_only, grows: false }
 }
 
 /// A string; the API server takes nothing else for an option.
