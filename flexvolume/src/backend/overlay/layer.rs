@@ -94,7 +94,6 @@ pub fn upper(
     answers(&place.root, &place.relative, hands)?;
     let root = path::open_root(&place.root)?;
     let path = place.path();
-    fit(root.as_fd(), &path, kubelet_root, false)?;
     let status = fstat(&root).map_err(std::io::Error::from);
     let status = status.doing(Kind::Io, || format!("look at `{}`", place.root.display()))?;
     let key = format!("overlay:{}:{}/{}", status.st_dev, status.st_ino, place.relative.display());
