@@ -10,7 +10,7 @@ use rustix::fs::Dir;
 use crate::kernel::{mount, path};
 use crate::target::Target;
 
-pub use off_limits::off_limits;
+pub use off_limits::{Part, off_limits};
 
 /// What is on a volume's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,10 @@ pub fn target(target: &Target) -> Result<(OwnedFd, On)> {
 pub fn names(target: &Target) -> Result<Vec<String>> {
     let doing = || format!("list `{target}`");
     let (folder, on) = match self::target(target) {
-        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(Vec::new()),
+        // What lies behind a symlink is not the volume's.
+        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
+            return Ok(Vec::new());
+        }
         other => other?,
     };
     if on != On::Nothing {

@@ -99,7 +99,7 @@ impl Record {
         Ok(record.filter(|r| r.boot == this && r.target == target.path()))
     }
 
-    /// Every record of this boot, by id.
+    /// Every record of this boot, by id. One that is not what its name says is none.
     pub fn all() -> Result<Vec<(String, Self)>> {
         let folder = Path::new(STATE).join("volumes");
         let this = boot::id()?;
@@ -109,6 +109,7 @@ impl Record {
             let Some(bytes) = store::read(&folder.join(&name))? else { continue };
             if let Ok(record) = serde_json::from_slice::<Self>(&bytes)
                 && record.boot == this
+                && Target::parse(&record.target, &record.root).is_ok_and(|t| t.id().as_str() == id)
             {
                 found.push((id.to_owned(), record));
             }

@@ -114,23 +114,24 @@ fn status(kind: Kind) -> Status {
     }
 }
 
-/// Cause and remedy on one line. Of a long cause the end goes, never the remedy.
+/// Cause and remedy on one line. Of a long cause the middle goes: its end is what the kernel said, and the
+/// remedy comes behind it.
 pub fn message(error: &Error) -> String {
     let advice = error.advice().map_or_else(String::new, |hint| format!("; {hint}"));
-    let mut text = error.chain();
     let room = LONGEST.saturating_sub(advice.len()).max(LONGEST / 3);
-    shorten(&mut text, room);
-    text.push_str(&advice);
-    shorten(&mut text, LONGEST);
+    let text = shortened(&error.chain(), room) + &advice;
+    let text = shortened(&text, LONGEST);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn shorten(text: &mut String, room: usize) {
-    if text.len() > room {
-        let end = text.floor_char_boundary(room.saturating_sub('…'.len_utf8()));
-        text.truncate(end);
-        text.push('…');
+/// The two ends of a text that is longer than `room` bytes.
+fn shortened(text: &str, room: usize) -> String {
+    if text.len() <= room {
+        return text.to_owned();
     }
+    let half = room.saturating_sub('…'.len_utf8()) / 2;
+    let (head, tail) = (text.floor_char_boundary(half), text.ceil_char_boundary(text.len() - half));
+    [text.get(..head), Some("…"), text.get(tail..)].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -154,10 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_cause_is_cut_and_its_remedy_stays() {
-        let error = Error::caused(Kind::Io, "read\nit", "x".repeat(5000)).hint("buy a disk");
+    fn a_long_cause_keeps_its_ends_and_its_remedy() {
+        let why = format!("{}é: No space left on device", "é".repeat(2500));
+        let error = Error::caused(Kind::Io, "read\nit", why).hint("buy a disk");
         let text = message(&error);
-        assert!(text.len() <= LONGEST && text.ends_with("…; buy a disk"), "{text}");
-        assert!(text.starts_with("read it: xxx"));
+        assert!(text.len() <= LONGEST, "{text}");
+        assert!(text.starts_with("read it: ééé") && text.contains("é…é"), "{text}");
+        assert!(text.ends_with(": No space left on device; buy a disk"), "{text}");
     }
 }

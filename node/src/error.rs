@@ -112,6 +112,17 @@ impl Error {
         self
     }
 
+    /// The error as `step` met it: below the step's line, or with that line instead of its own where that says
+    /// the same and more.
+    #[must_use]
+    pub fn in_step(mut self: Box<Self>, step: String) -> Box<Self> {
+        if step.starts_with(&self.doing) {
+            self.doing = step;
+            return self;
+        }
+        Self::caused(self.kind, step, self)
+    }
+
     /// Who has to act.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -278,5 +289,22 @@ mod tests {
             assert_eq!(told.advice(), error.advice());
         }
         assert_eq!(Error::decode(b"{").kind(), Kind::Internal);
+    }
+
+    #[test]
+    fn a_step_that_says_the_same_and_more_says_it_alone() {
+        let of = |doing: &str| Error::caused(Kind::Kernel, doing, "no").hint("wait");
+        let step = "make a `tmpfs` with `size=1`";
+        for (doing, expect) in [
+            ("make a `tmpfs`", "make a `tmpfs` with `size=1`: no"),
+            (step, "make a `tmpfs` with `size=1`: no"),
+            ("open it", "make a `tmpfs` with `size=1`: open it: no"),
+        ] {
+            let error = of(doing).in_step(step.to_owned());
+            assert_eq!(
+                (error.chain().as_str(), error.kind(), error.advice()),
+                (expect, Kind::Kernel, Some("wait"))
+            );
+        }
     }
 }

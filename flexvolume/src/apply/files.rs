@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use node::{Context, Error, Kind, Result};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -12,6 +12,33 @@ use super::Hands;
 /// Writes the secrets `keys` as files of `mode` that belong to `owner`.
 pub fn populate(hands: &Hands<'_>, keys: &[String], mode: u32, owner: (u32, u32)) -> Result<()> {
     let root = hands.tree()?.as_fd();
+    written(hands, root, keys, mode, owner).map_err(|error| match error.errno() {
+        Some(libc::ENOSPC) => too_small(hands, root, keys, error),
+        _ => error,
+    })
+}
+
+fn too_small(hands: &Hands<'_>, root: BorrowedFd<'_>, keys: &[String], error: Box<Error>) -> Box<Error> {
+    let Ok(disk) = rustix::fs::fstatvfs(root) else { return error };
+    // Each file takes whole blocks, and the root folder is a file, too.
+    let block = usize::try_from(disk.f_frsize).unwrap_or(1).max(1);
+    let blocks = |key: &String| hands.secrets.get(key).unwrap_or_default().len().div_ceil(block);
+    let needed: usize = keys.iter().map(|key| blocks(key) * block).sum();
+    let (size, files) = (disk.f_blocks * disk.f_frsize, disk.f_files.saturating_sub(1));
+    error.hint(format!(
+        "raise `size` or `inodes`: the Secret takes {needed} bytes in {} files, and the volume has {size} bytes \
+         and {files} files",
+        keys.len()
+    ))
+}
+
+fn written(
+    hands: &Hands<'_>,
+    root: BorrowedFd<'_>,
+    keys: &[String],
+    mode: u32,
+    owner: (u32, u32),
+) -> Result<()> {
     for key in keys {
         let doing = || format!("write the secret `{key}`");
         let content = hands.secrets.get(key).unwrap_or_default();

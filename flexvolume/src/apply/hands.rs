@@ -64,7 +64,7 @@ impl Device {
 /// The hands of one call.
 #[derive(Debug)]
 pub struct Hands<'a> {
-    /// The volume's folder (`O_PATH`), as it was when nothing was mounted on it.
+    /// The volume's folder (`O_PATH`), as it was when nothing was mounted on it; `None` as long as something is.
     pub target: Option<OwnedFd>,
     /// The pod's secrets.
     pub secrets: &'a Secrets,
@@ -161,12 +161,13 @@ impl<'a> Hands<'a> {
     }
 
     /// Ends the locks with the call, and passes on how it went. A program that a helper left in the background may have inherited them,
-    /// so their names go. Only after [`Kind::TryAgain`] somebody may still be at work and keeps them.
+    /// so their names go. Only after a failure somebody may still be at work and keeps them.
     pub fn unlock<T>(&mut self, outcome: Result<T>) -> Result<T> {
         // An open descriptor would keep the mount that it was copied from busy.
         (self.tree, self.device) = (None, None);
         self.open.clear();
-        let at_work = matches!(&outcome, Err(error) if error.kind() == Kind::TryAgain);
+        // A child of a step that failed may be what still is at work.
+        let at_work = outcome.is_err();
         for lock in self.locks.drain(..) {
             // A name that stays does no harm and goes with the next unmount; a volume that was mounted, told
             // as a failure, would.
@@ -271,7 +272,11 @@ impl<'a> Hands<'a> {
     /// The volume's folder.
     pub fn target(&self) -> Result<BorrowedFd<'_>> {
         let target = self.target.as_ref().map(AsFd::as_fd);
-        target.ok_or_else(|| Error::new(Kind::Internal, "use the volume's folder before it is opened"))
+        target.ok_or_else(|| {
+            let why = "another mount is still on it";
+            Error::caused(Kind::Unavailable, "use the volume's folder", why)
+                .hint("a mount is exchanged for another from Linux 5.12 on; delete the pod instead")
+        })
     }
 
     /// Moves the tree onto the volume's folder.
@@ -302,5 +307,35 @@ pub(super) fn parameter(setting: &Setting) -> Parameter {
     match &setting.value {
         Some(value) => Parameter::Text(setting.name.clone(), value.clone()),
         None => Parameter::Flag(setting.name.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_a_child_keeps_has_its_name_after_any_failure() {
+        let folder = std::env::temp_dir().join(format!("nodeplug-hands-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let secrets = Secrets::default();
+        for (kind, inherited, named) in [
+            (None, true, false),
+            (Some(Kind::TryAgain), true, true),
+            (Some(Kind::Internal), true, true),
+            (Some(Kind::Kernel), true, true),
+            (Some(Kind::Kernel), false, false),
+        ] {
+            let path = folder.join("t-1");
+            let mut hands = Hands::new(&secrets, Instant::now());
+            hands.locks.push(Lock::within(&path, Duration::ZERO).unwrap());
+            // A forked child holds the same open file.
+            let child = inherited.then(|| hands.locks[0].as_fd().try_clone_to_owned().unwrap());
+            let outcome = kind.map_or(Ok(()), |kind| Err(Error::new(kind, "mount it")));
+            assert_eq!(hands.unlock(outcome).is_err(), kind.is_some());
+            assert_eq!(path.exists(), named, "{kind:?} {inherited}");
+            drop((child, std::fs::remove_file(&path)));
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

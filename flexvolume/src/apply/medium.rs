@@ -283,12 +283,16 @@ fn finish(hands: &mut Hands<'_>, unfinished: &Unfinished) -> Result<()> {
 
 /// The exit codes of e2fsck(8): 1 is "repaired", 2 "repaired, restart the node", which is about a mounted
 /// root.
-fn check(hands: &Hands<'_>, shown: &Path, thorough: bool) -> Result<()> {
+fn check(hands: &mut Hands<'_>, shown: &Path, thorough: bool) -> Result<()> {
     let flags: &[&str] = if thorough { &["-p", "-f"] } else { &["-p"] };
     let flags: Vec<String> = flags.iter().map(|f| (*f).to_owned()).collect();
     let outcome = run(hands, "e2fsck", &flags)?;
     match outcome.status.code() {
-        Some(0..=3) => Ok(()),
+        Some(0) => Ok(()),
+        Some(1..=3) => {
+            hands.notes.push(format!("the ext4 in `{}` was repaired by e2fsck", shown.display()));
+            Ok(())
+        }
         _ => Err(failed("e2fsck", &outcome).hint(format!(
             "while no pod uses it, run `e2fsck -f {}` on the node and decide what it asks",
             shown.display()

@@ -15,9 +15,9 @@ pub use target::{Health, health};
 use node::step::Done;
 use std::os::fd::AsFd;
 
-use node::{Error, Result};
+use node::Result;
 
-use crate::kernel::{mount, own, path};
+use crate::kernel::{crash, mount, own, path};
 use crate::plan::{Source, Step};
 use crate::record::Record;
 
@@ -30,7 +30,7 @@ pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
     let mut done = Done::default();
     for step in steps {
         if let Err(error) = take(&step, hands) {
-            let error = Error::caused(error.kind(), step.to_string(), error);
+            let error = error.in_step(step.to_string());
             // On an old kernel it is on its folder already.
             if let Some(target) = attach {
                 done.extend(hands.is_placed().then_some(Step::Attach(target)));
@@ -52,7 +52,7 @@ pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
         if first.is_err() && matches!(step, Step::Forget(_) | Step::Stop(_)) {
             continue;
         }
-        let outcome = take(&step, hands).map_err(|e| Error::caused(e.kind(), step.to_string(), e));
+        let outcome = take(&step, hands).map_err(|e| e.in_step(step.to_string()));
         first = first.and(outcome);
     }
     first
@@ -60,7 +60,7 @@ pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
 
 fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
     match step {
-        Step::Remember(target, record) => {
+        Step::Remember(target, record) | Step::RememberAnew(target, record) => {
             hands.remembered = Some((target.id(), record.as_ref().clone()));
             record.write(&target.id())
         }
@@ -95,7 +95,9 @@ fn take(step: &Step, hands: &mut Hands<'_>) -> Result<()> {
         Step::Share(share) => share::mount(hands, share),
         Step::GiveApart { gid, scope } => share::give(hands, *gid, *scope),
         Step::Limit { limits, recursive } => hands.limit(limits, *recursive),
-        Step::Attach(_) => hands.attach(),
+        // The last step of a mount: what comes now finds it done.
+        Step::Attach(_) => crash::finally(|| hands.attach()),
+        Step::Replace(target) => target::replace(target, hands),
         Step::Detach(target) => target::detach(target, None, hands),
         Step::DetachApart(target, patience) => target::detach(target, Some(*patience), hands),
     }

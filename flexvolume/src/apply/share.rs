@@ -54,7 +54,7 @@ pub fn give(hands: &Hands<'_>, gid: u32, scope: Scope) -> Result<()> {
     given.map(drop).map_err(|error| match error.errno() {
         Some(libc::EPERM | libc::EACCES) => error.hint(
             "the server does not let this node's root change owners (root_squash): export with \
-             no_root_squash, or leave `fsGroupPolicy` out and let the server say who may write",
+             no_root_squash, or set `fsGroupPolicy: none` and let the server say who may write",
         ),
         _ => error,
     })

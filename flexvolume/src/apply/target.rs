@@ -16,7 +16,7 @@ use super::Hands;
 use crate::kernel::holders::{self, Holder, Sought};
 use crate::kernel::mount::{self, How};
 use crate::kernel::workshop;
-use crate::observe::GONE;
+use crate::observe::{self, GONE, On};
 use crate::plan::Patience;
 use crate::policy::{Busy, PATH};
 use crate::target::Target;
@@ -50,6 +50,19 @@ pub fn detach(target: &Target, patience: Option<Patience>, hands: &mut Hands<'_>
         layer.take()?;
     }
     Err(Error::new(Kind::Kernel, format!("unmount `{target}` for the {LAYERS}th time")))
+}
+
+/// Detaches what is mounted on the folder, whose server or daemon is gone, and moves the tree in hand there.
+pub fn replace(target: &Target, hands: &mut Hands<'_>) -> Result<()> {
+    detach(target, Some(Patience::Server), hands)?;
+    let (folder, on) = observe::target(target)?;
+    if on != On::Nothing {
+        return Err(Error::new(Kind::Conflict, format!("find nothing mounted at `{target}`")));
+    }
+    hands.target = Some(folder);
+    hands.attach().map_err(|error| {
+        error.hint("nothing is mounted there now: delete the pod before it writes to the node's own disk")
+    })
 }
 
 /// How a mounted file system answers.

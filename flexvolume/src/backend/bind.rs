@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use node::{Error, Kind, Result};
 
-use super::folder::{answers, deepest, fit};
+use super::folder::{answers, fit, fit_to_make};
 use super::{Asked, Common, Seen, Wish};
 use crate::apply::{Handle, Hands};
 use crate::kernel::mount::Propagation;
 use crate::kernel::own::Scope;
 use crate::kernel::path::{self, Want};
+use crate::observe::Part;
 use crate::options::mount_options::{Attr, Fs};
 use crate::options::{Pod, Reader};
 use crate::plan::{IdMap, Limits, Step};
@@ -52,11 +53,11 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
             "is not for a folder of the node, which keeps its own labels; leave it out",
         );
     }
-    let attributes = common.mount_options(Fs::Bind)?.attributes;
+    let attributes = reader.mount_options("mountOptions", Fs::Bind).unwrap_or_default().attributes;
     let writes = !common.read_only && !attributes.contains(&Attr::ReadOnly);
     let (root, relative) = asked.policy.bind_root(&asked.pod.namespace, &source, writes)?;
     if create {
-        root.may_create()?;
+        reader.allowed(root.may_create());
     }
     common.read_only = !writes;
     let root = root.path.clone();
@@ -103,18 +104,24 @@ impl Wish for Bind {
             other => Some(other?),
         };
         let missing = found.is_none();
-        let there = if missing { Some(deepest(root.as_fd(), &self.relative)?) } else { None };
-        let looked_at = found.as_ref().or(there.as_ref()).unwrap_or(&root);
-        fit(looked_at.as_fd(), &self.path(), &self.kubelet_root, self.recursive)?;
+        let local = if let Some(found) = &found {
+            let part = if self.recursive { Part::WithMountsBelow } else { Part::Itself };
+            fit(found.as_fd(), &self.path(), &self.kubelet_root, part)?;
+            path::is_local(found.as_fd())?
+        } else {
+            let above = fit_to_make(root.as_fd(), &self.relative, &self.path(), &self.kubelet_root)?;
+            path::is_local(above.as_fd())?
+        };
         hands.open.extend(found.map(|source| (Handle::Source, source)));
         hands.open.insert(Handle::Root, root);
-        Ok(Box::new(Found { bind: *self, missing }))
+        Ok(Box::new(Found { bind: *self, missing, local }))
     }
 }
 
 impl Bind {
     fn path(&self) -> PathBuf {
-        self.root.join(&self.relative)
+        let whole = self.relative.as_os_str().is_empty();
+        if whole { self.root.clone() } else { self.root.join(&self.relative) }
     }
 }
 
@@ -123,6 +130,8 @@ impl Bind {
 struct Found {
     bind: Bind,
     missing: bool,
+    /// Whether no server or daemon has to answer for its files.
+    local: bool,
 }
 
 impl Seen for Found {
@@ -142,7 +151,7 @@ impl Seen for Found {
             });
         }
         steps.push(Step::Clone { path: self.bind.path(), recursive: *recursive });
-        steps.extend(common.give(Some(Scope::OnRootMismatch)));
+        steps.extend(common.give(Some(Scope::OnRootMismatch)).map(|step| give(step, self.local)));
         steps
     }
 
@@ -152,5 +161,28 @@ impl Seen for Found {
         limits.propagation = Some(self.bind.propagation);
         limits.idmap = self.bind.idmap;
         (limits, self.bind.recursive)
+    }
+}
+
+/// A walk through files that somebody serves may hang where no signal wakes it.
+fn give(step: Step, local: bool) -> Step {
+    match step {
+        Step::Give { gid, scope } if !local => Step::GiveApart { gid, scope },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_serves_is_given_to_the_group_in_a_child() {
+        for (local, line) in
+            [(true, "give the group 7 all of it"), (false, "give the group 7 all of it, in a child")]
+        {
+            let step = give(Step::Give { gid: 7, scope: Scope::Recursive }, local);
+            assert_eq!(step.to_string(), line);
+        }
     }
 }

@@ -57,7 +57,7 @@ impl Common {
         policy: &Policy,
         reader: &mut Reader<'_>,
         start: Instant,
-    ) -> Result<Self> {
+    ) -> Self {
         let scopes = [
             ("none", GroupPolicy::None),
             ("root", GroupPolicy::Give(Scope::Root)),
@@ -72,7 +72,7 @@ impl Common {
             noexec: reader.flag("noexec").unwrap_or(false),
             suid: reader.flag("allowSuid").unwrap_or(false),
             dev: reader.flag("allowDev").unwrap_or(false),
-            fs_group: options.fs_group()?,
+            fs_group: reader.allowed(options.fs_group()).flatten(),
             group_policy: reader.choice("fsGroupPolicy", &scopes),
             mode: reader.mode("mode"),
             uid: reader.id("uid"),
@@ -85,21 +85,20 @@ impl Common {
             mount_options: reader.text("mountOptions").unwrap_or_default().to_owned(),
             deadline: start + timeout.max(Duration::from_secs(1)),
         };
-        common.allowed(&pod.namespace, policy)?;
-        Ok(common)
+        common.allowed(&pod.namespace, policy, reader);
+        common
     }
 
-    fn allowed(&self, namespace: &str, policy: &Policy) -> Result<()> {
+    fn allowed(&self, namespace: &str, policy: &Policy, reader: &mut Reader<'_>) {
         if self.suid {
-            policy.suid(namespace)?;
+            reader.allowed(policy.suid(namespace));
         }
         if self.dev {
-            policy.dev(namespace)?;
+            reader.allowed(policy.dev(namespace));
         }
         if self.selinux.is_some() {
-            policy.selinux_context(namespace)?;
+            reader.allowed(policy.selinux_context(namespace));
         }
-        Ok(())
     }
 
     /// What every mount allows at most.

@@ -9,7 +9,7 @@ use node::{Error, Kind, Result};
 use crate::apply::Hands;
 use crate::kernel::path::{self, Want};
 use crate::kernel::workshop;
-use crate::observe;
+use crate::observe::{self, Part};
 
 /// Sees that `relative` below `root` answers: it may lie on a share or on FUSE. Where that does not, a child waits
 /// in the kernel, where no signal wakes it, and this process does not.
@@ -29,21 +29,31 @@ pub fn answers(root: &Path, relative: &Path, hands: &Hands<'_>) -> Result<()> {
     }
 }
 
-/// Refuses what is the node's own, the kubelet's or the kernel's; with `recursive`, what is mounted below it, too.
-/// `shown` is the pod's word for it.
-pub fn fit(found: BorrowedFd<'_>, shown: &Path, kubelet_root: &Path, recursive: bool) -> Result<()> {
-    let Some(why) = observe::off_limits(found, kubelet_root, recursive)? else { return Ok(()) };
+/// Refuses what is the node's own, the kubelet's or the kernel's. `shown` is the pod's word for it.
+pub fn fit(found: BorrowedFd<'_>, shown: &Path, kubelet_root: &Path, part: Part<'_>) -> Result<()> {
+    let Some(why) = observe::off_limits(found, kubelet_root, part)? else { return Ok(()) };
     Err(Error::caused(Kind::Config, format!("use `{}` as a volume", shown.display()), why)
         .hint("no policy can allow it; choose a folder of its own for the data of pods"))
 }
 
-/// The folder in which the first one that is missing will be made.
-pub fn deepest(root: BorrowedFd<'_>, relative: &Path) -> Result<OwnedFd> {
+/// The same for the folder `relative` below `root` that is missing: the deepest of the folders that lead to it,
+/// in which the others will be made.
+pub fn fit_to_make(
+    root: BorrowedFd<'_>,
+    relative: &Path,
+    shown: &Path,
+    kubelet_root: &Path,
+) -> Result<OwnedFd> {
     for folder in relative.ancestors().skip(1) {
         match path::beneath(root, folder, Want::Folder) {
             Err(error) if error.errno() == Some(libc::ENOENT) => {}
-            other => return other,
+            found => {
+                let (found, new) = (found?, relative.strip_prefix(folder).unwrap_or(relative));
+                fit(found.as_fd(), shown, kubelet_root, Part::NewFolder(new))?;
+                return Ok(found);
+            }
         }
     }
-    path::beneath(root, Path::new("."), Want::Folder)
+    // The root itself, which is open, was deleted.
+    Err(Error::new(Kind::Mismatch, format!("find the folder that `{}` is to be made in", shown.display())))
 }

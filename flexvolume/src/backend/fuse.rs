@@ -37,7 +37,7 @@ fn fuse(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Fuse> {
     let common = asked.common.clone();
     let name = reader.text("profile");
     let Some(name) = reader.required("profile", name, "the name of a profile of the node's policy") else {
-        return Err(Error::caused(Kind::Config, "choose a profile", "the option `profile` is missing")
+        return Err(Error::caused(Kind::Config, "choose a profile", "`profile` is missing")
             .hint("set it to one that the node's policy has below `backends: {fuse: {profiles: …}}`"));
     };
     let profile = asked.policy.fuse(&asked.pod.namespace, name)?;

@@ -82,7 +82,7 @@ pub fn choose(driver: Driver, reader: &mut Reader<'_>) -> Result<Backend> {
         (Driver::Any, Some(backend)) => Ok(backend),
         (Driver::Any, None) => {
             let names: Vec<&str> = Backend::ALL.iter().map(|(n, _)| *n).collect();
-            Err(Error::caused(Kind::Config, "choose a backend", "the option `backend` is missing")
+            Err(Error::caused(Kind::Config, "choose a backend", "`backend` is missing")
                 .hint(format!("set `backend` to one of {}", names.join(", "))))
         }
     }

@@ -39,11 +39,13 @@ struct Root {
 pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>> {
     let policy = asked.policy.tmpfs(&asked.pod.namespace)?;
     let common = asked.common.clone();
-    let size = policy.size(reader.quantity("size"))?;
-    let inodes = policy.inodes(reader.number("inodes", 1..=u64::from(u32::MAX)))?;
+    let size = reader.quantity("size");
+    let size = reader.allowed(policy.size(size)).unwrap_or_default();
+    let inodes = reader.number("inodes", 1..=u64::from(u32::MAX));
+    let inodes = reader.allowed(policy.inodes(inodes)).unwrap_or_default();
     let huge = reader.choice("huge", &["never", "always", "within_size", "advise"].map(|h| (h, h)));
     let noswap = reader.flag("noswap").unwrap_or(false);
-    let secrets = asked.options.secrets()?;
+    let secrets = reader.allowed(asked.options.secrets()).unwrap_or_default();
     let names: Vec<&str> = secrets.names().collect();
     let keys = populated(reader, &names);
     let group = common.fs_group.filter(|_| common.group_policy != Some(GroupPolicy::None));
@@ -60,7 +62,7 @@ pub fn read(asked: &Asked<'_>, reader: &mut Reader<'_>) -> Result<Box<dyn Wish>>
     settings.extend(huge.map(|h| Setting::text("huge", h)));
     settings.extend(noswap.then(|| Setting::flag("noswap")));
     settings.extend(common.selinux.iter().map(|label| Setting::text("context", label.as_str())));
-    let extra = common.mount_options(Fs::Tmpfs)?;
+    let extra = reader.mount_options("mountOptions", Fs::Tmpfs).unwrap_or_default();
     settings.extend(extra.options.iter().map(Setting::from));
     Ok(Box::new(Tmpfs { size, settings, attributes: extra.attributes, keys, file_mode, root }))
 }

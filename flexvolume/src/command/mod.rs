@@ -34,7 +34,7 @@ Exit codes of the commands: 0 fine, 1 a problem was found or the command went wr
 /// The commands' names: a call that nobody knows must not cost a parser of commands.
 const COMMANDS: [&str; 8] =
     ["install", "uninstall", "validate", "schema", "list", "repair", "gc", "completions"];
-const FLAGS: [&str; 7] = ["-h", "--help", "help", "-V", "--version", "-o", "--output"];
+const FLAGS: [&str; 6] = ["-h", "--help", "help", "-V", "--version", "--output"];
 
 const FINE: c_int = 0;
 const PROBLEM: c_int = 1;
@@ -95,7 +95,9 @@ pub fn is_wanted(word: Option<&OsStr>) -> bool {
     if CALLS.contains(&word.as_ref()) {
         return false;
     }
-    FLAGS.contains(&word.as_ref()) || COMMANDS.contains(&word.as_ref()) || std::io::stdout().is_terminal()
+    let output = ["-o", "--output="].iter().any(|flag| word.starts_with(flag));
+    let known = FLAGS.contains(&word.as_ref()) || COMMANDS.contains(&word.as_ref());
+    output || known || std::io::stdout().is_terminal()
 }
 
 /// Runs a person's command; the answer is the exit code.

@@ -11,10 +11,9 @@ use node::{Error, Kind, Result, mountinfo};
 
 use super::table::Report;
 use crate::apply::{self, Hands};
-use crate::kernel::{path, workshop};
-use crate::name::{Backend, Driver};
+use crate::kernel::{path, process, workshop};
 use crate::observe::{self, On};
-use crate::options::{Options, Secrets};
+use crate::options::Secrets;
 use crate::record::{self, Record, STATE};
 use crate::target::Target;
 use crate::{plan, verb};
@@ -25,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const DYING: Duration = Duration::from_millis(200);
 /// A volume's whole repair.
 const LIMIT: Duration = Duration::from_secs(100);
+
+/// What is done about a volume that is remembered and not mounted.
+const BARE: &str = "nothing: delete the pod, which may write to the node's own disk";
 
 /// How a volume is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,44 +117,57 @@ impl List {
 impl Repair {
     /// The volumes that are ill, and what was done.
     pub fn run(&self) -> Result<Report> {
+        // As in a call of the kubelet: no core file of what is mounted, and no file that others may read.
+        process::harden();
         let mut report = Report::new(&["POD", "VOLUME", "BACKEND", "HEALTH", "DONE"]);
         let mut left = 0;
         for (_, record) in Record::all()? {
             let target = target(&record)?;
             let health = health(&target)?;
-            if matches!(health, Health::Fine(..) | Health::Absent) {
-                continue;
-            }
-            let outcome = if self.remount { remount(&target, &record) } else { Ok("nothing: see --remount") };
-            let done = match &outcome {
-                Ok(done) => (*done).to_owned(),
-                Err(error) => crate::render::message(error),
+            let outcome = match health {
+                Health::Fine(..) => continue,
+                Health::Absent if !is_bare(&target) => continue,
+                // A mount now would hide from the kubelet that the volume's Secret is missing in it.
+                Health::Absent => Ok(BARE.to_owned()),
+                Health::Dead(_) | Health::Hangs if self.remount => remount(&target, &record),
+                Health::Dead(_) | Health::Hangs => Ok("nothing: see --remount".to_owned()),
             };
-            if !self.remount || outcome.is_err() {
+            let well = self.remount && outcome.is_ok() && health != Health::Absent;
+            let done = outcome.unwrap_or_else(|error| crate::render::message(&error));
+            if !well {
                 left += 1;
                 report.problem();
             }
             let pod = format!("{}/{}", record.namespace, record.pod);
             report.row([pod, target.volume().to_owned(), record.backend, health.word(), done]);
         }
-        report.summary(format!("{} dead or hanging, {left} left so", report.len()));
+        report.summary(format!("{} dead, hanging or not mounted, {left} left so", report.len()));
         Ok(report)
     }
 }
 
-/// Mounts a dead volume again with the options of its record. Its Secret was not kept.
-fn remount(target: &Target, record: &Record) -> Result<&'static str> {
-    let backend = Backend::named(&record.backend).map_or(Driver::Any, Driver::Only);
-    let json = serde_json::to_string(&record.options)
-        .map_err(|e| Error::caused(Kind::Internal, "write options", e))?;
-    let options = Options::parse(&json)?;
-    verb::unmount(&record.target, Instant::now())?;
-    verb::mount(backend, &record.target, &options, Instant::now()).map_err(|error| {
-        let doing = format!("mount `{target}` again");
-        Error::caused(error.kind(), doing, error)
-            .hint("a volume's Secret is not kept on the node: where it has one, delete the pod instead")
+/// Whether the folder of a volume that is not mounted is there, and no call is at work on it.
+fn is_bare(target: &Target) -> bool {
+    // The lock's name goes with the record.
+    let unused = record::lock(&format!("t-{}", target.id()), DYING).map(drop).is_ok();
+    unused && matches!(observe::target(target), Ok((_, On::Nothing)))
+}
+
+/// Mounts a dead volume again with the options of its record, in a child of its own: one volume that hangs
+/// does not keep the others waiting. Its Secret was not kept.
+fn remount(target: &Target, record: &Record) -> Result<String> {
+    let until = Instant::now() + LIMIT + DYING;
+    let made = workshop::apart(until, &[], || {
+        verb::replace(record, Instant::now()).map(|answer| answer.message.into_bytes())
+    });
+    let notes = made.map_err(|error| {
+        let secret = "a volume's Secret is not kept on the node: where it has one, delete the pod instead";
+        let hint = error.advice().unwrap_or(secret).to_owned();
+        Error::caused(error.kind(), format!("mount `{target}` again; it stays as it was"), error).hint(hint)
     })?;
-    Ok("mounted again; restart the pod's containers")
+    let notes = String::from_utf8_lossy(&notes);
+    let and = if notes.is_empty() { "" } else { "; " };
+    Ok(format!("mounted again; restart the pod's containers{and}{notes}"))
 }
 
 impl Gc {
@@ -173,7 +188,9 @@ impl Gc {
                 continue;
             }
             let mut done = verb.to_owned();
-            if !self.dry_run {
+            if self.dry_run {
+                lock.remove()?;
+            } else {
                 let secrets = Secrets::default();
                 let mut hands = Hands::new(&secrets, Instant::now() + LIMIT);
                 match apply::all(plan::unmount(&target, Some(&record)), &mut hands) {

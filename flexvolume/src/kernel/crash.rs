@@ -25,6 +25,8 @@ use serde_json::json;
 static OWNER: AtomicI32 = AtomicI32::new(0);
 static ANSWER: AtomicI32 = AtomicI32::new(-1);
 static ANSWERING: AtomicBool = AtomicBool::new(false);
+/// What was asked for is done, whatever comes now.
+static DONE: AtomicBool = AtomicBool::new(false);
 static LATE: OnceLock<String> = OnceLock::new();
 
 /// Room for a handler when the stack is what overflowed; the kernel needs up to 11 KiB of it for the
@@ -46,6 +48,9 @@ macro_rules! mistake {
         failure!($text, ": a mistake in nodeplug-flexvolume, please report it")
     };
 }
+
+/// The answer of a process that ends when its work is done.
+const SUCCESS: &str = "{\"status\":\"Success\"}\n";
 
 /// Each signal, and the whole answer when it comes.
 const LINES: [(Signal, &str); 12] = [
@@ -75,6 +80,7 @@ pub fn install(answer: RawFd) {
     OWNER.store(getpid().as_raw(), Ordering::SeqCst);
     ANSWER.store(answer, Ordering::SeqCst);
     ANSWERING.store(false, Ordering::SeqCst);
+    DONE.store(false, Ordering::SeqCst);
     use_handler_stack();
     let flags = SaFlags::SA_ONSTACK | SaFlags::SA_RESTART;
     let action = SigAction::new(SigHandler::Handler(answer_and_exit), flags, SigSet::all());
@@ -90,6 +96,24 @@ pub fn install(answer: RawFd) {
 /// over, as the process ends right after; a crash ends it without a word.
 pub fn answering() {
     ANSWERING.store(true, Ordering::SeqCst);
+}
+
+/// Does the last step of the work. From when it is done, whatever ends this process answers Success: a Failure
+/// would be the last that the caller hears of a volume that is there, and no unmount would follow. A signal
+/// that arrives meanwhile waits until it is known which of the two is right.
+pub fn finally<T, E>(last: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let requests: SigSet =
+        LINES.iter().map(|(signal, _)| *signal).filter(|s| !is_a_crash(*s as i32)).collect();
+    let mut before = SigSet::empty();
+    let held = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&requests), Some(&mut before));
+    let outcome = last();
+    if outcome.is_ok() {
+        DONE.store(true, Ordering::SeqCst);
+    }
+    if held.is_ok() {
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    }
+    outcome
 }
 
 /// Writes the answer, one line. From then on no signal adds a second one. A caller that has gone reads
@@ -143,7 +167,8 @@ pub fn install_panic_hook(answer: RawFd) {
             let text = format!(
                 "a mistake in nodeplug-flexvolume{place}, please report it; the kubelet will try again"
             );
-            write_whole(answer, failure(&text).as_bytes());
+            let line = if DONE.load(Ordering::SeqCst) { SUCCESS.to_owned() } else { failure(&text) };
+            write_whole(answer, line.as_bytes());
         }
         leave(0);
     }));
@@ -180,7 +205,8 @@ extern "C" fn answer_and_exit(number: libc::c_int) {
     }
     let usual = LINES.iter().find(|(signal, _)| *signal as i32 == number).map_or("", |(_, line)| *line);
     let late = if number == libc::SIGALRM { LATE.get().map(String::as_str) } else { None };
-    write_whole(ANSWER.load(Ordering::SeqCst), late.unwrap_or(usual).as_bytes());
+    let line = if DONE.load(Ordering::SeqCst) { SUCCESS } else { late.unwrap_or(usual) };
+    write_whole(ANSWER.load(Ordering::SeqCst), line.as_bytes());
     leave(0);
 }
 

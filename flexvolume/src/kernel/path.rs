@@ -81,15 +81,41 @@ const RAMFS: u64 = 0x8584_58f6;
 /// devtmpfs looks like a tmpfs, so what has the device number of `/dev` is taken for it.
 pub fn is_kernel_filesystem(fd: BorrowedFd<'_>) -> Result<Option<&'static str>> {
     let doing = || "ask for the file system of the source".to_owned();
-    let answer = fstatfs(fd).map_err(io::Error::from).doing(Kind::Kernel, doing)?;
-    // Magic numbers have 32 bits, which some architectures sign-extend.
-    let magic = u64::from(u32::try_from(answer.f_type & 0xffff_ffff).unwrap_or_default());
+    let magic = magic(fd)?;
     if magic == TMPFS || magic == RAMFS {
         let own = fstat(fd).map_err(io::Error::from).doing(Kind::Kernel, doing)?;
         let devices = stat("/dev").map_err(io::Error::from).doing(Kind::Kernel, doing)?;
         return Ok((own.st_dev == devices.st_dev).then_some("devtmpfs"));
     }
     Ok(KERNELS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name))
+}
+
+/// File systems whose data is on a disk of the node or in its memory (linux/magic.h).
+const LOCAL: [u64; 10] = [
+    TMPFS,
+    RAMFS,
+    // ext2, ext3 and ext4; xfs; btrfs; f2fs; zfs; bcachefs; erofs; squashfs.
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xf2f5_2010,
+    0x2fc1_2fc1,
+    0xca45_1a4e,
+    0xe0f5_e1e2,
+    0x7371_7368,
+];
+
+/// Whether `fd` lies on a file system that needs nobody else to answer: no share, no FUSE, and nothing unknown.
+pub fn is_local(fd: BorrowedFd<'_>) -> Result<bool> {
+    magic(fd).map(|number| LOCAL.contains(&number))
+}
+
+/// The kind of file system that `fd` lies on, as a number (statfs(2)).
+fn magic(fd: BorrowedFd<'_>) -> Result<u64> {
+    let answer = fstatfs(fd).map_err(io::Error::from);
+    let answer = answer.doing(Kind::Kernel, || "ask for the file system of the source".to_owned())?;
+    // Magic numbers have 32 bits, which some architectures sign-extend.
+    Ok(u64::from(u32::try_from(answer.f_type & 0xffff_ffff).unwrap_or_default()))
 }
 
 /// Whether mountinfo's name of a file system is one of the kernel's own.

@@ -12,23 +12,36 @@ use node::{Context, Kind, Result};
 use crate::kernel::{mount, path};
 use crate::policy;
 
+/// What of a folder or file a pod is to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'p> {
+    /// What lies on its own file system.
+    Itself,
+    /// That and what is mounted below it.
+    WithMountsBelow,
+    /// A new folder of this name in it, and nothing that is there already.
+    NewFolder(&'p Path),
+}
+
 /// Why no pod may have the folder or file that `found` holds, in words for a person; `None` where one may.
-/// With `recursive`, what is mounted below it counts, too.
-pub fn off_limits(found: BorrowedFd<'_>, kubelet_root: &Path, recursive: bool) -> Result<Option<String>> {
+pub fn off_limits(found: BorrowedFd<'_>, kubelet_root: &Path, part: Part<'_>) -> Result<Option<String>> {
     let real = path::real_path(found)?;
-    if let Some(what) = policy::forbidden(&real, kubelet_root) {
-        return Ok(Some(format!("it is `{}`: {what}", real.display())));
+    // What contains something of the node's can have a new folder all the same.
+    let named = if let Part::NewFolder(name) = part { real.join(name) } else { real.clone() };
+    if let Some(what) = policy::forbidden(&named, kubelet_root) {
+        return Ok(Some(format!("it is `{}`: {what}", named.display())));
     }
     if let Some(kind) = path::is_kernel_filesystem(found)? {
         return Ok(Some(format!("a `{kind}` of the kernel is mounted there")));
     }
     let mounts = mountinfo::read()?;
-    let below: Vec<&Mount> = mountinfo::below(&mounts, &real).filter(|_| recursive).collect();
+    let below: Vec<&Mount> =
+        mountinfo::below(&mounts, &real).filter(|_| part == Part::WithMountsBelow).collect();
     if let Some(mount) = below.iter().find(|mount| path::is_kernels(&mount.kind)) {
         let (kind, point) = (&mount.kind, mount.point.display());
         return Ok(Some(format!("a `{kind}` of the kernel is mounted at `{point}`")));
     }
-    let own = Place::of(found, &mounts)?.map(|place| (real.as_path(), place));
+    let own = Place::of(found, &mounts)?.map(|place| (real.as_path(), place.part(part)));
     let below = below.iter().map(|mount| (mount.point.as_path(), Place::mounted(mount)));
     let shown: Vec<(&Path, Place)> = own.into_iter().chain(below).collect();
     Ok(taken(kubelet_root, &mounts)?.into_iter().find_map(|(place, folder, what)| {
@@ -71,6 +84,14 @@ impl Place {
         Ok(Some(Self { device: mount.device, path: mount.root.join(inside) }))
     }
 
+    /// The place that the part is at.
+    fn part(self, part: Part<'_>) -> Self {
+        match part {
+            Part::Itself | Part::WithMountsBelow => self,
+            Part::NewFolder(name) => Self { path: self.path.join(name), ..self },
+        }
+    }
+
     /// What a mount shows.
     fn mounted(mount: &Mount) -> Self {
         Self { device: mount.device, path: mount.root.clone() }
@@ -97,6 +118,12 @@ mod tests {
             (place(1, "/data2"), place(1, "/data"), false),
             (place(2, "/data"), place(1, "/data"), false),
             (place(1, "/"), place(1, "/data"), true),
+            (place(1, "/data").part(Part::NewFolder(Path::new("new"))), place(1, "/data/kubelet"), false),
+            (
+                place(1, "/data/kubelet").part(Part::NewFolder(Path::new("new"))),
+                place(1, "/data/kubelet"),
+                true,
+            ),
         ];
         for (one, other, expect) in table {
             assert_eq!(one.touches(&other), expect, "{one:?} {other:?}");

@@ -23,12 +23,13 @@ pub struct Reader<'a> {
     options: &'a Options,
     known: BTreeSet<String>,
     problems: Vec<(String, String)>,
+    refusals: Vec<Error>,
 }
 
 impl<'a> Reader<'a> {
     /// Starts on `options`.
     pub fn new(options: &'a Options) -> Self {
-        Self { options, known: BTreeSet::new(), problems: Vec::new() }
+        Self { options, known: BTreeSet::new(), problems: Vec::new(), refusals: Vec::new() }
     }
 
     /// Text without control characters.
@@ -149,6 +150,12 @@ impl<'a> Reader<'a> {
         self.problems.push((key.to_owned(), what.into()));
     }
 
+    /// What was decided about a value elsewhere, such as by the policy. A refusal is noted and told with the
+    /// other mistakes.
+    pub fn allowed<T>(&mut self, decision: Result<T>) -> Option<T> {
+        decision.map_err(|refusal| self.refusals.push(*refusal)).ok()
+    }
+
     /// Names keys that may stand here and are read elsewhere.
     pub fn allow(&mut self, keys: &[&str]) {
         self.known.extend(keys.iter().map(|key| (*key).to_owned()));
@@ -156,18 +163,37 @@ impl<'a> Reader<'a> {
 
     /// Reports every mistake and every key that nobody asked for, in one error of `Kind::Config`. Keys
     /// that start with `kubernetes.io/` are the kubelet's and pass.
-    pub fn finish(mut self) -> Result<()> {
-        let unknown =
-            self.options.keys().filter(|key| !key.starts_with(KUBELET) && !self.known.contains(*key));
-        let unknown: Vec<_> = unknown.map(|key| (key, self.suggestion(key))).collect();
+    pub fn finish(self) -> Result<()> {
+        self.finish_with(Ok(()))
+    }
+
+    /// The same with what `read` made of the options: an error is told with the mistakes found before it.
+    pub fn finish_with<T>(mut self, read: Result<T>) -> Result<T> {
         let lines = std::mem::take(&mut self.problems).into_iter();
         let mut lines: Vec<_> = lines.map(|(key, what)| format!("{} {what}", quoted(&key))).collect();
-        // The value of an unknown key is never shown: it may be a password under a misspelt name.
-        lines.extend(unknown.into_iter().map(|(key, meant)| format!("{} {meant}", quoted(key))));
-        if lines.is_empty() {
-            return Ok(());
+        let mut refusals = std::mem::take(&mut self.refusals);
+        let made = match read {
+            // The value of an unknown key is never shown: it may be a password under a misspelt name.
+            Ok(made) => {
+                lines.extend(self.unknown());
+                Some(made)
+            }
+            // Who gave up on the way has not asked for all that it knows.
+            Err(error) => {
+                refusals.push(*error);
+                None
+            }
+        };
+        match (made, refusals.pop()) {
+            (Some(made), None) if lines.is_empty() => Ok(made),
+            (_, Some(only)) if lines.is_empty() && refusals.is_empty() => Err(Box::new(only)),
+            (_, last) => Err(together(lines, refusals.into_iter().chain(last))),
         }
-        Err(Error::caused(Kind::Config, "read the volume's options", lines.join("; ")))
+    }
+
+    fn unknown(&self) -> Vec<String> {
+        let keys = self.options.keys().filter(|key| !key.starts_with(KUBELET) && !self.known.contains(*key));
+        keys.map(|key| format!("{} {}", quoted(key), self.suggestion(key))).collect()
     }
 
     /// Reads a value; a problem quotes it, for the key is known and no secret's.
@@ -206,6 +232,23 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// One error of many, with the advice of all.
+fn together(mut lines: Vec<String>, refusals: impl Iterator<Item = Error>) -> Box<Error> {
+    let mut advice: Vec<String> = Vec::new();
+    for refusal in refusals {
+        let hint = refusal.advice().map(str::to_owned).filter(|hint| !advice.contains(hint));
+        advice.extend(hint);
+        // What is wrong with a key that could not be gone on without has been told already.
+        let causes = refusal.causes();
+        let missing = causes.strip_suffix("is missing");
+        if !missing.is_some_and(|key| lines.iter().any(|line| line.starts_with(key))) {
+            lines.push(refusal.chain());
+        }
+    }
+    let error = Error::caused(Kind::Config, "read the volume's options", lines.join("; "));
+    if advice.is_empty() { error } else { error.hint(advice.join("; ")) }
+}
+
 /// A value without its backticks, for the brackets behind its key.
 fn shown(text: &str) -> String {
     quoted(text).trim_matches('`').to_owned()
@@ -231,6 +274,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "one table of all shapes")]
     fn each_shape_says_what_to_write_instead() {
         type Read = fn(&mut Reader<'_>) -> Option<String>;
         let flag: Read = |r| r.flag("k").map(|v| v.to_string());
@@ -349,6 +393,37 @@ mod tests {
             let chain = reader.finish().unwrap_err().chain();
             assert!(chain.contains("secretRef") && !chain.contains("hunter2"), "{key}: {chain}");
         }
+    }
+
+    #[test]
+    fn refusals_come_out_with_the_mistakes() {
+        let refusal = |why: &str| -> Result<()> {
+            Err(Error::caused(Kind::Config, "use it", why.to_owned()).hint("ask the administrator"))
+        };
+        let options = options(&[("mode", "rwx"), ("sise", "1")]);
+        let read = || {
+            let mut reader = Reader::new(&options);
+            reader.mode("mode");
+            reader
+        };
+        let mut reader = read();
+        assert_eq!(reader.allowed(refusal("it is off")), None);
+        reader.allow(&["size"]);
+        let error = reader.finish().unwrap_err();
+        let mode = "read the volume's options: `mode` (rwx) is not a mode; write octal digits such as 0770";
+        let expect = format!("{mode}; `sise` is not an option here; did you mean `size`?; use it: it is off");
+        assert_eq!(error.chain(), expect);
+        // A backend that gives up has not asked for all keys: no word about unknown ones.
+        let error = read().finish_with(refusal("it is off")).unwrap_err();
+        assert_eq!(error.chain(), format!("{mode}; use it: it is off"));
+        assert_eq!(error.advice(), Some("ask the administrator"));
+        // What is missing is told once, and a lone refusal as it is.
+        let mut reader = read();
+        reader.required("source", None::<()>, "a folder");
+        let error = reader.finish_with(refusal("`source` is missing")).unwrap_err();
+        assert_eq!(error.chain(), format!("{mode}; `source` is missing; write a folder"));
+        let none = Options::default();
+        assert_eq!(Reader::new(&none).finish_with(refusal("no")).unwrap_err().chain(), "use it: no");
     }
 
     #[test]

@@ -31,6 +31,18 @@ pub fn mount(target: &Target, mut record: Record, seen: &dyn Seen, common: &Comm
     steps
 }
 
+/// A mount in the place of one whose server or daemon is gone. The record stays all along, for the folder is
+/// never without a mount that it knows of; only what it says of the source may be new.
+pub fn replace(target: &Target, mut record: Record, seen: &dyn Seen, common: &Common) -> Vec<Step> {
+    seen.describe(&mut record);
+    let mut steps = seen.steps();
+    let (limits, recursive) = seen.limits(common.limits());
+    steps.push(Step::Limit { limits, recursive });
+    steps.push(Step::Replace(target.clone()));
+    steps.push(Step::RememberAnew(target.clone(), Box::new(record)));
+    steps
+}
+
 /// What a mount that was cut off may have left beside what it was to make. Nothing is mounted: what is not
 /// attached ends with its process.
 pub fn leftovers(record: &Record) -> Vec<Step> {

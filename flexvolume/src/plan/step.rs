@@ -17,6 +17,8 @@ use crate::target::{Id, Target};
 pub enum Step {
     /// Puts the record on disk, before everything else.
     Remember(Target, Box<Record>),
+    /// Writes the record of a volume that is mounted once more.
+    RememberAnew(Target, Box<Record>),
     /// Puts it on disk again, with the id of the mount in hand.
     RememberMount(Target, Box<Record>),
     /// Takes the record away, after everything else.
@@ -94,6 +96,9 @@ pub enum Step {
     },
     /// Moves the finished tree onto the volume's folder: the pod's volume is there from now on.
     Attach(Target),
+    /// Takes away what is mounted on the volume's folder, whose server or daemon is gone, and moves the
+    /// finished tree there.
+    Replace(Target),
     /// Takes away whatever is mounted on the volume's folder.
     Detach(Target),
     /// The same in a child: the server, daemon or disk behind it may not answer.
@@ -263,6 +268,8 @@ impl node::step::Step for Step {
             // A tree that is not attached is gone with its descriptor, and all that was done to it; a folder that
             // was made for a source is no harm; and what takes away is not put back.
             Self::RememberMount(..)
+            | Self::RememberAnew(..)
+            | Self::Replace(_)
             | Self::Make { .. }
             | Self::Clone { .. }
             | Self::Folder { .. }
@@ -286,6 +293,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Remember(target, _) => write!(f, "remember the volume of `{target}`"),
+            Self::RememberAnew(target, _) => write!(f, "remember the new mount of `{target}`"),
             Self::RememberMount(target, _) => write!(f, "remember which mount `{target}` gets"),
             Self::Forget(target) => write!(f, "forget the volume of `{target}`"),
             Self::Make { kind, source, settings, read_only } => {
@@ -330,6 +338,7 @@ impl fmt::Display for Step {
             }
             Self::Medium(medium) => write!(f, "{medium}"),
             Self::Attach(target) => write!(f, "attach it to `{target}`"),
+            Self::Replace(target) => write!(f, "exchange the dead mount at `{target}` for it"),
             Self::Detach(target) => write!(f, "unmount `{target}`"),
             Self::DetachApart(target, Patience::Server) => {
                 write!(f, "unmount `{target}` in a child, by force and then lazily where nobody answers")

@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 /// Whoever writes there, or reads, has the node, another pod, or the cluster.
-pub const FOLDERS: [(&str, &str); 33] = [
+pub const FOLDERS: [(&str, &str); 37] = [
     ("/bin", "the node's programs"),
     ("/boot", "the node's kernel"),
     ("/dev", "the node's devices"),
@@ -12,13 +12,16 @@ pub const FOLDERS: [(&str, &str); 33] = [
     ("/lib", "the node's programs"),
     ("/lib32", "the node's programs"),
     ("/lib64", "the node's programs"),
+    ("/nix", "the node's programs"),
     ("/opt/cni", "the node's network plugins"),
     ("/opt/containerd", "the container runtime's folder"),
+    ("/ostree", "the node's programs"),
     ("/proc", "the kernel's own files"),
     ("/root", "the administrator's folder"),
     ("/run", "the sockets of the container runtime and of the system"),
     ("/sbin", "the node's programs"),
     ("/sys", "the kernel's own files"),
+    ("/sysroot", "the whole node"),
     ("/usr", "the node's programs"),
     ("/var/lib/cni", "the network plugins' folder"),
     ("/var/lib/containerd", "the container runtime's folder"),
@@ -34,10 +37,15 @@ pub const FOLDERS: [(&str, &str); 33] = [
     ("/var/lib/rancher", "the container runtime's folder"),
     ("/var/lib/systemd", "the node's settings"),
     ("/var/lock", "the node's own locks"),
+    ("/var/log", "the logs that the kubelet reads as root, symlinks among them"),
     ("/var/run", "the sockets of the container runtime and of the system"),
     ("/var/snap", "the container runtime's folder"),
     ("/var/spool/cron", "the node's settings"),
 ];
+
+/// A folder whose parent is for people: the parent contains it on some nodes alone, and whoever opens it sees
+/// which these are ([`crate::observe::off_limits`]).
+const IN_HOME: &str = "/home/kubernetes";
 
 /// What makes `path` unfit as a root or a source: what it is, lies in, or contains. By components alone;
 /// whoever opens it has to ask again for what the kernel found behind symlinks.
@@ -48,7 +56,9 @@ pub fn forbidden(path: &Path, kubelet_root: &Path) -> Option<&'static str> {
     if path.components().count() == 1 {
         return Some("the whole node");
     }
-    let touches = |folder: &Path| path.starts_with(folder) || folder.starts_with(path);
+    let touches = |folder: &Path| {
+        path.starts_with(folder) || (folder.starts_with(path) && folder != Path::new(IN_HOME))
+    };
     if touches(kubelet_root) {
         return Some("the kubelet's folder");
     }
@@ -98,7 +108,12 @@ mod tests {
             "",
             ".",
             "/opt",
-            "/home",
+            "/home/kubernetes",
+            "/home/kubernetes/bin",
+            "/var/log",
+            "/var/log/pods",
+            "/sysroot/srv",
+            "/nix/store",
         ];
         for path in forbidden_ones {
             assert!(forbidden(Path::new(path), Path::new("/srv/kubelet")).is_some(), "{path}");
@@ -116,10 +131,11 @@ mod tests {
             "/var/lib/kubelet-data",
             "/etcetera",
             "/runner",
+            "/home",
             "/home/data",
             "/opt/data",
             "/tmp/x",
-            "/var/log",
+            "/var/logs",
         ];
         for path in free {
             assert_eq!(forbidden(Path::new(path), Path::new("/var/lib/kubelet")), None, "{path}");

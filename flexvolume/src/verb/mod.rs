@@ -5,7 +5,7 @@ mod expand;
 mod mount;
 mod unmount;
 
-pub use mount::mount;
+pub use mount::{mount, replace};
 pub use unmount::unmount;
 
 use std::time::{Duration, Instant};

@@ -11,7 +11,7 @@ use crate::backend::{self, Asked, Common, Wish};
 use crate::kernel::crash;
 use crate::name::{Backend, Driver};
 use crate::observe::{self, On};
-use crate::options::{Options, quoted};
+use crate::options::{Options, Secrets, quoted};
 use crate::plan;
 use crate::policy::Policy;
 use crate::record::Record;
@@ -20,6 +20,72 @@ use crate::target::Target;
 
 /// Makes the volume of `options` at `folder`.
 pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -> Result<Answer> {
+    call(driver, folder, options, start, Way::New)
+}
+
+/// Makes the volume of `record` once more where nobody sees it, and puts it in the place of its mount, whose
+/// server or daemon is gone. When that fails, the old mount stays: on a bare folder the pod would write to the
+/// node's own disk. Arms no alarm; the caller bounds it by a child.
+pub fn replace(record: &Record, start: Instant) -> Result<Answer> {
+    let Some(backend) = Backend::named(&record.backend).filter(|backend| is_replaceable(*backend)) else {
+        let why = format!("a volume of the backend `{}` cannot be mounted twice", record.backend);
+        let doing = format!("mount `{}` again", record.target.display());
+        return Err(Error::caused(Kind::Unavailable, doing, why)
+            .hint("delete the pod: its successor's volume is looked at and mounted anew"));
+    };
+    let json = serde_json::to_string(&record.options)
+        .map_err(|e| Error::caused(Kind::Internal, "write options", e))?;
+    call(Driver::Only(backend), &record.target, &Options::parse(&json)?, start, Way::InPlaceOfADeadOne)
+}
+
+/// Whether a second mount may be made while the first is there: a disk or an image has one at a time, and
+/// memory does not die.
+fn is_replaceable(backend: Backend) -> bool {
+    match backend {
+        Backend::Bind | Backend::Nfs | Backend::Cifs | Backend::Fuse => true,
+        Backend::Tmpfs | Backend::Image | Backend::Overlay | Backend::Block => false,
+    }
+}
+
+/// How a volume comes to its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    New,
+    InPlaceOfADeadOne,
+}
+
+/// What went wrong holds no secret: whoever had one in hand has seen to that, and this is the net below.
+fn call(driver: Driver, folder: &Path, options: &Options, start: Instant, way: Way) -> Result<Answer> {
+    let made = attempt(driver, folder, options, start, way);
+    made.map_err(|error| match options.secrets() {
+        Ok(secrets) => redacted(error, &secrets),
+        // They are not decoded, so that nobody has one.
+        Err(_) => error,
+    })
+}
+
+/// The same error, where none of its words is a secret.
+fn redacted(error: Box<Error>, secrets: &Secrets) -> Box<Error> {
+    let (doing, causes) = (error.to_string(), error.causes());
+    let advice = error.advice().map(str::to_owned);
+    let clean = |text: &str| secrets.redact(text);
+    let clean_advice = advice.as_deref().map(clean);
+    if clean(&doing) == doing && clean(&causes) == causes && clean_advice == advice {
+        return error;
+    }
+    let causes = clean(&causes);
+    let new = if causes.is_empty() {
+        Error::new(error.kind(), clean(&doing))
+    } else {
+        Error::caused(error.kind(), clean(&doing), causes)
+    };
+    match clean_advice {
+        Some(advice) => new.hint(advice),
+        None => new,
+    }
+}
+
+fn attempt(driver: Driver, folder: &Path, options: &Options, start: Instant, way: Way) -> Result<Answer> {
     let policy = Policy::load()?;
     let target = Target::parse(folder, &policy.kubelet_root)?;
     let pod = options.pod();
@@ -27,18 +93,26 @@ pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -
     named(&pod.namespace)?;
     policy.namespaces_allow(&pod.namespace)?;
     let mut reader = options.reader();
-    let common = Common::read(options, &pod, &policy, &mut reader, start)?;
-    let backend = backend::choose(driver, &mut reader)?;
+    let common = Common::read(options, &pod, &policy, &mut reader, start);
+    let backend = match backend::choose(driver, &mut reader) {
+        Ok(backend) => backend,
+        Err(error) => return reader.finish_with(Err(error)),
+    };
     let asked = Asked { options, pod, target: &target, policy: &policy, common };
-    let wish = backend::read(backend, &asked, &mut reader)?;
-    reader.finish()?;
-    crash::alarm_at(asked.common.deadline, asked.common.deadline.saturating_duration_since(start));
+    let wish = backend::read(backend, &asked, &mut reader);
+    let wish = reader.finish_with(wish)?;
+    if way == Way::New {
+        crash::alarm_at(asked.common.deadline, asked.common.deadline.saturating_duration_since(start));
+    }
 
     let secrets = options.secrets()?;
     let mut hands = Hands::new(&secrets, asked.common.deadline);
     hands.busy = (policy.busy_wait.duration(), policy.busy);
     hands.locks.push(lock(&target.id())?);
-    let made = make(&asked, backend, wish, &mut hands);
+    let made = match way {
+        Way::New => make(&asked, backend, wish, &mut hands),
+        Way::InPlaceOfADeadOne => make_anew(&asked, backend, wish, &mut hands),
+    };
     hands.unlock(made).map(|()| Answer::success(hands.notes.join("; ")))
 }
 
@@ -61,6 +135,19 @@ fn make(asked: &Asked<'_>, backend: Backend, wish: Box<dyn Wish>, hands: &mut Ha
     hands.target = Some(folder);
     let seen = wish.observe(hands)?;
     let steps = plan::mount(target, record(asked, backend)?, seen.as_ref(), &asked.common);
+    apply::run(steps, hands)
+}
+
+/// Makes the volume beside its dead mount, and then exchanges the two.
+fn make_anew(asked: &Asked<'_>, backend: Backend, wish: Box<dyn Wish>, hands: &mut Hands<'_>) -> Result<()> {
+    let target = asked.target;
+    let (_, on) = observe::target(target)?;
+    if Record::find(target)?.is_none() || on == On::Nothing {
+        let why = "it is not mounted any more";
+        return Err(Error::caused(Kind::Mismatch, format!("mount `{target}` again"), why));
+    }
+    let seen = wish.observe(hands)?;
+    let steps = plan::replace(target, record(asked, backend)?, seen.as_ref(), &asked.common);
     apply::run(steps, hands)
 }
 
@@ -131,6 +218,20 @@ fn record(asked: &Asked<'_>, backend: Backend) -> Result<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_in_an_error_is_not_told() {
+        let json = r#"{"kubernetes.io/secret/password":"aHVudGVyMi00NzEx"}"#;
+        let secrets = Options::parse(json).unwrap().secrets().unwrap();
+        let error = Error::caused(Kind::Kernel, "mount `hunter2-4711`", "pass=hunter2-4711 is bad")
+            .hint("do not write hunter2-4711");
+        let clean = redacted(error, &secrets);
+        assert_eq!(clean.kind(), Kind::Kernel);
+        assert_eq!(clean.chain(), "mount `[secret password]`: pass=[secret password] is bad");
+        assert_eq!(clean.advice(), Some("do not write [secret password]"));
+        let plain = Error::caused(Kind::Io, "read it", std::io::Error::from_raw_os_error(libc::EIO));
+        assert_eq!(redacted(plain, &secrets).errno(), Some(libc::EIO));
+    }
 
     #[test]
     fn a_pod_without_a_namespace_gets_nothing() {

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use flexvolume::kernel::mount::attach;
 use flexvolume::kernel::path::{
-    Want, beneath, create_file, is_kernel_filesystem, make_folders, open_root, real_path, remove_file_beneath,
+    Want, beneath, create_file, is_kernel_filesystem, is_local, make_folders, open_root, real_path,
+    remove_file_beneath,
 };
+use flexvolume::observe::Part;
 use libtest_mimic::Trial;
 use node::{Kind, mountinfo};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
@@ -66,9 +68,10 @@ fn any_component(s: &Scratch) {
 }
 
 fn off_limits(s: &Scratch) {
-    let why = |name: &str, recursive| {
+    let why = |name: &str, recursive: bool| {
+        let part = if recursive { Part::WithMountsBelow } else { Part::Itself };
         let kubelet = s.path("kubelet");
-        flexvolume::observe::off_limits(s.open(name).as_fd(), &kubelet, recursive).unwrap()
+        flexvolume::observe::off_limits(s.open(name).as_fd(), &kubelet, part).unwrap()
     };
     for folder in ["disk/kubelet/pods", "disk/data", "etc", "jail/proc", "jail/data"] {
         s.folder(folder);
@@ -160,6 +163,8 @@ fn kernels_own(s: &Scratch) {
         let seen = is_kernel_filesystem(open_root(Path::new(path)).unwrap().as_fd()).unwrap();
         assert_eq!(seen, expect, "{path}");
     }
+    assert!(is_local(s.open("").as_fd()).unwrap());
+    assert!(!is_local(open_root(Path::new("/proc")).unwrap().as_fd()).unwrap());
     for kind in ["cgroup2", "debugfs", "tracefs", "securityfs", "bpf", "pstore", "mqueue", "binfmt_misc"] {
         let parameters: &[_] = &[];
         let Ok(tree) = flexvolume::kernel::mount::make(kind, None, parameters, false) else { continue };

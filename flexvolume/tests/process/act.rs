@@ -21,6 +21,8 @@ pub(crate) fn run(words: &[String]) {
         ["noise"] => noise(),
         ["signal", name] => signalled(name),
         ["answering", name] => answering(name),
+        ["finished", name, when] => finished(name, when),
+        ["panic-late"] => panicking_late(),
         ["overflow"] => overflow(),
         ["panic"] => panicking(),
         ["alarm"] => alarm(),
@@ -85,6 +87,28 @@ fn answering(name: &str) {
     tell(&answer, "the ");
     raise(name.parse().unwrap()).unwrap();
     tell(&answer, "answer");
+}
+
+/// A signal that comes before, while or after the last step is done, or fails.
+fn finished(name: &str, when: &str) {
+    let answer = begin();
+    let signal = || raise(name.parse().unwrap()).unwrap();
+    let outcome = crash::finally(|| {
+        if when != "after" {
+            signal();
+        }
+        if when == "failed" { Err(()) } else { Ok(()) }
+    });
+    if when == "after" {
+        signal();
+    }
+    tell(&answer, &format!("survived: {outcome:?}"));
+}
+
+fn panicking_late() {
+    let _answer = begin();
+    let _ = crash::finally(|| Ok::<_, ()>(()));
+    panic!("hunter2");
 }
 
 fn overflow() {

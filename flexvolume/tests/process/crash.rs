@@ -9,6 +9,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("options_are_gone_from_the_list_of_processes", options_are_gone),
         trial("nothing_but_the_answer_reaches_the_caller", nothing_but_the_answer),
         trial("every_signal_has_its_one_line", every_signal),
+        trial("what_is_done_is_no_failure_when_a_signal_comes", what_is_done),
         trial("a_request_to_stop_does_not_spoil_an_answer", an_answer_is_whole),
         trial("an_overflowing_stack_is_answered", overflow),
         trial("a_panic_is_answered_without_its_words", a_panic),
@@ -55,6 +56,17 @@ fn every_signal() {
     ] {
         assert!(message(&["signal", name]).contains(name));
     }
+}
+
+fn what_is_done() {
+    for name in ["SIGTERM", "SIGINT", "SIGHUP", "SIGALRM"] {
+        for when in ["meanwhile", "after"] {
+            assert_eq!(told(&["finished", name, when]), "{\"status\":\"Success\"}\n", "{name} {when}");
+        }
+        assert!(told(&["finished", name, "failed"]).contains("Failure"), "{name}");
+    }
+    assert_eq!(told(&["finished", "SIGSEGV", "after"]), "{\"status\":\"Success\"}\n");
+    assert_eq!(told(&["panic-late"]), "{\"status\":\"Success\"}\n");
 }
 
 fn an_answer_is_whole() {

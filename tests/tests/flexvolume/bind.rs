@@ -130,7 +130,7 @@ backends:
         ("team-a", "/srv/outside", "read-only"),
         ("team-", "/srv/shared/other", ""),
         ("xteam-a", "/srv/shared/other", "is not for the namespace"),
-        ("", "/srv/shared/other", "is not for the namespace"),
+        ("", "/srv/shared/other", "is not a namespace's name"),
     ];
     for folder in ["/srv/shared/other", "/srv/shared/sub2", "/srv/shared2"] {
         fs::create_dir_all(folder).unwrap();
@@ -363,14 +363,17 @@ fn of_the_node(node: &VolumeNode) {
         end(node, &kubelet, &volume);
         tool(&["umount", "/srv/shared/kernel"]);
     }
-    // Devices come by a bind mount, too; nothing is made among them either.
+    // Devices come by a bind mount, too.
     tool(&["mount", "--bind", "/dev", "/srv/shared/kernel"]);
     node.keep();
     refused(node, &kubelet, &from(&kubelet, "/srv/shared/kernel"), &["of the kernel"]);
+    refused(node, &kubelet, &data(&kubelet).option("recursive", "true"), &["/srv/shared/kernel"]);
+    tool(&["umount", "/srv/shared/kernel"]);
+    // Nothing is made where nothing may be had.
+    tool(&["mount", "-t", "proc", "none", "/srv/shared/kernel"]);
+    node.keep();
     let new = from(&kubelet, "/srv/shared/kernel/new/deep").option("create", "dir");
     refused(node, &kubelet, &new, &["of the kernel"]);
-    refused(node, &kubelet, &data(&kubelet).option("recursive", "true"), &["/srv/shared/kernel"]);
-    assert!(!Path::new("/dev/new").exists());
 }
 
 fn forbidden_roots(node: &VolumeNode) {
@@ -392,7 +395,7 @@ fn forbidden_roots(node: &VolumeNode) {
         refused(node, &kubelet, &volume, &["check the node's policy", "backends.bind.roots[0].path"]);
     }
     // The words of a root are plain, and what it leads to is not.
-    for (link, real) in [("/srv/etc", "/etc"), ("/srv/pods", "/var/lib/kubelet/pods"), ("/srv/all", "/")] {
+    for (link, real) in [("/srv/etc", "/etc"), ("/srv/pods", "/var/lib/kubelet/pods")] {
         symlink(real, link).unwrap();
         node.policy(&format!("backends: {{bind: {{roots: [{{path: {link}, create: true}}]}}}}\n"));
         refused(node, &kubelet, &from(&kubelet, link), &["no policy can allow it"]);
@@ -404,6 +407,11 @@ fn forbidden_roots(node: &VolumeNode) {
         );
         assert!(!Path::new(real).join("new").exists());
     }
+    // The node's whole disk. Nothing is made there: it is the host's.
+    symlink("/", "/srv/all").unwrap();
+    node.policy("backends: {bind: {roots: [{path: /srv/all}]}}\n");
+    refused(node, &kubelet, &from(&kubelet, "/srv/all"), &["no policy can allow it"]);
+    refused(node, &kubelet, &from(&kubelet, "/srv/all/proc"), &["no policy can allow it"]);
     // One that leads to a folder of its own is the operator's word.
     symlink("/srv/shared", "/srv/alias").unwrap();
     node.policy("backends: {bind: {roots: [{path: /srv/alias}]}}\n");

@@ -152,6 +152,8 @@ fn linked_root(node: &VolumeNode) {
     assert_eq!(mounts_at(&real).len(), 1);
     let list = Call::of("volume", &["list", "-o", "json"]).run();
     assert_eq!(list.json.as_ref().unwrap()["rows"][0]["health"], "fine", "{list:?}");
+    let gc = Call::of("volume", &["gc"]).run();
+    assert!(gc.ok() && gc.stdout == "0 found\n", "what is mounted is not taken for lost: {gc:?}");
     kubelet.end(volume.pod());
     node.assert_nothing_left("with a root that is a symlink");
 }

@@ -14,17 +14,22 @@
 
 mod bind;
 mod block;
+mod commands;
 mod crashes;
+mod folders;
 mod fuse;
 mod hostile;
 mod image;
+mod install;
 mod kubelet_itself;
 mod media;
 mod node_itself;
 mod ours;
 mod overlay;
+mod policy;
 mod protocol;
 mod readme;
+mod repairs;
 mod scripts;
 mod shares;
 mod tmpfs;
@@ -40,15 +45,20 @@ fn main() -> ExitCode {
     let modules = [
         bind::trials(),
         block::trials(),
+        commands::trials(),
         crashes::trials(),
+        folders::trials(),
         fuse::trials(),
         hostile::trials(),
         image::trials(),
+        install::trials(),
         kubelet_itself::trials(),
         node_itself::trials(),
         overlay::trials(),
+        policy::trials(),
         protocol::trials(),
         readme::trials(),
+        repairs::trials(),
         shares::trials(),
         tmpfs::trials(),
         unmounts::trials(),

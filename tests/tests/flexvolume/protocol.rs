@@ -29,6 +29,7 @@ fn own() -> Vec<Trial> {
         volume("closed_descriptors_spoil_no_answer", &[], closed_descriptors),
         volume("a_reader_that_went_away_is_no_failure", &[], gone_reader),
         volume("limits_of_the_kubelet_spoil_no_answer", &[], limits),
+        volume("a_node_without_dev_null_is_answered", &[], no_null),
         volume("a_signal_at_any_time_gets_one_object_and_leaves_nothing", &[], signals),
         volume("a_call_cannot_be_read_from_outside", &[], read_from_outside),
         volume("a_call_for_an_unknown_name_is_for_the_driver_of_all", &[], other_name),
@@ -177,6 +178,21 @@ fn limits(node: &VolumeNode) {
     }
 }
 
+/// stdout and stderr cannot be set aside: the answer comes where it is expected all the same.
+fn no_null(node: &VolumeNode) {
+    let volume = memory("null");
+    folder(&volume);
+    for call in [Call::of("tmpfs", &["init"]), Call::mount(&volume), Call::unmount(&volume)] {
+        let covered = "mount --bind /dev/null /dev/null && mount -o remount,bind,nodev /dev/null;";
+        let answer = call.clone().after(covered).run();
+        nix::mount::umount("/dev/null").unwrap();
+        let answer = object(&call.verb(), &answer);
+        assert_eq!(answer["status"] == "Success", call.verb() == "init", "{answer}");
+    }
+    fs::remove_dir_all(volume.pod().folder()).unwrap();
+    node.assert_nothing_left("a node without /dev/null");
+}
+
 /// A stage of a call at which nobody can be answered yet: the C library's start and the first steps of
 /// `main`. A signal that comes there ends a process that has done nothing.
 const START: usize = 30;
@@ -202,6 +218,10 @@ fn signals(node: &VolumeNode) {
                 let json = object(&when, &answer);
                 let message = json["message"].as_str().unwrap_or_default();
                 assert!(!message.contains(SECRET), "{when}: {message}");
+                if call.verb() == "mount" {
+                    let mounted = usize::from(json["status"] == "Success");
+                    assert_eq!(mounts_at(&volume.path()).len(), mounted, "{when}: {json}");
+                }
             }
             unmount.succeeds();
             fs::remove_dir_all(volume.pod().folder()).unwrap();

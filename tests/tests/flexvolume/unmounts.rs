@@ -12,6 +12,7 @@ use harness::volume_look::mounts_at;
 use harness::volume_node::VolumeNode;
 use libtest_mimic::Trial;
 
+use crate::ours::Call;
 use crate::users::{User, until};
 
 pub fn trials() -> Vec<Trial> {
@@ -28,6 +29,8 @@ pub fn trials() -> Vec<Trial> {
         volume("a_bind_with_all_its_mounts_goes_and_leaves_its_source", &[], recursive_bind),
         volume_shared("a_bind_with_all_its_mounts_leaves_a_shared_source", &[], recursive_bind),
         volume("a_symlink_in_the_folders_place_is_not_followed", &[], symlink_in_place),
+        volume("what_is_behind_a_symlink_above_the_folder_is_not_touched", &[], symlink_above),
+        volume("a_volume_that_was_moved_behind_a_symlink_is_named", &[], moved_behind_a_symlink),
         volume("what_lies_in_the_folder_itself_is_named_and_stays", &[], data_in_the_folder),
     ]
 }
@@ -200,24 +203,63 @@ fn recursive_bind(node: &VolumeNode) {
     node.assert_nothing_left("a recursive bind");
 }
 
-fn symlink_in_place(node: &VolumeNode) {
-    let kubelet = node.kubelet();
+/// Another mount of the node, and a symlink to it.
+fn other_mount(node: &VolumeNode, link: &Path, inside: &str) {
     fs::create_dir("/srv/host").unwrap();
     tool(&["mount", "-t", "tmpfs", "host", "/srv/host"]);
+    fs::create_dir_all(Path::new("/srv/host").join(inside)).unwrap();
     fs::write("/srv/host/file", "").unwrap();
     node.keep();
-    let volume = kubelet.pod("default", "web").inline("nodeplug/tmpfs", "data");
-    fs::create_dir_all(volume.path().parent().unwrap()).unwrap();
-    symlink("/srv/host", volume.path()).unwrap();
-    let path = volume.path().display().to_string();
-    let answer = kubelet.call("nodeplug/tmpfs", &["unmount", &path]).one_object();
-    assert_eq!(answer["status"], "Failure", "{answer}");
-    assert!(answer["message"].as_str().unwrap().contains("symlink"), "{answer}");
+    fs::create_dir_all(link.parent().unwrap()).unwrap();
+    symlink("/srv/host", link).unwrap();
+}
+
+#[track_caller]
+fn assert_untouched() {
     assert_eq!(mounts_at(Path::new("/srv/host")).len(), 1);
     assert!(Path::new("/srv/host/file").exists());
-    fs::remove_file(volume.path()).unwrap();
+}
+
+fn symlink_in_place(node: &VolumeNode) {
+    let kubelet = node.kubelet();
+    let volume = kubelet.pod("default", "web").inline("nodeplug/tmpfs", "data");
+    other_mount(node, &volume.path(), "");
+    kubelet.tear_down(&volume).unmounted();
+    assert_untouched();
+    assert!(fs::symlink_metadata(volume.path()).is_err(), "the kubelet removes the symlink");
     kubelet.end(volume.pod());
     node.assert_nothing_left("a symlink");
+}
+
+fn symlink_above(node: &VolumeNode) {
+    let kubelet = node.kubelet();
+    let volume = kubelet.pod("default", "web").inline("nodeplug/tmpfs", "data");
+    other_mount(node, volume.path().parent().unwrap(), "data");
+    fs::write("/srv/host/data/file", "").unwrap();
+    tool(&["mount", "-t", "tmpfs", "foreign", "/srv/host/data"]);
+    node.keep();
+    message(&kubelet, &volume);
+    assert_untouched();
+    assert_eq!(mounts_at(Path::new("/srv/host/data")).len(), 1);
+    fs::remove_file(volume.path().parent().unwrap()).unwrap();
+    kubelet.end(volume.pod());
+    node.assert_nothing_left("a symlink above");
+}
+
+fn moved_behind_a_symlink(node: &VolumeNode) {
+    let kubelet = node.kubelet();
+    let volume = mounted(node, &kubelet, "");
+    fs::rename("/var/lib/kubelet/pods", "/var/lib/kubelet/moved").unwrap();
+    symlink("moved", "/var/lib/kubelet/pods").unwrap();
+    let why = Call::unmount(&volume).fails();
+    let real = volume.path().display().to_string().replace("/pods/", "/moved/");
+    assert!(why.contains(&format!("run `umount {real}`")), "{why}");
+    tool(&["umount", &real]);
+    Call::unmount(&volume).succeeds();
+    fs::remove_file("/var/lib/kubelet/pods").unwrap();
+    fs::rename("/var/lib/kubelet/moved", "/var/lib/kubelet/pods").unwrap();
+    kubelet.end(volume.pod());
+    node.assert_nothing_left("folders that were moved");
 }
 
 fn data_in_the_folder(node: &VolumeNode) {

@@ -12,6 +12,7 @@ use node::{Context, Error, Kind, Result};
 use crate::kernel::mount::{self, How};
 use crate::kernel::path::{self, Want};
 use crate::observe::GONE;
+use crate::policy::PATH;
 use crate::target::Target;
 
 /// The folder's name in its folder, which is held open. Nothing here asks the file system that is mounted.
@@ -22,6 +23,10 @@ pub struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// Opens the folder that holds it; `None` where that is not there.
+    ///
+    /// Nothing is ever mounted below a symlink, which no mount of ours walks through, so behind one nothing is
+    /// there, either. Where the kubelet's folders were moved behind one with the mount in them, the kubelet
+    /// could not remove the volume's folder: that is told.
     pub fn open(target: &'a Target) -> Result<Option<Self>> {
         // Below what is not a folder there is nothing, either.
         let missing = |error: &Error| matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR));
@@ -31,6 +36,7 @@ impl<'a> Place<'a> {
         };
         match path::beneath(root.as_fd(), &target.parent(), Want::Folder) {
             Err(error) if missing(&error) => Ok(None),
+            Err(error) if error.errno() == Some(libc::ELOOP) => not_moved(target).map(|()| None),
             other => Ok(Some(Self { target, parent: other? })),
         }
     }
@@ -52,7 +58,8 @@ impl<'a> Place<'a> {
     /// Whether something is mounted. An answer that only a mount can give counts, too.
     pub fn is_mounted(&self) -> Result<bool> {
         let top = match self.top() {
-            Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(false),
+            // Nothing can be mounted on a symlink itself.
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ELOOP)) => return Ok(false),
             other => other?,
         };
         match mount::is_root(top.as_fd()) {
@@ -105,6 +112,19 @@ impl<'a> Place<'a> {
         }
         gone.join(", ")
     }
+}
+
+/// Sees that the volume, whose folder is behind a symlink, is not mounted under another name. What is there
+/// may be anybody's, so that it is not touched.
+fn not_moved(target: &Target) -> Result<()> {
+    let name: PathBuf = [target.uid(), "volumes", target.driver(), target.volume()].iter().collect();
+    let mounts = mountinfo::read()?;
+    let Some(moved) = mounts.iter().find(|mount| mount.point.ends_with(&name)) else { return Ok(()) };
+    let point = moved.point.display();
+    let why = format!("a symlink stands in the way, and the volume is mounted at `{point}`");
+    Err(Error::caused(Kind::Config, format!("find what is mounted at `{target}`"), why).hint(format!(
+        "run `umount {point}`, and set `kubeletRoot` in {PATH} to a folder below which there is no symlink"
+    )))
 }
 
 fn is_of_a_dead_one(error: &io::Error) -> bool {

@@ -24,7 +24,7 @@ fn read_all(pairs: &[(&str, &str)], format: bool) -> Result<Block, String> {
     let target = Target::parse(path, &policy.kubelet_root).unwrap();
     let mut reader = options.reader();
     let pod = options.pod();
-    let common = Common::read(&options, &pod, &policy, &mut reader, Instant::now()).unwrap();
+    let common = Common::read(&options, &pod, &policy, &mut reader, Instant::now());
     let asked = Asked { options: &options, pod, target: &target, policy: &policy, common };
     let block = options_of(&asked, &mut reader);
     reader.finish().map_err(|e| e.causes())?;

@@ -45,7 +45,7 @@ fn wish(options: &[(&str, &str)]) -> std::result::Result<Fuse, String> {
     let policy = Policy::parse(POLICY).unwrap();
     let target = Target::parse(Path::new("/k/pods/u/volumes/nodeplug~fuse/data"), Path::new("/k")).unwrap();
     let (pod, mut reader) = (options.pod(), options.reader());
-    let common = Common::read(&options, &pod, &policy, &mut reader, Instant::now()).map_err(|e| e.chain())?;
+    let common = Common::read(&options, &pod, &policy, &mut reader, Instant::now());
     let asked = Asked { options: &options, pod, target: &target, policy: &policy, common };
     let wish = fuse(&asked, &mut reader).map_err(|e| e.chain())?;
     reader.finish().map_err(|e| e.causes())?;
@@ -102,7 +102,7 @@ fn a_program_gets_its_profile_s_words_and_what_the_pod_may_choose() {
 fn what_a_profile_does_not_allow_is_refused() {
     let own = ("profile", "own");
     let table: [(&[(&str, &str)], &str); 16] = [
-        (&[], "the option `profile` is missing"),
+        (&[], "`profile` is missing"),
         (&[("profile", "nope")], "the node's policy has none of this name"),
         (&[("profile", "other")], "does not allow it to the namespace `ns`"),
         (&[SSHFS, KEY], "`source` is missing"),

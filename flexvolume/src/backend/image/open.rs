@@ -12,6 +12,7 @@ use super::super::folder::{answers, fit};
 use super::options::Place;
 use crate::apply::{Handle, Hands};
 use crate::kernel::path::{self, Want};
+use crate::observe::Part;
 
 /// An image, or where it is missing.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub fn open(place: &Place, hands: &mut Hands<'_>) -> Result<Opened> {
         Some(libc::ENOENT) => e.hint("make the folder on the node: only images are made here"),
         _ => e,
     })?;
-    fit(folder.as_fd(), &place.root.join(&place.folder), &place.kubelet_root, false)?;
+    fit(folder.as_fd(), &place.root.join(&place.folder), &place.kubelet_root, Part::Itself)?;
     let status = rustix::fs::fstat(&folder).doing(Kind::Io, || "look at the image's folder".to_owned())?;
     let lock = format!("image {}:{}/{}", status.st_dev, status.st_ino, place.name);
     hands.lock_source(&lock)?;

@@ -40,7 +40,7 @@ fn read(pairs: &[(&str, &str)]) -> Result<Image, String> {
     let target = Target::parse(path, &policy.kubelet_root).unwrap();
     let mut reader = options.reader();
     let pod = options.pod();
-    let common = Common::read(&options, &pod, &policy, &mut reader, Instant::now()).unwrap();
+    let common = Common::read(&options, &pod, &policy, &mut reader, Instant::now());
     let asked = Asked { options: &options, pod, target: &target, policy: &policy, common };
     let image = options::read(&asked, &mut reader);
     reader.finish().map_err(|e| e.causes())?;

@@ -7,13 +7,13 @@ use std::path::Path;
 use node::{Context, Error, Kind, Result};
 use rustix::fs::{FileType, fstat};
 
-use super::super::folder::{answers, deepest, fit};
+use super::super::folder::{answers, fit, fit_to_make};
 use super::{Place, taken};
 use crate::apply::{Handle, Hands};
 use crate::kernel::loop_device;
 use crate::kernel::path::{self, Want};
 use crate::kernel::superblock::{self, Content, Type};
-use crate::observe::{self, On};
+use crate::observe::{self, On, Part};
 use crate::plan::Lower;
 use crate::policy::ImageFs;
 use crate::record::Record;
@@ -31,7 +31,7 @@ pub fn lower(
     let root = path::open_root(&place.root)?;
     let found = path::beneath(root.as_fd(), &place.relative, Want::Any)?;
     let path = place.path();
-    fit(found.as_fd(), &path, kubelet_root, false)?;
+    fit(found.as_fd(), &path, kubelet_root, Part::Itself)?;
     let doing = || format!("look at `{}`", path.display());
     let status = fstat(&found).map_err(std::io::Error::from).doing(Kind::Io, doing)?;
     let (found, lower) = match FileType::from_raw_mode(status.st_mode) {
@@ -101,8 +101,7 @@ pub fn upper(
     alone(&key, &path, hands)?;
     let missing = match path::beneath(root.as_fd(), &place.relative, Want::Folder) {
         Err(error) if error.errno() == Some(libc::ENOENT) && create => {
-            let there = deepest(root.as_fd(), &place.relative)?;
-            fit(there.as_fd(), &path, kubelet_root, false)?;
+            fit_to_make(root.as_fd(), &place.relative, &path, kubelet_root)?;
             true
         }
         Err(error) if error.errno() == Some(libc::ENOENT) => {
@@ -115,7 +114,7 @@ pub fn upper(
         }
         other => {
             let found = other?;
-            fit(found.as_fd(), &path, kubelet_root, false)?;
+            fit(found.as_fd(), &path, kubelet_root, Part::Itself)?;
             hands.open.insert(Handle::Upper, found);
             false
         }

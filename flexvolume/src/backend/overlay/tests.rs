@@ -21,7 +21,7 @@ fn wish(options: &[(&str, &str)]) -> std::result::Result<Overlay, String> {
     let target =
         Target::parse(Path::new("/k/pods/u/volumes/nodeplug~overlay/data"), Path::new("/k")).unwrap();
     let (pod, mut reader) = (options.pod(), options.reader());
-    let common = Common::read(&options, &pod, &policy, &mut reader, Instant::now()).map_err(|e| e.chain())?;
+    let common = Common::read(&options, &pod, &policy, &mut reader, Instant::now());
     let asked = Asked { options: &options, pod, target: &target, policy: &policy, common };
     let wish = overlay(&asked, &mut reader).map_err(|e| e.chain())?;
     reader.finish().map_err(|e| e.causes())?;

@@ -38,7 +38,7 @@ fn lines_by(policy: &Policy, backend: Backend, pairs: Pairs<'_>) -> Result<Vec<S
     let path = root.join("pods/u-1/volumes/nodeplug~share/data");
     let target = Target::parse(&path, root).unwrap();
     let (mut reader, pod) = (options.reader(), options.pod());
-    let common = Common::read(&options, &pod, policy, &mut reader, Instant::now())?;
+    let common = Common::read(&options, &pod, policy, &mut reader, Instant::now());
     let asked = Asked { options: &options, pod, target: &target, policy, common };
     let wanted = match backend {
         Backend::Nfs => nfs::wanted(&asked, &mut reader)?,

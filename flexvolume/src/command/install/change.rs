@@ -131,12 +131,11 @@ pub(super) fn sweep(driver: &Driver) -> Result<()> {
     Folder::lock(&driver.folder)?.sweep(&driver.name)
 }
 
-/// Makes the driver's folder vanish by one rename, and removes it then.
+/// Removes the driver and its folder, in this order: to the kubelet a driver that is deleted is gone, and one
+/// whose folder was renamed has changed, so that it asks what is not there any more, again and again
+/// (pkg/volume/flexvolume/probe.go).
 pub(super) fn hide(driver: &Driver) -> Result<()> {
-    let Driver { hidden, folder, .. } = driver;
-    fs::rename(folder, hidden)
-        .doing(Kind::Io, || format!("rename `{}` to `{}`", folder.display(), hidden.display()))?;
-    clear(driver, hidden)
+    clear(driver, &driver.folder)
 }
 
 /// Removes the driver, what installs leave beside it, and the folder. Never anything else: a folder that

@@ -44,8 +44,12 @@ struct Existing {
 
 /// Looks at the node below `root`, and chooses.
 pub(super) fn folder(told: Option<&Path>, root: &Path, vendor: &str) -> Result<Choice> {
-    if told.is_some() {
-        return choose(told, &[], &[], &[]);
+    if let Some(told) = told {
+        if !told.is_absolute() {
+            return Err(Error::new(Kind::Usage, format!("use `{}` as the plugin folder", told.display()))
+                .hint("write its path from the root, as the kubelet has it in --volume-plugin-dir"));
+        }
+        return choose(Some(told), &[], &[], &[]);
     }
     let running = kubelet::running(root, &below(root, Path::new("/proc")))?;
     choose(None, &running, &kubelet::configured(root)?, &existing(root, vendor))

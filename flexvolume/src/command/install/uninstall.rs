@@ -1,4 +1,4 @@
-//! `uninstall`: the driver's folders vanish, one rename each.
+//! `uninstall`: the drivers go, and their folders after them.
 
 use std::path::{Path, PathBuf};
 

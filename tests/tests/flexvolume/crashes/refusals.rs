@@ -38,7 +38,7 @@ fn beginning(call: &impl Launch, among: &[i64]) -> (usize, usize) {
 #[cfg(target_arch = "x86_64")]
 fn refused(node: &VolumeNode, of: fn(&Pod) -> Volume) {
     lay_out(node);
-    let outcomes = in_turn(of, 2, assert_whole, |_, when| assert_clean(node, when));
+    let outcomes = refused_in_turn(of, 2, assert_whole, |_, when| assert_clean(node, when));
     assert!(outcomes[0] > 50 && outcomes[1] > 20, "{outcomes:?}");
 }
 
@@ -46,7 +46,7 @@ fn refused(node: &VolumeNode, of: fn(&Pod) -> Volume) {
 /// mount and in an unmount. Each is answered; a success is `whole`, a failure mounts nothing, and an unmount
 /// leaves all `clean`. How many failed, and how many succeeded all the same.
 #[cfg(target_arch = "x86_64")]
-pub fn in_turn(
+pub fn refused_in_turn(
     of: impl Fn(&Pod) -> Volume,
     rounds: usize,
     whole: impl Fn(&Volume, &str),

@@ -179,7 +179,7 @@ fn alone(node: &VolumeNode) {
 #[cfg(target_arch = "x86_64")]
 fn refused(node: &VolumeNode, profile: &str) {
     let kubelet = prepare(node);
-    let outcomes = crate::crashes::refusals::in_turn(
+    let outcomes = crate::crashes::refusals::refused_in_turn(
         |_| of_profile(&kubelet, profile),
         1,
         |volume, when| assert_whole(node, volume, profile, when),

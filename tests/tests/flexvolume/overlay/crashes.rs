@@ -135,7 +135,7 @@ fn refused(node: &VolumeNode) {
     let mounted = |volume: &Volume, when: &str| {
         assert_eq!((mounts_at(&volume.path()).len(), super::owner(volume.path()).1), (1, 1234), "{when}");
     };
-    let outcomes = crate::crashes::refusals::in_turn(of, 1, mounted, clean);
+    let outcomes = crate::crashes::refusals::refused_in_turn(of, 1, mounted, clean);
     assert!(outcomes[0] > 50 && outcomes[1] > 20, "{outcomes:?}");
 }
 
