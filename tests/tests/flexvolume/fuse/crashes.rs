@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         volume("an_unmount_by_folder_killed_anywhere_is_done_by_the_next", tools, |n| done(n, "bindfs")),
         volume("a_mount_by_descriptor_killed_while_its_children_work_converges", tools, |n| amid(n, "sftp")),
         volume("a_mount_by_folder_killed_while_its_children_work_converges", tools, |n| amid(n, "bindfs")),
+        volume("a_program_whose_driver_was_killed_is_ended_by_gc", tools, collected),
         volume("a_call_by_descriptor_answers_whichever_system_call_fails", tools, |n| refused(n, "sftp")),
         volume("a_call_by_folder_answers_whichever_system_call_fails", tools, |n| refused(n, "bindfs")),
         volume("a_mount_by_descriptor_killed_is_dead_before_anybody_comes", tools, alone),
@@ -124,6 +125,33 @@ fn amid(node: &VolumeNode, profile: &str) {
         assert_clean(node, &volume, &when);
         if seen.answer.is_some() {
             assert!(n > STRIDE * 20, "only {n} system calls");
+            return;
+        }
+        n += STRIDE;
+    }
+}
+
+/// The pod was deleted meanwhile: nobody mounts or unmounts any more.
+fn collected(node: &VolumeNode) {
+    let kubelet = prepare(node);
+    let (mut n, mut running) = (1, 0);
+    loop {
+        let (volume, when) =
+            (of_profile(&kubelet, "bindfs"), format!("killed after {n} system calls of the tree"));
+        folder(&volume);
+        let seen = tree::kill_amid(&Call::mount(&volume), n);
+        let mounted = !mounts_at(&volume.path()).is_empty();
+        running += usize::from(!mounted && !daemons(node, "bindfs").is_empty());
+        let answer = Call::of("volume", &["gc"]).run();
+        assert!(answer.ok(), "{when}: {answer:?}");
+        if mounted {
+            assert_whole(node, &volume, "bindfs", &when);
+            Call::unmount(&volume).succeeds();
+        }
+        fs::remove_dir_all(volume.pod().folder()).unwrap();
+        assert_clean(node, &volume, &when);
+        if seen.answer.is_some() {
+            assert!(running > 0, "bindfs never ran when the driver was killed");
             return;
         }
         n += STRIDE;

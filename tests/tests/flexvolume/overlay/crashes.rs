@@ -9,7 +9,7 @@ use std::fs;
 
 use harness::call::tool;
 use harness::kernel::tree;
-use harness::kubelet::{Kubelet, Outcome, Volume};
+use harness::kubelet::{Kubelet, Outcome, Pod, Volume};
 use harness::suite::volume;
 use harness::volume_look::mounts_at;
 use harness::volume_node::VolumeNode;
@@ -130,7 +130,12 @@ fn refused(node: &VolumeNode) {
         node.assert_nothing_left(when);
         forget();
     };
-    let outcomes = crate::crashes::refusals::refused_in_turn(|_| whole(&kubelet), 1, assert_whole, clean);
+    // One layer: each is opened and looked at in the same way.
+    let of = |_: &Pod| whole(&kubelet).option("lower", "/srv/layers/ext4");
+    let mounted = |volume: &Volume, when: &str| {
+        assert_eq!((mounts_at(&volume.path()).len(), super::owner(volume.path()).1), (1, 1234), "{when}");
+    };
+    let outcomes = crate::crashes::refusals::refused_in_turn(of, 1, mounted, clean);
     assert!(outcomes[0] > 50 && outcomes[1] > 20, "{outcomes:?}");
 }
 
