@@ -122,7 +122,7 @@ impl Daemon {
         Err(Error::caused(Kind::Unavailable, format!("start `{}`", self.program), how))
     }
 
-    /// Waits until `ready`, which must not hang (see [`workshop::apart`]), says so. Ends early when the
+    /// Waits until `ready`, which must not hang (see `workshop::apart`), says so. Ends early when the
     /// daemon does, with what it wrote; at `deadline` it is [`Kind::TryAgain`].
     pub fn until_ready(
         &self,

@@ -73,7 +73,10 @@ fn its_own() {
     until("the exec of sleep", || {
         fs::read_to_string(format!("/proc/{}/comm", daemon.pid)).unwrap() == "sleep\n"
     });
-    let environment = fs::read_to_string(format!("/proc/{}/environ", daemon.pid)).unwrap();
+    // The kernel gives a program its name a moment before its environment.
+    let environ = || fs::read_to_string(format!("/proc/{}/environ", daemon.pid)).unwrap();
+    until("the environment of sleep", || !environ().is_empty());
+    let environment = environ();
     for variable in [&format!("NODEPLUG_VOLUME={volume}"), "HOME=/nonexistent", "LC_ALL=C"] {
         assert!(environment.split('\0').any(|v| v == variable), "{environment}");
     }
