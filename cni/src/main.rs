@@ -25,7 +25,7 @@ const LONGEST_STDIN: u64 = 16 << 20;
 // SAFETY: with `no_main` the program has no other symbol of that name.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    cni::kernel::process::adopt();
+    node::adopt();
     // Runtimes give no arguments.
     if env::args_os().len() > 1 || env::var_os("CNI_COMMAND").is_none_or(|c| c.is_empty()) {
         return command::main();

@@ -19,7 +19,7 @@ use flexvolume::{command, verb};
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, argv: *const *const c_char) -> c_int {
     let start = Instant::now();
-    process::adopt();
+    node::adopt();
     if command::is_wanted(process::word(count, argv, 1).as_deref()) {
         return command::main();
     }

@@ -15,3 +15,4 @@ pub mod step;
 pub mod store;
 
 pub use error::{Context, Error, Kind, Result};
+pub use kernel::adopt;

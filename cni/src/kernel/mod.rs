@@ -5,7 +5,6 @@ pub mod address;
 pub mod link;
 pub mod neighbour;
 pub mod nft;
-pub mod process;
 pub mod reaper;
 pub mod route;
 pub mod socket;

@@ -5,14 +5,13 @@ use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdout, getppid};
@@ -28,25 +27,6 @@ const ABOVE_STANDARD: RawFd = 10;
 const BEHIND_STANDARD: RawFd = 3;
 /// The number of descriptors that a kernel without close_range(2) is asked about one by one.
 const USUAL_DESCRIPTORS: RawFd = 1024;
-
-/// Makes writing to a closed pipe an error and not a signal, and gives a caller that closed one of the
-/// first three descriptors `/dev/null` in its place: a file or socket of ours must not get the number
-/// that the answer is written to.
-pub fn adopt() {
-    // SAFETY: ignoring a signal installs no handler.
-    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
-    // SAFETY: a number that is not open makes poll report it, which is the question.
-    let standard = [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) });
-    let mut asked = standard.map(|descriptor| PollFd::new(descriptor, PollFlags::empty()));
-    if poll(&mut asked, PollTimeout::ZERO).is_err() {
-        return;
-    }
-    let closed = |p: &PollFd<'_>| p.revents().is_some_and(|r| r.contains(PollFlags::POLLNVAL));
-    for _ in asked.iter().filter(|p| closed(p)) {
-        // The lowest free number is one of the three, and stays open for the life of the process.
-        let _ = OpenOptions::new().read(true).write(true).open("/dev/null").map(IntoRawFd::into_raw_fd);
-    }
-}
 
 /// Keeps the secrets that pass through this process inside it: no core dump, no other process of the
 /// same user in its memory (prctl(2), `PR_SET_DUMPABLE`), no file that others may read. A program that

@@ -38,7 +38,7 @@ pub(crate) fn run(words: &[String]) {
 
 /// The start of every call.
 fn begin() -> OwnedFd {
-    process::adopt();
+    node::adopt();
     process::harden();
     let answer = process::silence().unwrap();
     crash::install(answer.as_raw_fd());

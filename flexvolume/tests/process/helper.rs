@@ -69,7 +69,7 @@ fn a_secret() {
 }
 
 fn usual_signals() {
-    flexvolume::kernel::process::adopt();
+    node::adopt();
     assert_eq!(shell("kill -PIPE $$; echo alive").status.signal(), Some(libc::SIGPIPE));
     let text = shell("umask; pwd; grep -E 'SigIgn|SigBlk' /proc/self/status").text;
     let lines: Vec<&str> = text.lines().collect();
