@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -147,7 +148,7 @@ impl Watcher {
             }
             WaitStatus::PtraceEvent(pid, _, event) => {
                 if event == libc::PTRACE_EVENT_EXEC {
-                    self.tree.execs.push(exec(pid));
+                    self.tree.execs.extend(unless_gone(exec(pid)));
                     if self.free {
                         let _ = ptrace::detach(pid, None);
                         return;
@@ -168,7 +169,7 @@ impl Watcher {
             // SAFETY: the kernel fills the `entry` arm of the union when `op` says so; it holds integers.
             let (number, arguments) = unsafe { (info.u.entry.nr, info.u.entry.args) };
             if number == libc::SYS_mount.cast_unsigned() {
-                self.tree.mounts.push(asked(pid, arguments));
+                self.tree.mounts.extend(unless_gone(asked(pid, arguments)));
             }
             return;
         }
@@ -184,37 +185,50 @@ fn go_on(pid: Pid, signal: Option<Signal>) {
     let _ = ptrace::syscall(pid, signal);
 }
 
-fn exec(pid: Pid) -> Exec {
-    Exec { arguments: words(pid, "cmdline"), environment: words(pid, "environ") }
-}
-
-fn words(pid: Pid, what: &str) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/{what}")).expect("the words of a traced process");
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    text.split_terminator('\0').map(str::to_owned).collect()
-}
-
-fn asked(pid: Pid, arguments: [u64; 6]) -> Asked {
-    let [source, target, kind, flags, data, _] = arguments;
-    Asked {
-        program: words(pid, "cmdline").into_iter().next().unwrap_or_default(),
-        source: text(pid, source),
-        target: text(pid, target),
-        kind: text(pid, kind),
-        flags,
-        data: text(pid, data),
+/// A stopped process may be killed while it is looked at: with the call whose child it is, or by it.
+fn unless_gone<T>(seen: io::Result<T>) -> Option<T> {
+    match seen {
+        Ok(seen) => Some(seen),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => None,
+        Err(e) => panic!("look at a traced process: {e}"),
     }
+}
+
+fn exec(pid: Pid) -> io::Result<Exec> {
+    Ok(Exec { arguments: words(pid, "cmdline")?, environment: words(pid, "environ")? })
+}
+
+fn words(pid: Pid, what: &str) -> io::Result<Vec<String>> {
+    let bytes = fs::read(format!("/proc/{pid}/{what}"))?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(text.split_terminator('\0').map(str::to_owned).collect())
+}
+
+fn asked(pid: Pid, arguments: [u64; 6]) -> io::Result<Asked> {
+    let [source, target, kind, flags, data, _] = arguments;
+    Ok(Asked {
+        program: words(pid, "cmdline")?.into_iter().next().unwrap_or_default(),
+        source: text(pid, source)?,
+        target: text(pid, target)?,
+        kind: text(pid, kind)?,
+        flags,
+        data: text(pid, data)?,
+    })
 }
 
 /// The text at an address of a stopped process.
-fn text(pid: Pid, address: u64) -> String {
+fn text(pid: Pid, address: u64) -> io::Result<String> {
     if address == 0 {
-        return String::new();
+        return Ok(String::new());
     }
-    let memory = File::open(format!("/proc/{pid}/mem")).expect("the memory of a traced process");
+    let memory = File::open(format!("/proc/{pid}/mem"))?;
     let mut bytes = vec![0; PAGE];
-    let length = memory.read_at(&mut bytes, address).expect("read the memory of a traced process");
+    let length = memory.read_at(&mut bytes, address)?;
+    // The memory of a process that died meanwhile reads as nothing.
+    if length == 0 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
     bytes.truncate(length);
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(length);
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+    Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
