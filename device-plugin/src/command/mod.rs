@@ -1,5 +1,7 @@
 //! The words that the program is run with.
 
+pub mod validate;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

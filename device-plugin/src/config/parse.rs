@@ -77,23 +77,38 @@ fn limits() -> Options {
     }
 }
 
-/// The parser's words on one line; for an unknown key, with the nearest known one.
+/// The parser's words on one line, behind the place; for an unknown key, with the nearest known one.
 fn told(why: &YamlError) -> String {
     let why = why.without_snippet();
-    let (what, name, expected) = match why {
-        YamlError::SerdeUnknownField { field, expected, .. } => ("a key", field, expected),
-        YamlError::SerdeUnknownVariant { variant, expected, .. } => ("a word", variant, expected),
+    let place = why.location().map(|at| (at.line(), at.column()));
+    let what = match why {
+        YamlError::SerdeUnknownField { field, expected, .. } => unknown(field, expected),
+        YamlError::SerdeUnknownVariant { variant, expected, .. } => unknown(variant, expected),
+        YamlError::ExpectedMappingEndAfterEnumVariantValue { .. } => {
+            "one key is enough here; make an entry of its own of this one, behind a `-`".to_owned()
+        }
+        YamlError::Unexpected { expected: "sequence start", .. } => {
+            "a list is expected; put `[` and `]` around it, or a `-` in front".to_owned()
+        }
+        YamlError::Unexpected { expected: "mapping start", .. } => {
+            "keys are expected, such as `{key: value}`".to_owned()
+        }
         other => {
             let options = serde_saphyr::render_options! { formatter: &UserMessageFormatter, snippets: SnippetMode::Off };
-            return other.render_with_options(options).split_whitespace().collect::<Vec<_>>().join(" ");
+            other.render_with_options(options).split_whitespace().collect::<Vec<_>>().join(" ")
         }
     };
-    let place = why.location().map(|at| format!("line {}, column {}: ", at.line(), at.column()));
-    let meant = match nearest(name, expected.iter().copied()) {
+    let Some((line, column)) = place else { return what };
+    let bare = what.strip_suffix(&format!(" at line {line}, column {column}")).unwrap_or(&what);
+    format!("line {line}, column {column}: {bare}")
+}
+
+fn unknown(name: &str, known: &[&'static str]) -> String {
+    let meant = match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known are {}", expected.join(", ")),
+        None => format!("known are {}", known.join(", ")),
     };
-    format!("{}`{}` is not {what} here; {meant}", place.unwrap_or_default(), name.escape_debug())
+    format!("`{}` is not known here; {meant}", name.escape_debug())
 }
 
 /// The known word that was most likely meant.
