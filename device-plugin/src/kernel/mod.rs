@@ -1,1 +1,3 @@
-//! What only the kernel does.
+//! What only the kernel does: programs of the node's, ended in time.
+
+pub(crate) mod child;
