@@ -1,5 +1,8 @@
 //! Finds devices: one file a source. A look reads sysfs and /dev and changes nothing.
 
+pub mod sensor;
+pub mod synthetic;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
