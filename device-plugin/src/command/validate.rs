@@ -5,8 +5,9 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::config::{
-    Cdi, Check, Config, FileKind, Glob, Hex, Measure, Member, ParentMatch, Preference, Registration,
-    Resource, Selector, Sensor,
+    BlockSelector, Cdi, CharSelector, Check, CommandSelector, Config, FileKind, Glob, GroupSelector, Hex,
+    Measure, Member, NetSelector, ParentMatch, PathSelector, Preference, Registration, Resource, Selector,
+    Sensor, SensorSelector,
 };
 
 /// What a configuration offers.
@@ -35,6 +36,13 @@ pub struct Offer {
     pub container: Vec<String>,
     /// Which devices go together.
     pub prefer: Option<String>,
+}
+
+/// What a text offers, or its mistakes, each for a line of its own.
+pub fn verdict(text: &str) -> Result<Report, Vec<String>> {
+    let config = Config::understand(text).map_err(|error| vec![error.causes()])?;
+    let mistakes = config.mistakes();
+    if mistakes.is_empty() { Ok(report(&config)) } else { Err(mistakes) }
 }
 
 /// What the configuration offers.
@@ -114,7 +122,7 @@ fn joined(parts: impl IntoIterator<Item = Option<String>>) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn word<T: std::fmt::Display>(name: &str, value: Option<&T>) -> Option<String> {
+fn word(name: &str, value: Option<impl std::fmt::Display>) -> Option<String> {
     value.map(|value| format!("{name} {value}"))
 }
 
@@ -129,111 +137,113 @@ fn when(condition: bool, text: &str) -> Option<String> {
 
 fn source(selector: &Selector) -> String {
     match selector {
-        Selector::Path(path) => joined([
-            list(&path.glob),
-            word("paths that match", path.regex.as_ref()),
-            path.below.as_ref().map(|below| format!("below {}", below.display())),
-            list(&path.exclude).map(|globs| format!("but not {globs}")),
-            (!path.kinds.is_empty()).then(|| kinds(&path.kinds)),
-            when(path.together, "all of them one device"),
-            when(path.expected, "expected to be there"),
-        ]),
+        Selector::Path(path) => files(path),
         Selector::Usb(usb) => joined([
             Some("USB".to_owned()),
-            word("vendor", usb.vendor.as_ref().map(Hex::as_str).as_ref()),
-            word("product", usb.product.as_ref().map(Hex::as_str).as_ref()),
+            word("vendor", usb.vendor.as_ref().map(Hex::as_str)),
+            word("product", usb.product.as_ref().map(Hex::as_str)),
             word("serial number", usb.serial.as_ref()),
             word("port", usb.port.as_ref()),
-            word("interface class", usb.interface_class.as_ref().map(Hex::as_str).as_ref()),
+            word("interface class", usb.interface_class.as_ref().map(Hex::as_str)),
             nodes(&usb.nodes, "usb"),
         ]),
         Selector::Pci(pci) => joined([
             Some("PCI".to_owned()),
-            word("vendor", pci.vendor.as_ref().map(Hex::as_str).as_ref()),
-            word("device", pci.device.as_ref().map(Hex::as_str).as_ref()),
+            word("vendor", pci.vendor.as_ref().map(Hex::as_str)),
+            word("device", pci.device.as_ref().map(Hex::as_str)),
             word("class", pci.class.as_ref()),
             word("driver", pci.driver.as_ref()),
             word("address", pci.address.as_ref()),
             nodes(&pci.nodes, "all"),
         ]),
-        Selector::Sysfs(sysfs) => joined(
-            [Some(format!("{} devices", sysfs.subsystem)), word("name", sysfs.name.as_ref())]
-                .into_iter()
-                .chain(attributes(&sysfs.attributes))
-                .chain(parents(&sysfs.parents)),
-        ),
-        Selector::Net(net) => joined(
-            [
-                Some("network interfaces".to_owned()),
-                word("name", net.name.as_ref()),
-                word("driver", net.driver.as_ref()),
-            ]
-            .into_iter()
-            .chain(attributes(&net.attributes))
-            .chain(parents(&net.parents))
-            .chain([
-                when(net.r#virtual, "virtual ones, too"),
-                when(net.needs_carrier, "healthy with a carrier"),
-            ]),
-        ),
-        other => rest(other),
+        Selector::Sysfs(sysfs) => {
+            let own = [Some(format!("{} devices", sysfs.subsystem)), word("name", sysfs.name.as_ref())];
+            joined(own.into_iter().chain(attributes(&sysfs.attributes)).chain(parents(&sysfs.parents)))
+        }
+        Selector::Net(net) => interfaces(net),
+        Selector::Block(block) => disks(block),
+        Selector::Char(char) => numbers(char),
+        Selector::Group(group) => together(group),
+        Selector::Count(count) => format!("{}, counted", count.0),
+        Selector::File(file) => format!("as many as {} says, at most {}", file.path.display(), file.max),
+        Selector::Command(command) => asked(command),
+        Selector::Sensor(sensor) => measured(sensor),
     }
 }
 
-/// The lines of the other sources.
-fn rest(selector: &Selector) -> String {
-    match selector {
-        Selector::Block(block) => joined(
-            [
-                Some(if block.partitions { "partitions" } else { "disks" }.to_owned()),
-                word("name", block.name.as_ref()),
-                word("model", block.model.as_ref()),
-                word("serial number", block.serial.as_ref()),
-                word("WWN", block.wwn.as_ref()),
-                word("from", block.min_size.as_ref()),
-                word("up to", block.max_size.as_ref()),
-                block.removable.map(|yes| if yes { "removable" } else { "not removable" }.to_owned()),
-            ]
-            .into_iter()
-            .chain(parents(&block.parents)),
-        ),
-        Selector::Char(char) => match (char.minor, char.last_minor) {
-            (None, _) => format!("character devices {}:*", char.major),
-            (Some(minor), None) => format!("character device {}:{minor}", char.major),
-            (Some(minor), Some(last)) => format!("character devices {}:{minor} to {last}", char.major),
-        },
-        Selector::Group(group) => {
-            let member = |m: &Member| {
-                let what = joined([word("", m.glob.as_ref()), word("", m.subsystem.as_ref())]);
-                format!("{}{}", what.trim_start(), if m.optional { " (optional)" } else { "" })
-            };
-            let members: Vec<_> = group.members.iter().map(member).collect();
-            let each = group.parent.as_ref().map(|p| format!("for each {}: ", parent(p))).unwrap_or_default();
-            format!("{each}{} as one", members.join(" + "))
-        }
-        Selector::Count(count) => format!("{}, counted", count.0),
-        Selector::File(file) => format!("as many as {} says, at most {}", file.path.display(), file.max),
-        Selector::Command(command) => format!(
-            "as many as `{}` says, asked each {} for up to {}, at most {}",
-            command.run.join(" "),
-            command.every,
-            command.timeout,
-            command.max
-        ),
-        Selector::Sensor(sensor) => {
-            let of = match &sensor.of {
-                Measure::MemoryTotal => "memory".to_owned(),
-                Measure::MemoryAvailable => "available memory".to_owned(),
-                Measure::DiskTotal(path) => format!("the disk of {}", path.display()),
-                Measure::DiskFree(path) => format!("the free space of {}", path.display()),
-            };
-            format!(
-                "one for each {} of {of} without {}, measured each {}, at most {}",
-                sensor.unit, sensor.reserve, sensor.every, sensor.max
-            )
-        }
-        _ => String::new(),
+fn files(path: &PathSelector) -> String {
+    joined([
+        list(&path.glob),
+        word("paths that match", path.regex.as_ref()),
+        path.below.as_ref().map(|below| format!("below {}", below.display())),
+        list(&path.exclude).map(|globs| format!("but not {globs}")),
+        (!path.kinds.is_empty()).then(|| kinds(&path.kinds)),
+        when(path.together, "all of them one device"),
+        when(path.expected, "expected to be there"),
+    ])
+}
+
+fn interfaces(net: &NetSelector) -> String {
+    let own = [
+        Some("network interfaces".to_owned()),
+        word("name", net.name.as_ref()),
+        word("driver", net.driver.as_ref()),
+    ];
+    let more = [when(net.r#virtual, "virtual ones, too"), when(net.needs_carrier, "healthy with a carrier")];
+    joined(own.into_iter().chain(attributes(&net.attributes)).chain(parents(&net.parents)).chain(more))
+}
+
+fn disks(block: &BlockSelector) -> String {
+    let own = [
+        Some(if block.partitions { "partitions" } else { "disks" }.to_owned()),
+        word("name", block.name.as_ref()),
+        word("model", block.model.as_ref()),
+        word("serial number", block.serial.as_ref()),
+        word("WWN", block.wwn.as_ref()),
+        word("from", block.min_size.as_ref()),
+        word("up to", block.max_size.as_ref()),
+        block.removable.map(|yes| if yes { "removable" } else { "not removable" }.to_owned()),
+    ];
+    joined(own.into_iter().chain(parents(&block.parents)))
+}
+
+fn numbers(char: &CharSelector) -> String {
+    match (char.minor, char.last_minor) {
+        (None, _) => format!("character devices {}:*", char.major),
+        (Some(minor), None) => format!("character device {}:{minor}", char.major),
+        (Some(minor), Some(last)) => format!("character devices {}:{minor} to {last}", char.major),
     }
+}
+
+fn together(group: &GroupSelector) -> String {
+    let member = |member: &Member| {
+        let glob = member.glob.as_ref().map(Glob::as_str);
+        let what = glob.or(member.subsystem.as_deref()).unwrap_or_default();
+        format!("{what}{}", if member.optional { " (optional)" } else { "" })
+    };
+    let members: Vec<_> = group.members.iter().map(member).collect();
+    let each = group.parent.as_ref().map(|p| format!("for each {}: ", parent(p))).unwrap_or_default();
+    format!("{each}{} as one", members.join(" + "))
+}
+
+fn asked(command: &CommandSelector) -> String {
+    let (run, every) = (command.run.join(" "), command.every);
+    format!(
+        "as many as `{run}` says, asked each {every} for up to {}, at most {}",
+        command.timeout, command.max
+    )
+}
+
+fn measured(sensor: &SensorSelector) -> String {
+    let of = match &sensor.of {
+        Measure::MemoryTotal => "memory".to_owned(),
+        Measure::MemoryAvailable => "available memory".to_owned(),
+        Measure::DiskTotal(path) => format!("the disk of {}", path.display()),
+        Measure::DiskFree(path) => format!("the free space of {}", path.display()),
+    };
+    let (unit, reserve, every) = (sensor.unit, sensor.reserve, sensor.every);
+    let without = if reserve.bytes() == 0 { String::new() } else { format!(" without {reserve}") };
+    format!("one for each {unit} of {of}{without}, measured each {every}, at most {}", sensor.max)
 }
 
 fn kinds(kinds: &[FileKind]) -> String {
@@ -362,10 +372,20 @@ mod tests {
     #[test]
     fn what_a_configuration_offers_is_told_as_reviewed() {
         let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/validate.txt");
-        let text = report(&Config::parse(EXAMPLE).unwrap()).table();
+        let text = verdict(EXAMPLE).unwrap().table();
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &text).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+    #[test]
+    fn mistakes_are_told_one_by_one() {
+        let two = verdict("discovery: {debounce: 2s, rescan: 0s}").unwrap_err();
+        assert_eq!(
+            two,
+            ["`discovery.debounce` (2s) is longer than 1s", "`discovery.rescan` (0s) is shorter than 1s"]
+        );
+        let one = verdict("discovry: {}").unwrap_err();
+        assert_eq!(one, ["line 1, column 1: `discovry` is not known here; did you mean `discovery`?"]);
     }
 }

@@ -15,18 +15,23 @@ const MOST: u64 = 1 << 20;
 const HINT: &str = "`nodeplug-device-plugin validate` checks the file";
 
 impl Config {
-    /// Reads and checks the file's text. An empty text offers nothing. The error is [`Kind::Config`], with line and
-    /// column where the YAML, a key or a word is off, and with every contradiction.
+    /// Reads and checks the file's text. An empty text offers nothing. The error is [`Kind::Config`], with
+    /// line and column where the YAML, a key or a word is off, and with every contradiction.
     pub fn parse(text: &str) -> Result<Self> {
-        let config = serde_saphyr::from_str_with_options::<Option<Self>>(text, limits());
-        let config = config
-            .map_err(|why| Error::caused(Kind::Config, "read the configuration", told(&why)).hint(HINT))?
-            .unwrap_or_default();
+        let config = Self::understand(text)?;
         let mistakes = config.mistakes();
         if mistakes.is_empty() {
             return Ok(config);
         }
         Err(Error::caused(Kind::Config, "check the configuration", mistakes.join("; ")).hint(HINT))
+    }
+
+    /// Reads the text without a look for contradictions, for who wants them one by one ([`Config::mistakes`]).
+    pub fn understand(text: &str) -> Result<Self> {
+        let config = serde_saphyr::from_str_with_options::<Option<Self>>(text, limits());
+        let config = config
+            .map_err(|why| Error::caused(Kind::Config, "read the configuration", told(&why)).hint(HINT))?;
+        Ok(config.unwrap_or_default())
     }
 
     /// Reads and checks a file. Links are followed: a ConfigMap's files are links, which change all at once.

@@ -24,8 +24,8 @@ fn said(text: &str) -> String {
     error.causes()
 }
 
-/// Whether the schema takes the value, as far as our schema goes: references, types, keys, alternatives, words, patterns
-/// and limits.
+/// Whether the schema takes the value, as far as our schema goes: references, types, keys, alternatives,
+/// words, patterns and limits.
 fn takes(whole: &Value, schema: &Value, value: &Value) -> bool {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         return takes(whole, &whole["$defs"][name], value);
@@ -497,6 +497,11 @@ fn a_configmap_is_read_through_its_links() {
 }
 
 proptest! {
+    #[test]
+    fn no_file_is_too_much(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+        let _ = Config::parse(&String::from_utf8_lossy(&bytes));
+    }
+
     #[test]
     fn no_text_is_too_much(text in ".*") {
         let _ = Config::parse(&text);

@@ -1,8 +1,9 @@
 //! Devices that are only counted: licences, slots, whatever a file or a command says.
 //!
-//! They are known by number, 0 to n-1, and so stay the same as long as there are as many; or by the name that a command
-//! gives them. A file or a command that can't be read says nothing of how many there are: what there was is kept, ailing
-//! (`Looked::failed`), since a mistake of a moment should not take pods' devices away.
+//! They are known by number, 0 to n-1, and so stay the same as long as there are as many; or by the name that
+//! a command gives them. A file or a command that can't be read says nothing of how many there are: what
+//! there was is kept, ailing (`Looked::failed`), since a mistake of a moment should not take pods' devices
+//! away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -129,7 +130,11 @@ fn read(output: &[u8]) -> Result<Said, String> {
         return Ok(Said::Count(count));
     }
     serde_json::from_str(text).map_err(|_| {
-        format!("{}, which is neither a whole number nor a list of `{{\"id\": TEXT, \"healthy\": BOOL, \"env\": {{NAME: TEXT}}}}`", quoted(text))
+        format!(
+            "{}, which is neither a whole number nor a list of `{{\"id\": TEXT, \"healthy\": BOOL, \"env\": \
+             {{NAME: TEXT}}}}`",
+            quoted(text)
+        )
     })
 }
 

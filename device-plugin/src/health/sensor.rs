@@ -1,5 +1,5 @@
-//! The node's sensors: what they say, and whether that is within limits. One that is not there or can't be read is
-//! without its limits, but for the battery: a node without one is on mains.
+//! The node's sensors: what they say, and whether that is within limits. One that is not there or can't be
+//! read is without its limits, but for the battery: a node without one is on mains.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -107,8 +107,8 @@ pub(crate) fn available_memory() -> Result<u64, String> {
     total_memory().map(|_| memory().1)
 }
 
-/// The size of the filesystem of a path, and what is free for everybody, in bytes. One call for one filesystem: a list
-/// of all of them would ask dead servers, too.
+/// The size of the filesystem of a path, and what is free for everybody, in bytes. One call for one
+/// filesystem: a list of all of them would ask dead servers, too.
 pub(crate) fn disk(host: &Host, path: &Path) -> Result<(u64, u64), String> {
     let wrong = |e: io::Error| format!("the disk of `{}` can't be asked: {e}", path.display());
     let (real, _) = behind(host, path).map_err(wrong)?;
@@ -122,8 +122,8 @@ fn percent(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 * 100.0 / whole as f64)
 }
 
-/// The mean charge of the node's batteries in percent; none without a battery or on mains. Batteries of mice and
-/// headsets are not the node's (`scope`).
+/// The mean charge of the node's batteries in percent; none without a battery or on mains. Batteries of mice
+/// and headsets are not the node's (`scope`).
 fn battery(host: &Host) -> Option<f64> {
     let supplies = fs::read_dir(host.sys.join("class/power_supply")).ok()?;
     let mut charges = Vec::new();

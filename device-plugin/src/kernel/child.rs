@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 
 /// What a program finds where this process has no PATH.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,9 +37,10 @@ pub(crate) struct Outcome {
     pub(crate) words: String,
 }
 
-/// Runs the program to its end, in a process group of its own, in the root folder, with `/dev/null` as its input, and
-/// `PATH` and `environment` as its environment. At the deadline the whole group is killed. Whatever it started and left
-/// behind in its group goes with it. The error says in a person's words why there is no outcome.
+/// Runs the program to its end, in a process group of its own, in the root folder, with `/dev/null` as its
+/// input, and `PATH` and `environment` as its environment. At the deadline the whole group is killed.
+/// Whatever it started and left behind in its group goes with it. The error says in a person's words why
+/// there is no outcome.
 pub(crate) fn run(
     run: &[String],
     environment: &[(&str, &str)],
@@ -52,7 +55,7 @@ pub(crate) fn run(
     command.current_dir("/").process_group(0).stdin(Stdio::null());
     command.stdout(output.try_clone().map_err(unstarted)?).stderr(words.try_clone().map_err(unstarted)?);
     let mut child = command.spawn().map_err(unstarted)?;
-    let in_time = ends_by(&mut child, deadline);
+    let in_time = ends_by(&child, deadline);
     // Before its leader is waited for: until then nobody else can have the group's number.
     end(&child);
     if !in_time {
@@ -84,8 +87,8 @@ fn shown(span: Duration) -> String {
     if span.subsec_millis() == 0 { format!("{}s", span.as_secs()) } else { format!("{}ms", span.as_millis()) }
 }
 
-/// A file in memory for what a program writes; it cannot grow without bound. Never a pipe: one that nobody reads stops
-/// its writer, and one that a left-over process holds keeps its reader waiting.
+/// A file in memory for what a program writes; it cannot grow without bound. Never a pipe: one that nobody
+/// reads stops its writer, and one that a left-over process holds keeps its reader waiting.
 fn file() -> io::Result<File> {
     let made: OwnedFd = rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&made, LONGEST_OUTPUT)?;
@@ -115,9 +118,10 @@ fn number(child: &Child) -> Option<Pid> {
 }
 
 /// Whether the child ends until then. It is not waited for yet.
-fn ends_by(child: &mut Child, deadline: Instant) -> bool {
-    let Some(Ok(descriptor)) = number(child).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
-        return ends_by_looking(child, deadline);
+fn ends_by(child: &Child, deadline: Instant) -> bool {
+    let pid = number(child);
+    let Some(Ok(descriptor)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
+        return ends_by_looking(pid, deadline);
     };
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -125,20 +129,22 @@ fn ends_by(child: &mut Child, deadline: Instant) -> bool {
         match poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&left)) {
             Ok(ready) => return ready > 0,
             Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return ends_by_looking(child, deadline),
+            Err(_) => return ends_by_looking(pid, deadline),
         }
     }
 }
 
-/// The same before Linux 5.3, which has no descriptor to wait for. `Child` remembers how it ended.
-fn ends_by_looking(child: &mut Child, deadline: Instant) -> bool {
-    loop {
-        match child.try_wait() {
-            Ok(None) if Instant::now() < deadline => thread::sleep(NAP),
-            Ok(None) => return false,
-            Ok(Some(_)) | Err(_) => return true,
+/// The same before Linux 5.3, which has no descriptor to wait for.
+fn ends_by_looking(pid: Option<Pid>, deadline: Instant) -> bool {
+    let Some(pid) = pid else { return true };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while matches!(waitid(WaitId::Pid(pid), options), Ok(None)) {
+        if Instant::now() >= deadline {
+            return false;
         }
+        thread::sleep(NAP);
     }
+    true
 }
 
 /// Ends all of the child's group. One that has ended already is no mistake.
@@ -150,7 +156,7 @@ fn end(child: &Child) {
 
 /// Waits for a killed child, so that it leaves no zombie; for one that the kernel does not let go, in a thread.
 fn bury(mut child: Child) {
-    if ends_by(&mut child, Instant::now() + DYING) {
+    if ends_by(&child, Instant::now() + DYING) {
         let _ = child.wait();
         return;
     }
@@ -221,6 +227,14 @@ mod tests {
             assert!(Instant::now() < end, "group {group:?} lives");
             thread::sleep(NAP);
         }
+    }
+
+    #[test]
+    fn an_old_kernel_is_waited_for_by_looking() {
+        let mut child = Command::new("sleep").arg("0.1").spawn().unwrap();
+        assert!(!ends_by_looking(number(&child), Instant::now()));
+        assert!(ends_by_looking(number(&child), Instant::now() + Duration::from_secs(20)));
+        assert!(child.wait().unwrap().success(), "it was not waited for before");
     }
 
     #[test]
