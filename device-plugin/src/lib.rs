@@ -2,8 +2,18 @@
 //! (<https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/>).
 
 pub mod allocate;
+pub mod board;
 pub mod command;
 pub mod config;
+pub mod daemon;
 pub mod discover;
 pub mod health;
+pub mod holders;
+pub mod http;
 pub mod inventory;
+pub mod kernel;
+pub mod log;
+pub mod metrics;
+pub mod service;
+pub mod session;
+pub mod watch;

@@ -144,3 +144,9 @@ impl Config {
             .map_err(|e| Error::caused(Kind::Config, "read the configuration", e.to_string()))
     }
 }
+
+/// The text of the file.
+pub fn read(path: &std::path::Path) -> Result<String> {
+    use node::Context;
+    std::fs::read_to_string(path).doing(Kind::Io, || format!("read `{}`", path.display()))
+}
