@@ -3,6 +3,7 @@
 
 pub mod allocate;
 pub mod board;
+pub mod cdi;
 pub mod command;
 pub mod config;
 pub mod daemon;

@@ -140,13 +140,13 @@ impl Entry {
         &self.found
     }
 
-    /// The ID without a replica's number.
+    /// The ID of the first replica.
     pub fn base(&self) -> &str {
         &self.id
     }
 
     /// The ID of a replica.
-    pub fn id(&self, resource: &Resource, replica: u32) -> String {
-        if resource.replicas == 1 { self.id.as_ref().to_owned() } else { format!("{}-{replica}", self.id) }
+    pub fn id(&self, replica: u32) -> String {
+        if replica == 0 { self.id.as_ref().to_owned() } else { format!("{}-{replica}", self.id) }
     }
 }

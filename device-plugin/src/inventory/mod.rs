@@ -21,6 +21,7 @@ use crate::config::Resource;
 
 pub use entry::{Entry, State};
 pub use found::{DeviceNumber, Found, Looked, Node, Rejected};
+pub use id::{counted_weight, id, weight};
 
 /// How long a device has been gone before it may leave the list: the kubelet has been told so long ago that no
 /// allocation of it can be on its way.
@@ -30,7 +31,7 @@ pub const FAREWELL: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub struct Inventory {
     entries: BTreeMap<Arc<str>, Entry>,
-    /// By the ID of the first replica, without its number.
+    /// By the ID of the first replica.
     identities: BTreeMap<Arc<str>, Arc<str>>,
 }
 
@@ -54,7 +55,7 @@ impl Inventory {
         match self.entries.entry(identity.clone()) {
             MapEntry::Occupied(mut entry) => *changed |= entry.get_mut().seen(resource, found),
             MapEntry::Vacant(place) => {
-                let id: Arc<str> = id::base(resource.name.as_str(), &found.identity, &found.name).into();
+                let id: Arc<str> = id(resource.name.as_str(), &found.identity, 0).into();
                 self.identities.insert(id.clone(), identity.clone());
                 place.insert(Entry::new(resource, id, found));
                 *changed = true;
@@ -75,7 +76,7 @@ impl Inventory {
         let (entries, identities) = (&mut self.entries, &mut self.identities);
         entries.retain(|_, entry| {
             let may_go = entry.gone_for(now).is_some_and(|long| long >= FAREWELL)
-                && !(0..resource.replicas).any(|n| is_held(&entry.id(resource, n)));
+                && !(0..resource.replicas).any(|n| is_held(&entry.id(n)));
             if may_go {
                 identities.remove(entry.base());
             }
@@ -105,7 +106,7 @@ impl Inventory {
     pub fn list(&self, resource: &Resource) -> ListAndWatchResponse {
         let devices = self.entries.values().flat_map(|entry| {
             (0..resource.replicas).map(|n| Device {
-                id: entry.id(resource, n),
+                id: entry.id(n),
                 health: if entry.is_healthy() { proto::HEALTHY } else { proto::UNHEALTHY }.to_owned(),
                 topology: entry
                     .found()
@@ -118,13 +119,16 @@ impl Inventory {
 
     /// The device that has this ID.
     pub fn choose<'a>(&'a self, resource: &Resource, id: &'a str) -> Option<(Chosen<'a>, &'a Entry)> {
-        let (base, replica) = if resource.replicas == 1 {
-            (id, 0)
-        } else {
-            let (base, number) = id.rsplit_once('-')?;
-            (base, number.parse().ok().filter(|n| *n < resource.replicas)?)
+        // The first replica's ID has no number.
+        let (identity, replica) = match self.identities.get(id) {
+            Some(identity) => (identity, 0),
+            None => {
+                let (base, number) = id.rsplit_once('-')?;
+                let replica = number.parse().ok().filter(|n| (1..resource.replicas).contains(n))?;
+                (self.identities.get(base)?, replica)
+            }
         };
-        let entry = self.entries.get(self.identities.get(base)?)?;
+        let entry = self.entries.get(identity)?;
         Some((Chosen { id, found: entry.found(), replica }, entry))
     }
 

@@ -1,4 +1,4 @@
-//! The kernel's own ways to tell of a change: inotify and uevents; and a little randomness.
+//! What only the kernel does: its ways to tell of a change, programs with a deadline; and a little randomness.
 
 pub mod inotify;
 pub mod random;
