@@ -44,7 +44,12 @@ impl Made {
 
     /// The configuration's words for it.
     pub fn host(&self) -> Host {
-        Host { dev: self.root.join("dev"), sys: self.root.join("sys"), cdi: self.root.join("cdi") }
+        Host {
+            dev: self.root.join("dev"),
+            sys: self.root.join("sys"),
+            cdi: self.root.join("cdi"),
+            ..Host::default()
+        }
     }
 
     /// A file of the node: `/dev/x`, `/sys/devices/x` where it really is.

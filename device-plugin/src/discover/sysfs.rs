@@ -16,7 +16,7 @@ pub fn look(wanted: &SysfsSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
     let Some(devices) = view.sys.subsystem(&wanted.subsystem) else {
         rejected.note(super::clean(&wanted.subsystem), "is neither in /sys/class nor in /sys/bus");
-        return Looked { found: Vec::new(), rejected: rejected.finish() };
+        return Looked { found: Vec::new(), rejected: rejected.finish(), ..Looked::default() };
     };
     let parents = Parents::new(&wanted.parents);
     let mut found = Vec::new();
@@ -30,7 +30,7 @@ pub fn look(wanted: &SysfsSelector, view: &View) -> Looked {
             found.push(take(wanted, &device, view));
         }
     }
-    Looked { found, rejected: rejected.finish() }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
 fn take(wanted: &SysfsSelector, device: &Device, view: &View) -> Found {

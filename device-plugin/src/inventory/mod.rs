@@ -12,7 +12,7 @@ pub mod id;
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proto::deviceplugin::{Device, ListAndWatchResponse, NumaNode, TopologyInfo};
 
@@ -23,10 +23,6 @@ pub use entry::{Entry, State};
 pub use found::{DeviceNumber, Found, Looked, Node, Rejected};
 pub use id::{counted_weight, id, weight};
 
-/// How long a device has been gone before it may leave the list: the kubelet has been told so long ago that no
-/// allocation of it can be on its way.
-pub const FAREWELL: Duration = Duration::from_mins(1);
-
 /// The devices of one resource.
 #[derive(Debug, Default)]
 pub struct Inventory {
@@ -36,14 +32,18 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Takes a look's devices for what is there at `now`; says whether the list is another one.
-    pub fn saw(&mut self, resource: &Resource, found: Vec<Found>, now: Instant) -> bool {
+    /// Takes a look's devices for what is there at `now`; says whether the list is another one. Where a source could
+    /// not be looked at, what is missing is not gone, but can't be had.
+    pub fn saw(&mut self, resource: &Resource, looked: Looked, now: Instant) -> bool {
         let mut changed = false;
         let seen: BTreeSet<Arc<str>> =
-            found.into_iter().map(|device| self.meet(resource, device, &mut changed)).collect();
+            looked.found.into_iter().map(|device| self.meet(resource, device, &mut changed)).collect();
         for (identity, entry) in &mut self.entries {
             if !seen.contains(identity) {
-                changed |= entry.vanished(now);
+                changed |= match &looked.failed {
+                    Some(why) => entry.is_uncertain(why),
+                    None => entry.vanished(now),
+                };
             }
         }
         changed
@@ -69,13 +69,13 @@ impl Inventory {
         self.entries.get_mut(identity).is_some_and(|entry| entry.checked(&resource.health, outcome))
     }
 
-    /// Lets go what is gone for long enough and held by nobody (`is_held` of an ID); says whether the list is
+    /// Lets go what was gone before `then` and is held by nobody (`is_held` of an ID); says whether the list is
     /// another one.
-    pub fn part(&mut self, resource: &Resource, now: Instant, is_held: &dyn Fn(&str) -> bool) -> bool {
+    pub fn part(&mut self, resource: &Resource, then: Instant, is_held: &dyn Fn(&str) -> bool) -> bool {
         let before = self.entries.len();
         let (entries, identities) = (&mut self.entries, &mut self.identities);
         entries.retain(|_, entry| {
-            let may_go = entry.gone_for(now).is_some_and(|long| long >= FAREWELL)
+            let may_go = entry.gone_since().is_some_and(|since| since <= then)
                 && !(0..resource.replicas).any(|n| is_held(&entry.id(n)));
             if may_go {
                 identities.remove(entry.base());
@@ -120,13 +120,12 @@ impl Inventory {
     /// The device that has this ID.
     pub fn choose<'a>(&'a self, resource: &Resource, id: &'a str) -> Option<(Chosen<'a>, &'a Entry)> {
         // The first replica's ID has no number.
-        let (identity, replica) = match self.identities.get(id) {
-            Some(identity) => (identity, 0),
-            None => {
-                let (base, number) = id.rsplit_once('-')?;
-                let replica = number.parse().ok().filter(|n| (1..resource.replicas).contains(n))?;
-                (self.identities.get(base)?, replica)
-            }
+        let (identity, replica) = if let Some(identity) = self.identities.get(id) {
+            (identity, 0)
+        } else {
+            let (base, number) = id.rsplit_once('-')?;
+            let replica = number.parse().ok().filter(|n| (1..resource.replicas).contains(n))?;
+            (self.identities.get(base)?, replica)
         };
         let entry = self.entries.get(identity)?;
         Some((Chosen { id, found: entry.found(), replica }, entry))
