@@ -19,8 +19,9 @@ const STACK: usize = 512 << 10;
 
 /// Runs until SIGTERM.
 pub(super) fn run(path: &Path, shape: log::Shape, debug: bool) -> Result<ExitCode> {
-    let text = config::read(path)?;
-    let config = Config::parse(&text)?;
+    // Its folder is watched: it has to have one.
+    let path = &std::path::absolute(path).doing(Kind::Io, || format!("find `{}`", path.display()))?;
+    let config = Config::load(path)?;
     log::start(shape, debug);
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {

@@ -224,6 +224,7 @@ impl Daemon {
     }
 
     async fn stop(&mut self) {
+        self.order(|orders| orders.stop = true);
         for slot in self.slots.drain(..) {
             slot.end().await;
         }
