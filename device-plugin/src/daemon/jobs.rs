@@ -12,7 +12,11 @@ use crate::config::{Host, Resource};
 use crate::discover;
 use crate::health;
 use crate::inventory::{Found, Looked};
+use crate::kernel::memory;
 use crate::service::Offer;
+
+/// From so many devices on, a look needs memory that is worth giving back.
+const MANY: usize = 500;
 
 /// What a job came to. It names its resource by the offer: another one of the same name is not meant.
 pub(super) enum Done {
@@ -88,6 +92,9 @@ impl Daemon {
             (true, None) => slot.schedule_check(Duration::ZERO),
             (true, Some(_)) if unchecked => slot.schedule_check(Duration::ZERO),
             (true, Some(_)) => {}
+        }
+        if offer.with(|_, inventory| inventory.entries().len()) > MANY {
+            memory::trim();
         }
         // Until the first look is done, the kubelet is told nothing: an empty list would be a lie.
         offer.looked_at();

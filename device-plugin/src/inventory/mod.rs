@@ -14,7 +14,8 @@ use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::sync::Arc;
 use std::time::Instant;
 
-use proto::deviceplugin::{Device, ListAndWatchResponse, NumaNode, TopologyInfo};
+use proto::EncodedList;
+use proto::deviceplugin::{Device, NumaNode, TopologyInfo};
 
 use crate::allocate::Chosen;
 use crate::config::Resource;
@@ -26,7 +27,8 @@ pub use id::{counted_weight, id, weight};
 /// The devices of one resource.
 #[derive(Debug, Default)]
 pub struct Inventory {
-    entries: BTreeMap<Arc<str>, Entry>,
+    /// Boxed, since a map's nodes are half empty.
+    entries: BTreeMap<Arc<str>, Box<Entry>>,
     /// By the ID of the first replica.
     identities: BTreeMap<Arc<str>, Arc<str>>,
 }
@@ -57,7 +59,7 @@ impl Inventory {
             MapEntry::Vacant(place) => {
                 let id: Arc<str> = id(resource.name.as_str(), &found.identity, 0).into();
                 self.identities.insert(id.clone(), identity.clone());
-                place.insert(Entry::new(resource, id, found));
+                place.insert(Box::new(Entry::new(resource, id, found)));
                 *changed = true;
             }
         }
@@ -91,8 +93,8 @@ impl Inventory {
     }
 
     /// The devices, by their identity.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.entries.iter().map(|(identity, entry)| (identity.as_ref(), entry))
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(identity, entry)| (identity.as_ref(), entry.as_ref()))
     }
 
     /// How many devices the kubelet knows: healthy, and unhealthy ones.
@@ -102,19 +104,18 @@ impl Inventory {
         (healthy.saturating_mul(replicas), (self.entries.len() - healthy).saturating_mul(replicas))
     }
 
-    /// The list, as the kubelet is to know it.
-    pub fn list(&self, resource: &Resource) -> ListAndWatchResponse {
-        let devices = self.entries.values().flat_map(|entry| {
-            (0..resource.replicas).map(|n| Device {
+    /// The list, as the kubelet is to know it. It is encoded device by device: ten thousand of them are never there as
+    /// messages.
+    pub fn list(&self, resource: &Resource) -> EncodedList {
+        EncodedList::of(self.entries.values().flat_map(|entry| {
+            let health = if entry.is_healthy() { proto::HEALTHY } else { proto::UNHEALTHY };
+            let near = |node| TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] };
+            (0..resource.replicas).map(move |n| Device {
                 id: entry.id(n),
-                health: if entry.is_healthy() { proto::HEALTHY } else { proto::UNHEALTHY }.to_owned(),
-                topology: entry
-                    .found()
-                    .numa
-                    .map(|node| TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] }),
+                health: health.to_owned(),
+                topology: entry.found().numa.map(near),
             })
-        });
-        ListAndWatchResponse { devices: devices.collect() }
+        }))
     }
 
     /// The device that has this ID.

@@ -18,7 +18,7 @@ fn all(found: Vec<Found>) -> Looked {
 
 /// `+` healthy, `-` not, by the first letter of the ID.
 fn list(inventory: &Inventory, resource: &Resource) -> String {
-    let mut devices = inventory.list(resource).devices;
+    let mut devices = inventory.list(resource).decoded().unwrap().devices;
     devices.sort_by(|a, b| a.id.cmp(&b.id));
     devices
         .iter()
@@ -100,7 +100,8 @@ fn an_ailing_device_says_why() {
 fn replicas_are_devices_of_their_own() {
     let (resource, mut inventory, now) = (resource(", replicas: 3"), Inventory::default(), Instant::now());
     inventory.saw(&resource, all(vec![found("a")]), now);
-    let ids: Vec<String> = inventory.list(&resource).devices.into_iter().map(|d| d.id).collect();
+    let ids: Vec<String> =
+        inventory.list(&resource).decoded().unwrap().devices.into_iter().map(|d| d.id).collect();
     assert_eq!(ids.len(), 3);
     for (n, id) in ids.iter().enumerate() {
         let (chosen, _) = inventory.choose(&resource, id).unwrap();

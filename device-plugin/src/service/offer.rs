@@ -121,7 +121,7 @@ impl Offer {
         if !core.looked_at {
             return;
         }
-        let list = EncodedList::of(&core.inventory.list(&core.resource));
+        let list = core.inventory.list(&core.resource);
         let (healthy, unhealthy) = core.inventory.counts(&core.resource);
         self.metrics.listed(&self.name, healthy, unhealthy, list.bytes());
         self.lists.send_if_modified(|known| {
