@@ -19,8 +19,8 @@ pub use health::{Check, Health, Sensor};
 pub use resource::{Preference, Resource};
 pub use selector::{
     BlockSelector, CharSelector, CommandSelector, Counted, FileKind, FileSelector, GroupSelector, Measure,
-    Member, NetSelector, ParentMatch, PathSelector, PciSelector, Selector, SensorSelector, SysfsSelector,
-    UsbSelector,
+    Member, NetSelector, ParentMatch, PathSelector, PciClass, PciSelector, Selector, SensorSelector,
+    SysfsSelector, UsbSelector,
 };
 pub use words::{Glob, Hex, Pattern, Permissions, Quantity, ResourceName, Span};
 
