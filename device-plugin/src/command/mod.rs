@@ -1,5 +1,9 @@
 //! The words that the program is run with.
 
+mod columns;
+pub mod discover;
+pub mod explain;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
