@@ -1,5 +1,8 @@
 //! The words that the program is run with.
 
+mod columns;
+pub mod discover;
+pub mod explain;
 mod run;
 mod wait;
 
