@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod discover;
+pub mod doctor;
 pub mod health;
 pub mod holders;
 pub mod http;

@@ -12,7 +12,7 @@ use node::{Error, Result};
 use serde_json::json;
 
 use crate::config::{self, Config, ResourceName, Span};
-use crate::log;
+use crate::{doctor, log};
 
 const PROGRAM: &str = "nodeplug-device-plugin";
 
@@ -21,6 +21,7 @@ Examples:
   nodeplug-device-plugin validate
   nodeplug-device-plugin discover
   nodeplug-device-plugin explain example.com/serial
+  nodeplug-device-plugin doctor
   nodeplug-device-plugin run
 
 Every USB serial adapter is a device of `example.com/serial`:
@@ -75,6 +76,8 @@ enum Command {
         #[arg(long, default_value = "60s")]
         timeout: Span,
     },
+    /// Look for what keeps devices from pods: folders, sockets, limits, the daemon. Changes nothing.
+    Doctor,
     /// Print the JSON schema of the configuration.
     Schema,
     /// Print shell completions.
@@ -108,6 +111,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Run { log, debug } => run::run(&arguments.config, *log, *debug),
         Command::WaitRegistered { resources, timeout } => wait::wait(&configured()?, resources, *timeout),
+        Command::Doctor => {
+            let report = doctor::examine(&arguments.config);
+            let as_json = arguments.output == Output::Json;
+            print(&if as_json { format!("{:#}\n", report.to_json()) } else { report.to_table() });
+            Ok(if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Schema => Ok(print(&format!("{:#}\n", config::schema()))),
         Command::Completions { shell } => {
             let mut script = Vec::new();
