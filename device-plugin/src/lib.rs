@@ -8,6 +8,7 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod discover;
+pub mod doctor;
 pub mod features;
 pub mod health;
 pub mod holders;

@@ -1,31 +1,16 @@
 //! `wait-registered`: for what must not start before its device can be had.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use node::{Context, Error, Kind, Result};
+use node::{Error, Kind, Result};
 
 use crate::config::{Config, ResourceName, Span};
+use crate::http::ask::{Answer, ask};
 
 /// Between two questions.
 const NAP: Duration = Duration::from_millis(20);
-
-/// The daemon answers at once, or hangs.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The most that is read of an answer.
-const LARGEST: u64 = 1 << 20;
-
-/// What the daemon said.
-enum Answer {
-    Ready,
-    Waiting(String),
-    Unknown(String),
-}
 
 /// Exits with 0 once the kubelet listens to all of these resources (all that are configured, where none is named),
 /// and with 1 after `timeout`.
@@ -51,22 +36,5 @@ pub(super) fn wait(config: &Config, resources: &[ResourceName], timeout: Span) -
             return Err(why);
         }
         thread::sleep(NAP);
-    }
-}
-
-fn ask(socket: &Path, target: &str) -> Result<Answer> {
-    let doing = || format!("ask the daemon at `{}`", socket.display());
-    let mut stream = UnixStream::connect(socket).doing(Kind::Unavailable, doing)?;
-    stream.set_read_timeout(Some(PATIENCE)).doing(Kind::Io, doing)?;
-    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).doing(Kind::Io, doing)?;
-    let mut answer = String::new();
-    stream.take(LARGEST).read_to_string(&mut answer).doing(Kind::Io, doing)?;
-    let said = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().replace('\n', "; ");
-    match answer.split(' ').nth(1) {
-        Some("200") => Ok(Answer::Ready),
-        Some("404") => Ok(Answer::Unknown(said)),
-        Some("503") => Ok(Answer::Waiting(said)),
-        _ => Err(Error::caused(Kind::Decode, doing(), "it does not answer as a daemon does")),
     }
 }

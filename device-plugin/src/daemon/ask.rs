@@ -1,6 +1,6 @@
 //! One daemon a node.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use node::store::{Lock, make_folder};
 use node::{Context, Kind, Result};
@@ -14,11 +14,15 @@ use crate::session;
 /// there and leaves files.
 const NAME: &str = "nodeplug.lock";
 
+/// Where the lock of the node's only daemon is.
+pub fn lock_path(kubelet: &Kubelet) -> PathBuf {
+    session::folder(kubelet).join(NAME)
+}
+
 /// Waits until this is the only daemon of the node: two would end each other's streams for ever.
 pub async fn lock(kubelet: &Kubelet) -> Result<Lock> {
-    let folder = session::folder(kubelet).to_owned();
-    make_folder(&folder)?;
-    let path = folder.join(NAME);
+    make_folder(session::folder(kubelet))?;
+    let path = lock_path(kubelet);
     if let Ok(lock) = Lock::within(&path, std::time::Duration::ZERO) {
         return Ok(lock);
     }

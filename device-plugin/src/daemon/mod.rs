@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::session;
 use crate::watch::{Told, Watch};
 
-pub use ask::lock;
+pub use ask::{lock, lock_path};
 use jobs::Done;
 use slot::Slot;
 

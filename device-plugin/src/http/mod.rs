@@ -1,5 +1,6 @@
 //! /metrics, /healthz, /readyz, and gRPC's own health service, on a Unix socket and, where it is asked for, a port.
 
+pub mod ask;
 mod health;
 
 use std::fs;
