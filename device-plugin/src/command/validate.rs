@@ -1,13 +1,16 @@
 //! `validate`: what a configuration offers, told to a person or a program.
 
 use std::fmt::Write;
+use std::path::Path;
 
+use node::Result;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::config::{
-    BlockSelector, Cdi, CharSelector, Check, CommandSelector, Config, FileKind, Glob, GroupSelector, Hex,
-    Measure, Member, NetSelector, ParentMatch, PathSelector, Preference, Registration, Resource, Selector,
-    Sensor, SensorSelector,
+    self, BlockSelector, Cdi, CharSelector, Check, CommandSelector, Config, FileKind, Glob, GroupSelector,
+    Hex, Measure, Member, NetSelector, ParentMatch, PathSelector, PciClass, Preference, Registration,
+    Resource, Selector, Sensor, SensorSelector,
 };
 
 /// What a configuration offers.
@@ -38,11 +41,51 @@ pub struct Offer {
     pub prefer: Option<String>,
 }
 
-/// What a text offers, or its mistakes, each for a line of its own.
-pub fn verdict(text: &str) -> Result<Report, Vec<String>> {
-    let config = Config::understand(text).map_err(|error| vec![error.causes()])?;
+/// What a file offers, or what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict(Result<Report, Vec<String>>);
+
+/// Reads the file and judges it. The error is for a file that can't be read.
+pub fn validate(path: &Path) -> Result<Verdict> {
+    config::read(path).map(|text| judge(&text))
+}
+
+/// Judges a file's text.
+pub fn judge(text: &str) -> Verdict {
+    let config = match Config::understand(text) {
+        Ok(config) => config,
+        Err(error) => return Verdict(Err(vec![error.causes()])),
+    };
     let mistakes = config.mistakes();
-    if mistakes.is_empty() { Ok(report(&config)) } else { Err(mistakes) }
+    Verdict(if mistakes.is_empty() { Ok(report(&config)) } else { Err(mistakes) })
+}
+
+impl Verdict {
+    /// Whether the daemon would take the file.
+    pub fn is_fine(&self) -> bool {
+        self.0.is_ok()
+    }
+
+    /// For people: what is offered, or a mistake a line.
+    pub fn to_table(&self) -> String {
+        match &self.0 {
+            Ok(report) => report.table(),
+            Err(mistakes) => mistakes.join("\n") + "\n",
+        }
+    }
+
+    /// For programs: `{"resources": […], "warnings": […], "mistakes": […]}`.
+    pub fn to_json(&self) -> Value {
+        let (mistakes, report) = match &self.0 {
+            Ok(report) => (&[][..], serde_json::to_value(report).unwrap_or_default()),
+            Err(mistakes) => (mistakes.as_slice(), json!({"resources": [], "warnings": []})),
+        };
+        let mut whole = report;
+        if let Some(object) = whole.as_object_mut() {
+            object.insert("mistakes".to_owned(), json!(mistakes));
+        }
+        whole
+    }
 }
 
 /// What the configuration offers.
@@ -145,16 +188,16 @@ fn source(selector: &Selector) -> String {
             word("serial number", usb.serial.as_ref()),
             word("port", usb.port.as_ref()),
             word("interface class", usb.interface_class.as_ref().map(Hex::as_str)),
-            nodes(&usb.nodes, "usb"),
+            Some(nodes(&usb.nodes, "usb")),
         ]),
         Selector::Pci(pci) => joined([
             Some("PCI".to_owned()),
             word("vendor", pci.vendor.as_ref().map(Hex::as_str)),
             word("device", pci.device.as_ref().map(Hex::as_str)),
-            word("class", pci.class.as_ref()),
+            word("class", pci.class.as_ref().map(PciClass::as_str)),
             word("driver", pci.driver.as_ref()),
             word("address", pci.address.as_ref()),
-            nodes(&pci.nodes, "all"),
+            Some(nodes(&pci.nodes, "all")),
         ]),
         Selector::Sysfs(sysfs) => {
             let own = [Some(format!("{} devices", sysfs.subsystem)), word("name", sysfs.name.as_ref())];
@@ -258,9 +301,9 @@ fn kinds(kinds: &[FileKind]) -> String {
     format!("only {}", kinds.iter().map(name).collect::<Vec<_>>().join(" and "))
 }
 
-fn nodes(nodes: &[String], usual: &str) -> Option<String> {
+fn nodes(nodes: &[String], usual: &str) -> String {
     let all = if nodes.is_empty() { usual.to_owned() } else { nodes.join(" + ") };
-    Some(format!("nodes: {all}"))
+    format!("nodes: {all}")
 }
 
 fn attributes(attributes: &std::collections::BTreeMap<String, Glob>) -> Vec<Option<String>> {
@@ -372,7 +415,7 @@ mod tests {
     #[test]
     fn what_a_configuration_offers_is_told_as_reviewed() {
         let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/validate.txt");
-        let text = verdict(EXAMPLE).unwrap().table();
+        let text = judge(EXAMPLE).to_table();
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &text).unwrap();
         }
@@ -380,12 +423,16 @@ mod tests {
     }
     #[test]
     fn mistakes_are_told_one_by_one() {
-        let two = verdict("discovery: {debounce: 2s, rescan: 0s}").unwrap_err();
+        let two = judge("discovery: {debounce: 2s, rescan: 0s}");
+        assert!(!two.is_fine());
         assert_eq!(
-            two,
-            ["`discovery.debounce` (2s) is longer than 1s", "`discovery.rescan` (0s) is shorter than 1s"]
+            two.to_table(),
+            "`discovery.debounce` (2s) is longer than 1s\n`discovery.rescan` (0s) is shorter than 1s\n"
         );
-        let one = verdict("discovry: {}").unwrap_err();
-        assert_eq!(one, ["line 1, column 1: `discovry` is not known here; did you mean `discovery`?"]);
+        let one = judge("discovry: {}");
+        let why = "line 1, column 1: `discovry` is not known here; did you mean `discovery`?";
+        assert_eq!(one.to_json(), json!({"resources": [], "warnings": [], "mistakes": [why]}));
+        let fine = judge(EXAMPLE).to_json();
+        assert_eq!((&fine["mistakes"], &fine["resources"][2]["replicas"]), (&json!([]), &json!(1000)));
     }
 }

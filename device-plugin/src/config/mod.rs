@@ -25,8 +25,8 @@ pub use parse::read;
 pub use resource::{Preference, Resource};
 pub use selector::{
     BlockSelector, CharSelector, CommandSelector, Counted, FileKind, FileSelector, GroupSelector, Measure,
-    Member, NetSelector, ParentMatch, PathSelector, PciSelector, Selector, SensorSelector, SysfsSelector,
-    UsbSelector,
+    Member, NetSelector, ParentMatch, PathSelector, PciClass, PciSelector, Selector, SensorSelector,
+    SysfsSelector, UsbSelector,
 };
 pub use words::{FileMode, Glob, Hex, Pattern, Permissions, Quantity, Span};
 
@@ -99,6 +99,9 @@ pub struct Discovery {
     pub debounce: Span,
     /// How often everything is looked at without any event, from 1s; a tenth of it is added at random.
     pub rescan: Span,
+    /// How long a device that is gone stays listed as unhealthy before it may leave, from 1s: by then no allocation of it
+    /// can be on its way. It leaves when the kubelet says that no pod holds it.
+    pub forget_after: Span,
 }
 
 /// Metrics and health over HTTP.
@@ -135,7 +138,7 @@ impl Default for Host {
 
 impl Default for Discovery {
     fn default() -> Self {
-        Self { debounce: Span::millis(2), rescan: Span::seconds(60) }
+        Self { debounce: Span::millis(2), rescan: Span::seconds(60), forget_after: Span::seconds(60) }
     }
 }
 

@@ -36,6 +36,16 @@ pub fn id(resource: &str, identity: &str, replica: u32) -> String {
     text
 }
 
+/// 16 hexadecimal digits of a text, for the names of sockets.
+pub fn hash(text: &str) -> String {
+    let mut hex = String::with_capacity(HASH);
+    for byte in Sha256::digest(text.as_bytes()).iter().take(HASH / 2) {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
 /// The end of the identity without its source, which says the most: the serial number, the last part of a path.
 fn slug(identity: &str) -> String {
     let (_, own) = identity.split_once(':').unwrap_or(("", identity));

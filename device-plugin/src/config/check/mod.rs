@@ -125,6 +125,7 @@ impl Mistakes {
         }
         self.at_most("discovery.debounce", config.discovery.debounce, SECOND);
         self.at_least_a_second("discovery.rescan", config.discovery.rescan);
+        self.at_least_a_second("discovery.forgetAfter", config.discovery.forget_after);
     }
 
     fn at_most(&mut self, at: &str, span: Span, most: Duration) {
