@@ -50,7 +50,7 @@ pub fn watch(wanted: &NetSelector, watching: &mut Watching) {
 
 /// The device that the interface is the network side of.
 fn behind(device: &Device, view: &View) -> Option<Device> {
-    view.sys.at(&device.folder().join("device"))
+    view.sys.behind(device, "device")
 }
 
 /// By what it hangs on and its port there. The address is second best: the kernel calls it permanent until somebody
