@@ -108,7 +108,7 @@ fn many_candidates_are_looked_at_in_one_go() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn any_bytes_as_an_attribute_or_a_pattern_do_no_harm(

@@ -62,7 +62,7 @@ fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) ->
             rejected.note(glob.as_str(), why);
         }
         if walk.hits.len() == before {
-            explain_nothing(glob, view, &mut walk, rejected);
+            explain_nothing(wanted, glob, view, &mut walk, rejected);
         }
     }
     if let Some(pattern) = &wanted.regex {
@@ -86,8 +86,15 @@ fn hits(wanted: &PathSelector, view: &View, rejected: &mut Rejections) -> Vec<Pa
 }
 
 /// A path that is not there, or what has a name like a pattern that matches nothing.
-fn explain_nothing(glob: &Glob, view: &View, walk: &mut Walk<'_>, rejected: &mut Rejections) {
-    if !has_pattern(glob.as_str()) {
+fn explain_nothing(
+    wanted: &PathSelector,
+    glob: &Glob,
+    view: &View,
+    walk: &mut Walk<'_>,
+    rejected: &mut Rejections,
+) {
+    // What is expected is listed as a device, with the same reason.
+    if !has_pattern(glob.as_str()) && !wanted.expected {
         let why = view.dev.behind(Path::new(glob.as_str())).err();
         rejected.note(glob.as_str(), why.unwrap_or_else(|| "is no whole path".to_owned()));
     }

@@ -21,7 +21,7 @@ const VFIO: &str = "vfio";
 pub fn look(wanted: &PciSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
     let mut found = Vec::new();
-    for device in view.sys.subsystem("pci").unwrap_or_default() {
+    for device in rejected.or_note("pci", view.sys.subsystem("pci")) {
         let mut matching = Match::default();
         matching.hex("vendor", wanted.vendor.as_ref(), || device.attribute("vendor"));
         matching.hex("device", wanted.device.as_ref(), || device.attribute("device"));

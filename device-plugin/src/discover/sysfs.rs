@@ -16,13 +16,9 @@ use super::{identity, nodes};
 /// The devices of the subsystem that match.
 pub fn look(wanted: &SysfsSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
-    let Some(devices) = view.sys.subsystem(&wanted.subsystem) else {
-        rejected.note(super::clean(&wanted.subsystem), "is neither in /sys/class nor in /sys/bus");
-        return Looked { found: Vec::new(), rejected: rejected.finish() };
-    };
     let parents = Parents::new(&wanted.parents);
     let mut found = Vec::new();
-    for device in devices {
+    for device in rejected.or_note(&wanted.subsystem, view.sys.subsystem(&wanted.subsystem)) {
         let mut matching = Match::default();
         matching.glob("name", wanted.name.as_ref(), || Ok(device.name()));
         let values = attributes(&mut matching, &wanted.attributes, &device, &view.sys);

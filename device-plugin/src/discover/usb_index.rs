@@ -56,6 +56,11 @@ impl UsbIndex {
         index
     }
 
+    /// Whether the node has no USB at all.
+    pub fn is_empty(&self) -> bool {
+        self.sticks.is_empty()
+    }
+
     /// In the order of their ports.
     pub fn all(&self) -> Vec<&Stick> {
         let mut all: Vec<&Stick> = self.sticks.values().collect();
