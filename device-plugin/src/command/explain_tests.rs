@@ -7,7 +7,7 @@ fn a_resource_is_explained_source_by_source() {
     made.node("ttyS0", false, (4, 64)).fifo("/dev/ttyS1").link("/dev/console0", "ttyS0");
     let text = "resources: [{name: a.b/c, replicas: 2, devices: [{path: {glob: [/dev/console0, '/dev/ttyS*']}}, \
                 {path: {glob: [/dev/console0]}}]}]";
-    let config = Config { host: made.host(), ..Config::parse(text).unwrap() };
+    let config = Config { host: made.host(), ..serde_saphyr::from_str(text).unwrap() };
     let explanation = explain(&config, "a.b/c").unwrap();
     let dev = made.at("/dev").display().to_string();
     assert_eq!(

@@ -3,18 +3,43 @@
 mod columns;
 pub mod discover;
 pub mod explain;
+mod run;
+mod wait;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use node::Result;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use node::{Error, Result};
+use serde_json::{Value, json};
 
-use crate::config;
+use crate::config::{self, Config, ResourceName, Span};
+use crate::{doctor, log};
+
+const PROGRAM: &str = "nodeplug-device-plugin";
+
+const EXAMPLE: &str = "\
+Examples:
+  nodeplug-device-plugin validate
+  nodeplug-device-plugin discover
+  nodeplug-device-plugin explain example.com/serial
+  nodeplug-device-plugin doctor
+  nodeplug-device-plugin run
+
+Every USB serial adapter is a device of `example.com/serial`:
+  resources:
+    - name: example.com/serial
+      devices: [{path: {glob: [/dev/serial/by-id/*]}}]
+
+With `-o json`, a command prints one object on stdout; one that goes wrong prints {\"error\": TEXT, \"hint\": TEXT} on
+stderr, `hint` only where there is one.
+
+Exit codes: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
 
 /// Offers a node's devices to the kubelet: device plugin for Kubernetes nodes.
 #[derive(Debug, Parser)]
-#[command(name = "nodeplug-device-plugin", version, arg_required_else_help = true)]
+#[command(name = PROGRAM, version, after_help = EXAMPLE, arg_required_else_help = true)]
 struct Arguments {
     /// How answers are printed.
     #[arg(long, short, value_enum, default_value_t = Output::Table, global = true)]
@@ -38,9 +63,41 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Offer the resources until SIGTERM.
-    Run,
+    Run {
+        /// How log lines look.
+        #[arg(long, value_enum, default_value_t = log::Shape::Text)]
+        log: log::Shape,
+        /// Log each step.
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Wait until the kubelet listens to resources.
+    WaitRegistered {
+        /// Which; all that are configured, where none is named.
+        resources: Vec<ResourceName>,
+        /// How long: 500ms, 30s, 5m.
+        #[arg(long, default_value = "60s")]
+        timeout: Span,
+    },
+    /// Look for what keeps devices from pods: folders, sockets, limits, the daemon. Changes nothing.
+    Doctor,
+    /// Look for devices now, and say what each resource has and what it passed over.
+    Discover {
+        /// One resource only.
+        resource: Option<ResourceName>,
+    },
+    /// Say why each thing that came near is a device of a resource, or not.
+    Explain {
+        /// Which.
+        resource: ResourceName,
+    },
     /// Print the JSON schema of the configuration.
     Schema,
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Reads the arguments and runs the command.
@@ -55,10 +112,65 @@ pub fn main() -> ExitCode {
     };
     match run(&arguments) {
         Ok(code) => code,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&error, arguments.output);
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn run(_arguments: &Arguments) -> Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let configured = || Config::load(&arguments.config);
+    let report = |fine: bool, table: &dyn Fn() -> String, json: &dyn Fn() -> Value| {
+        print(&match arguments.output {
+            Output::Table => table(),
+            Output::Json => format!("{:#}\n", json()),
+        });
+        if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    };
+    Ok(match &arguments.command {
+        Command::Run { log, debug } => run::run(&arguments.config, *log, *debug)?,
+        Command::WaitRegistered { resources, timeout } => wait::wait(&configured()?, resources, *timeout)?,
+        Command::Doctor => {
+            let examined = doctor::examine(&arguments.config);
+            report(examined.is_fine(), &|| examined.to_table(), &|| examined.to_json())
+        }
+        Command::Discover { resource } => {
+            let config = configured()?;
+            let found = discover::discover(&config, resource.as_ref().map(ResourceName::as_str))?;
+            report(found.is_fine(), &|| found.to_table(), &|| found.to_json())
+        }
+        Command::Explain { resource } => {
+            let config = configured()?;
+            let explained = explain::explain(&config, resource.as_str())?;
+            report(explained.is_fine(), &|| explained.to_text(), &|| explained.to_json())
+        }
+        Command::Schema => report(true, &|| format!("{:#}\n", config::schema()), &config::schema),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), PROGRAM, &mut script);
+            report(true, &|| String::from_utf8_lossy(&script).into_owned(), &|| Value::Null)
+        }
+    })
+}
+
+fn print(text: &str) {
+    // A reader that has seen enough (`| head`) closes the pipe: nothing is wrong.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(error: &Error, output: Output) {
+    let _ = std::io::stderr().write_all(complaint(error, output).as_bytes());
+}
+
+/// What went wrong, as a line for people or for programs.
+fn complaint(error: &Error, output: Output) -> String {
+    let unprivileged = matches!(error.errno(), Some(libc::EACCES | libc::EPERM)).then_some("run as root");
+    let hint = error.advice().or(unprivileged);
+    match (output, hint) {
+        (Output::Json, Some(hint)) => format!("{}\n", json!({"error": error.chain(), "hint": hint})),
+        (Output::Json, None) => format!("{}\n", json!({"error": error.chain()})),
+        (Output::Table, Some(hint)) => format!("{PROGRAM}: {}\nhint: {hint}\n", error.chain()),
+        (Output::Table, None) => format!("{PROGRAM}: {}\n", error.chain()),
+    }
 }

@@ -36,7 +36,7 @@ pub fn look(wanted: &BlockSelector, view: &View) -> Looked {
             found.push(take(&device, &disk, view));
         }
     }
-    Looked { found, rejected: rejected.finish() }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
 /// What to watch.

@@ -26,7 +26,7 @@ pub fn look(wanted: &CharSelector, view: &View) -> Looked {
         let minor = wanted.minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
         rejected.note(format!("{}:{minor}", wanted.major), "no driver has such a device");
     }
-    Looked { found, rejected: rejected.finish() }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
 /// What to watch: what a number will belong to is not known before.

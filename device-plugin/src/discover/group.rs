@@ -26,7 +26,7 @@ pub fn look(wanted: &GroupSelector, view: &View) -> Looked {
             .collect(),
         None => listed(wanted, view, &mut rejected).into_iter().collect(),
     };
-    Looked { found, rejected: rejected.finish() }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
 /// What to watch.

@@ -36,7 +36,7 @@ pub fn look(wanted: &NetSelector, view: &View) -> Looked {
             found.push(take(wanted, &device, behind.as_ref(), view));
         }
     }
-    Looked { found, rejected: rejected.finish() }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
 /// What to watch.

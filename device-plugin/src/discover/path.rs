@@ -37,7 +37,7 @@ pub fn look(wanted: &PathSelector, view: &View) -> Looked {
     } else {
         found.extend(missing.into_iter().map(|(path, why)| expected(&path, why)));
     }
-    Looked { found, rejected: rejected.finish() }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
 /// What to watch: every folder where a match could appear, and those that symlinks lead to.

@@ -34,7 +34,7 @@ pub fn look(wanted: &PciSelector, view: &View) -> Looked {
             found.push(take(&device, nodes.unwrap_or_default(), view));
         }
     }
-    Looked { found, rejected: rejected.finish() }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
 /// What to watch: without a word on the nodes they may be of any subsystem.

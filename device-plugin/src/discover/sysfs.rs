@@ -28,7 +28,7 @@ pub fn look(wanted: &SysfsSelector, view: &View) -> Looked {
             found.push(take(&device, values, view));
         }
     }
-    Looked { found, rejected: rejected.finish() }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
 fn take(device: &Device, values: BTreeMap<String, String>, view: &View) -> Found {

@@ -38,7 +38,7 @@ pub fn look(wanted: &UsbSelector, view: &View) -> Looked {
             found.push(take(stick, nodes.unwrap_or_default(), view));
         }
     }
-    Looked { found, rejected: rejected.finish() }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
 /// What to watch.

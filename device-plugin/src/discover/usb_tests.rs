@@ -84,7 +84,7 @@ fn each_condition_has_its_reason() {
     let made = Made::new();
     made.controller().adapter("1-1", "A5", 0);
     for (selector, why) in [
-        (r#"usb: {product: "0002"}"#, "product is 6001, not 0002"),
+        (r#"usb: {vendor: "0403", product: "0002"}"#, "product is 6001, not 0002"),
         (r#"usb: {vendor: "0403", serial: "B*"}"#, "serial is A5, not B*"),
         (r#"usb: {vendor: "0403", port: "2-*"}"#, "port is 1-1, not 2-*"),
         (r#"usb: {vendor: "0403", interfaceClass: "0e"}"#, "its interfaces are of class ff, not 0e"),

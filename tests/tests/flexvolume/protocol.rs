@@ -276,9 +276,12 @@ fn read_from_outside(node: &VolumeNode) {
 
 fn other_name(node: &VolumeNode) {
     let kubelet = node.kubelet();
+    // Whole when it appears: the kubelet calls what it finds at once, and half a program answers nothing.
     let folder = std::path::Path::new(harness::kubelet::PLUGINS).join("acme.example~store");
-    fs::create_dir(&folder).unwrap();
-    fs::copy(program("volume"), folder.join("store")).unwrap();
+    let staged = folder.with_file_name(".staged");
+    fs::create_dir(&staged).unwrap();
+    fs::copy(program("volume"), staged.join("store")).unwrap();
+    fs::rename(&staged, &folder).unwrap();
     let seen = kubelet.look_up("acme.example/store").unwrap();
     assert!(!seen.attach && !seen.fs_group && seen.requires_fs_resize);
     let volume = kubelet.pod("default", "web").inline("acme.example/store", "data");

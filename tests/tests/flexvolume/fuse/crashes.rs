@@ -131,13 +131,20 @@ fn amid(node: &VolumeNode, profile: &str) {
     }
 }
 
-/// The pod was deleted meanwhile: nobody mounts or unmounts any more.
+/// The pod was deleted meanwhile: nobody mounts or unmounts any more. The program runs free, so whether it is
+/// at work when the driver dies is the machine's choice: where none was, the sweep is made between its steps.
 fn collected(node: &VolumeNode) {
     let kubelet = prepare(node);
-    let (mut n, mut running) = (1, 0);
+    let met = (1..=STRIDE).any(|first| collected_from(node, &kubelet, first) > 0);
+    assert!(met, "bindfs never ran when the driver was killed");
+}
+
+/// One sweep from the `n`-th system call on; how often the program was at work.
+fn collected_from(node: &VolumeNode, kubelet: &Kubelet, mut n: usize) -> usize {
+    let mut running = 0;
     loop {
         let (volume, when) =
-            (of_profile(&kubelet, "bindfs"), format!("killed after {n} system calls of the tree"));
+            (of_profile(kubelet, "bindfs"), format!("killed after {n} system calls of the tree"));
         folder(&volume);
         let seen = tree::kill_amid(&Call::mount(&volume), n);
         let mounted = !mounts_at(&volume.path()).is_empty();
@@ -151,8 +158,7 @@ fn collected(node: &VolumeNode) {
         fs::remove_dir_all(volume.pod().folder()).unwrap();
         assert_clean(node, &volume, &when);
         if seen.answer.is_some() {
-            assert!(running > 0, "bindfs never ran when the driver was killed");
-            return;
+            return running;
         }
         n += STRIDE;
     }

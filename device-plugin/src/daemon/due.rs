@@ -1,0 +1,37 @@
+//! What the loop does by the clock.
+
+use std::time::Instant;
+
+use super::Daemon;
+
+impl Daemon {
+    /// When the loop has to wake though nothing happens.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let slots = self.slots.iter().flat_map(|slot| {
+            let look = (!slot.looking).then_some(slot.next_look);
+            let check = if slot.checking { None } else { slot.next_check };
+            [look, check]
+        });
+        slots.chain([self.settled, self.calm, self.part]).flatten().min()
+    }
+
+    pub(super) async fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if is_due(self.calm) {
+            self.calm = None;
+            self.reload().await;
+        }
+        for slot in &mut self.slots {
+            slot.dirty |= slot.next_look <= now && !slot.looking;
+        }
+        if is_due(self.settled) || (self.settled.is_none() && self.slots.iter().any(|slot| slot.dirty)) {
+            self.settled = None;
+            self.look_where_dirty();
+        }
+        self.check_where_due(now);
+        if is_due(self.part) {
+            self.part().await;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What was found, for people and for programs.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Fine,
+    /// Devices can be had, but not all that is meant works.
+    Warning,
+    /// Devices can't be had.
+    Problem,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: &'static str,
+    /// How it is.
+    pub state: State,
+    /// What was seen.
+    pub why: String,
+    /// What to do, where something is to be done.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    /// It is as it should be.
+    pub fn fine(what: &'static str, why: impl Into<String>) -> Self {
+        Self { what, state: State::Fine, why: why.into(), remedy: None }
+    }
+
+    /// Something is missing that one can live without.
+    pub fn warning(what: &'static str, why: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what, state: State::Warning, why: why.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// So it can't work.
+    pub fn problem(what: &'static str, why: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what, state: State::Problem, why: why.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// All that was found, in the order in which it was looked at.
+#[derive(Debug, Default)]
+pub struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Adds what was found.
+    pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
+    }
+
+    /// Whether nothing is a problem; warnings may be.
+    pub fn is_fine(&self) -> bool {
+        self.count(State::Problem) == 0
+    }
+
+    /// The findings.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.findings.iter().filter(|finding| finding.state == state).count()
+    }
+
+    /// `{"findings": [{"what", "state", "why", "remedy"} …], "fine": BOOL, "problems": N, "warnings": N}`.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "findings": self.findings,
+            "fine": self.is_fine(),
+            "problems": self.count(State::Problem),
+            "warnings": self.count(State::Warning),
+        })
+    }
+
+    /// A line a finding, with what to do below it.
+    pub fn to_table(&self) -> String {
+        let width = self.findings.iter().map(|finding| finding.what.len()).max().unwrap_or_default();
+        let mut text = String::new();
+        for Finding { what, state, why, remedy } in &self.findings {
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "{:7}  {what:width$}  {why}", state.word());
+            if let Some(remedy) = remedy {
+                let _ = writeln!(text, "{:7}  {:width$}  → {remedy}", "", "");
+            }
+        }
+        let (problems, warnings) = (self.count(State::Problem), self.count(State::Warning));
+        let plural = |count| if count == 1 { "" } else { "s" };
+        let _ = writeln!(
+            text,
+            "{} things looked at: {problems} problem{}, {warnings} warning{}",
+            self.findings.len(),
+            plural(problems),
+            plural(warnings)
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_and_its_json_hold_the_same() {
+        let mut report = Report::default();
+        report.add([Finding::fine("user", "root"), Finding::warning("inotify", "few", "raise it")]);
+        assert!(report.is_fine());
+        report.add([Finding::problem("kubelet.sock", "nobody listens", "start it")]);
+        assert!(!report.is_fine());
+        assert_eq!(
+            report.to_table(),
+            "fine     user          root\n\
+             warning  inotify       few\n                       → raise it\n\
+             problem  kubelet.sock  nobody listens\n                       → start it\n\
+             3 things looked at: 1 problem, 1 warning\n"
+        );
+        let json = report.to_json();
+        assert_eq!((&json["fine"], &json["problems"]), (&json!(false), &json!(1)));
+        assert_eq!(
+            json["findings"][1],
+            json!({"what": "inotify", "state": "warning", "why": "few", "remedy": "raise it"})
+        );
+    }
+}

@@ -1,0 +1,27 @@
+//! One line a change, on stderr, where a container's runtime and journald look for it.
+
+use std::io::stderr;
+
+use clap::ValueEnum;
+use tracing::Level;
+use tracing_subscriber::fmt;
+
+/// The lines' shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// For people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// Begins to log. `debug` shows each step of a registration, too.
+pub fn start(shape: Shape, debug: bool) {
+    let level = if debug { Level::DEBUG } else { Level::INFO };
+    let lines = fmt().with_writer(stderr).with_max_level(level).with_target(false).with_ansi(false);
+    // A second logger is none: whoever comes first has it.
+    let _ = match shape {
+        Shape::Text => tracing::subscriber::set_global_default(lines.finish()),
+        Shape::Json => tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish()),
+    };
+}
