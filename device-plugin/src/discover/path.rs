@@ -18,7 +18,13 @@ pub fn look(wanted: &PathSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
     let mut taken: HashMap<PathBuf, PathBuf> = HashMap::new();
     let mut found = Vec::new();
-    for path in hits(wanted, view, &mut rejected) {
+    let walk = walk(wanted, view, &mut rejected);
+    let stopped = walk.stopped.clone();
+    let failed = stopped.clone().filter(|_| walk.exhausted);
+    if let Some(why) = stopped {
+        rejected.note("the rest", why);
+    }
+    for path in hits(wanted, walk) {
         match accept(wanted, &path, view) {
             Ok(behind) => {
                 if let Some(first) = taken.get(&behind.real) {
@@ -37,7 +43,7 @@ pub fn look(wanted: &PathSelector, view: &View) -> Looked {
     } else {
         found.extend(missing.into_iter().map(|(path, why)| expected(&path, why)));
     }
-    Looked { found, rejected: rejected.finish(), ..Looked::default() }
+    Looked { found, rejected: rejected.finish(), failed }
 }
 
 /// What to watch: every folder where a match could appear, and those that symlinks lead to.
@@ -72,11 +78,7 @@ fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) ->
 }
 
 /// The paths that match, those of the first pattern first.
-fn hits(wanted: &PathSelector, view: &View, rejected: &mut Rejections) -> Vec<PathBuf> {
-    let walk = walk(wanted, view, rejected);
-    if let Some(why) = walk.stopped {
-        rejected.note("the rest", why);
-    }
+fn hits(wanted: &PathSelector, walk: Walk<'_>) -> Vec<PathBuf> {
     let mut hits: Vec<PathBuf> = walk.hits.into_iter().collect();
     hits.sort_by_cached_key(|path| {
         let first = wanted.glob.iter().position(|glob| path.to_str().is_some_and(|p| glob.matches_path(p)));
