@@ -3,11 +3,13 @@
 
 pub mod allocate;
 pub mod board;
+pub mod cdi;
 pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod discover;
 pub mod doctor;
+pub mod features;
 pub mod health;
 pub mod holders;
 pub mod http;

@@ -19,11 +19,9 @@ pub enum Shape {
 pub fn start(shape: Shape, debug: bool) {
     let level = if debug { Level::DEBUG } else { Level::INFO };
     let lines = fmt().with_writer(stderr).with_max_level(level).with_target(false).with_ansi(false);
-    // A second logger is none: tests may start one each.
-    match shape {
-        Shape::Text => drop(tracing::subscriber::set_global_default(lines.finish())),
-        Shape::Json => {
-            drop(tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish()))
-        }
-    }
+    // A second logger is none: whoever comes first has it.
+    let _ = match shape {
+        Shape::Text => tracing::subscriber::set_global_default(lines.finish()),
+        Shape::Json => tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish()),
+    };
 }

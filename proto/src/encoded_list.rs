@@ -1,10 +1,13 @@
 //! A list of devices in its wire format.
 
 use prost::bytes::{Buf, BufMut, Bytes};
-use prost::encoding::{DecodeContext, WireType, skip_field};
+use prost::encoding::{self, DecodeContext, WireType, skip_field};
 use prost::{DecodeError, Message};
 
-use crate::deviceplugin::ListAndWatchResponse;
+use crate::deviceplugin::{Device, ListAndWatchResponse};
+
+/// The field `devices` of the list.
+const DEVICES: u32 = 1;
 
 /// A `ListAndWatchResponse` that is encoded already. A clone shares the bytes, so a list of ten thousand
 /// devices costs its bytes and not ten thousand messages.
@@ -12,14 +15,23 @@ use crate::deviceplugin::ListAndWatchResponse;
 pub struct EncodedList(Bytes);
 
 impl EncodedList {
-    /// The list in its wire format.
-    pub fn of(list: &ListAndWatchResponse) -> Self {
-        Self(list.encode_to_vec().into())
+    /// The list of these devices. No more than one of them is there at a time.
+    pub fn of(devices: impl IntoIterator<Item = Device>) -> Self {
+        let mut bytes = Vec::new();
+        for device in devices {
+            encoding::message::encode(DEVICES, &device, &mut bytes);
+        }
+        Self(bytes.into())
     }
 
     /// Its length on the wire, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.len()
+    }
+
+    /// The list as a message.
+    pub fn decoded(&self) -> Result<ListAndWatchResponse, DecodeError> {
+        ListAndWatchResponse::decode(self.0.clone())
     }
 }
 
@@ -51,15 +63,16 @@ impl Message for EncodedList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deviceplugin::{Device, NumaNode, TopologyInfo};
+    use crate::deviceplugin::{NumaNode, TopologyInfo};
 
     #[test]
     fn an_encoded_list_is_the_list() {
         let topology = Some(TopologyInfo { nodes: vec![NumaNode { id: 1 }] });
         let device = Device { id: "a".to_owned(), health: crate::HEALTHY.to_owned(), topology };
-        let list = ListAndWatchResponse { devices: vec![device] };
-        let encoded = EncodedList::of(&list);
-        assert_eq!(ListAndWatchResponse::decode(encoded.encode_to_vec().as_slice()).unwrap(), list);
+        let list = ListAndWatchResponse { devices: vec![device.clone(), device] };
+        let encoded = EncodedList::of(list.devices.clone());
+        assert_eq!(encoded.encode_to_vec(), list.encode_to_vec());
+        assert_eq!(encoded.decoded().unwrap(), list);
         assert_eq!(encoded.bytes(), list.encoded_len());
     }
 }

@@ -1,10 +1,19 @@
-//! What a container gets: pure, but for the look whether it is all there.
+//! What a container gets: all of it decided without a look at the node, then the look whether it is all there.
 
-use node::{Error, Kind, Result};
-use proto::deviceplugin::ContainerAllocateResponse;
+mod answer;
+mod given;
+mod look;
+mod prefer;
+pub mod template;
+mod values;
 
-use crate::config::{Host, Preference, Resource};
 use crate::inventory::Found;
+
+pub use answer::{ENV_ATTRIBUTE, answer};
+pub use given::{Answer, Given, Hand};
+pub use look::{behind, seen};
+pub use prefer::prefer;
+pub(crate) use values::Device;
 
 /// A device that the kubelet chose, or may choose.
 #[derive(Debug, Clone, Copy)]
@@ -17,28 +26,5 @@ pub struct Chosen<'a> {
     pub replica: u32,
 }
 
-/// The answer for one container. Pure.
-pub fn answer(
-    _resource: &Resource,
-    _host: &Host,
-    _chosen: &[Chosen<'_>],
-) -> Result<ContainerAllocateResponse> {
-    Err(Error::new(Kind::Internal, "answer an allocation"))
-}
-
-/// Whether what the devices' nodes name is there and still the same device; never blocks on a device node.
-pub fn check_nodes(_host: &Host, _chosen: &[Chosen<'_>]) -> Result<()> {
-    Ok(())
-}
-
-/// Which `size` of the available devices suit best, those of `must` among them; empty where it can't be said.
-/// `busy` says how many replicas of an identity are taken already.
-pub fn prefer(
-    _preference: Preference,
-    _available: &[Chosen<'_>],
-    _must: &[&str],
-    _size: usize,
-    _busy: &dyn Fn(&str) -> u32,
-) -> Vec<String> {
-    Vec::new()
-}
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config};
+use crate::kernel::memory;
 use crate::{daemon, log};
 
 /// Looks, checks and commands may wait for each other here; the kubelet's calls wait for none of them.
@@ -19,9 +20,11 @@ const STACK: usize = 512 << 10;
 
 /// Runs until SIGTERM.
 pub(super) fn run(path: &Path, shape: log::Shape, debug: bool) -> Result<ExitCode> {
-    let text = config::read(path)?;
-    let config = Config::parse(&text)?;
+    // Its folder is watched: it has to have one.
+    let path = &std::path::absolute(path).doing(Kind::Io, || format!("find `{}`", path.display()))?;
+    let config = Config::load(path)?;
     log::start(shape, debug);
+    memory::one_heap();
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let lock = tokio::select! {

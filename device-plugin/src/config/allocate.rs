@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Permissions;
+use super::{CdiKind, FileMode, Permissions};
 
 /// What a container that has a device gets. Texts may hold variables; see [`Allocate::env`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,8 +18,9 @@ pub struct Allocate {
     pub devices: Vec<ExtraDevice>,
     /// Files and folders of the node.
     pub mounts: Vec<Mount>,
-    /// Environment. Variables, each joined by `,` where a container has several devices: `${id}` `${path}`
-    /// `${containerPath}` `${name}` `${index}` `${resource}` and `${attribute.NAME}`.
+    /// Environment. Variables, each joined by `,` where a container has several devices or a device several nodes:
+    /// `${id}` `${path}` `${containerPath}` `${name}` `${index}` `${resource}` and `${attribute.NAME}`. Several replicas
+    /// of one device are one device with several IDs.
     pub env: BTreeMap<String, String>,
     /// Annotations of the container, for the runtime; the same variables.
     pub annotations: BTreeMap<String, String>,
@@ -33,8 +34,8 @@ pub struct Allocate {
 pub struct NodeOptions {
     /// `r`, `w`, `m` (mknod); without it `rw`.
     pub permissions: Option<Permissions>,
-    /// The path in the container, with the variables `${name}` (the node's name), `${index}` (0 for the first
-    /// device of the container) and `${attribute.NAME}`. Without it, as on the node.
+    /// The path in the container, with the variables `${name}` (the kernel's name of the node, such as ttyUSB0),
+    /// `${index}` (0 for the first device of the container) and `${attribute.NAME}`. Without it, as on the node.
     pub container_path: Option<String>,
 }
 
@@ -59,7 +60,8 @@ pub struct ExtraDevice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mount {
-    /// On the node; variables as in `env`, once for each device where it has one.
+    /// On the node; variables as in `env`, once for each device where it has one. `${path}` is that of the device's
+    /// first node.
     pub host_path: String,
     /// In the container.
     pub container_path: String,
@@ -73,13 +75,13 @@ pub struct Mount {
 
 /// The Container Device Interface: the runtime adds what a specification says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Cdi {
     /// The daemon writes the specification (below `host.cdi`), and a container gets its devices by it.
     Write {
         /// `vendor/class`; without it, the resource's name.
         #[serde(default)]
-        kind: Option<String>,
+        kind: Option<CdiKind>,
         /// Owner of the nodes in the container.
         #[serde(default)]
         uid: Option<u32>,
@@ -88,7 +90,7 @@ pub enum Cdi {
         gid: Option<u32>,
         /// Mode of the nodes in the container, octal: `"0660"`.
         #[serde(default)]
-        mode: Option<String>,
+        mode: Option<FileMode>,
     },
     /// Names of devices that others specified, `vendor/class=name`; variables as in `env`.
     Use {

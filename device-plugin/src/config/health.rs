@@ -14,18 +14,21 @@ pub struct Health {
     /// All of these have to hold.
     pub checks: Vec<Check>,
     /// So many failures in a row make a healthy device unhealthy; one that vanishes is unhealthy at once.
+    #[schemars(range(min = 1))]
     pub failures: u32,
     /// So many successes in a row make an unhealthy device healthy again.
+    #[schemars(range(min = 1))]
     pub successes: u32,
-    /// How often the checks run.
+    /// How often the checks run: from 1s.
     pub every: Span,
-    /// The checks are made before each start of a container, too (PreStartContainer).
+    /// The checks are made before each start of a container, too (PreStartContainer), for which the kubelet waits 30s.
     pub before_start: bool,
 }
 
-/// One condition. Paths and arguments may hold the variables of `allocate.env`.
+/// One condition. Paths and arguments may hold variables: `${id}` `${path}` (of the first node) `${name}` `${resource}`
+/// and `${attribute.NAME}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Check {
     /// The path is there.
     Exists(PathBuf),

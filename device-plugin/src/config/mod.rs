@@ -2,7 +2,10 @@
 //! so that what comes after never meets a wrong name or a contradiction.
 
 mod allocate;
+mod check;
 mod health;
+mod names;
+mod parse;
 mod resource;
 mod selector;
 mod words;
@@ -10,19 +13,22 @@ mod words;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use node::{Error, Kind, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use allocate::{Allocate, Cdi, ExtraDevice, Mount, NodeOptions};
+pub use check::{Overlap, overlaps};
 pub use health::{Check, Health, Sensor};
+pub use names::{CdiKind, ResourceName};
+pub(crate) use parse::nearest;
+pub use parse::read;
 pub use resource::{Preference, Resource};
 pub use selector::{
     BlockSelector, CharSelector, CommandSelector, Counted, FileKind, FileSelector, GroupSelector, Measure,
     Member, NetSelector, ParentMatch, PathSelector, PciSelector, Selector, SensorSelector, SysfsSelector,
     UsbSelector,
 };
-pub use words::{Glob, Hex, Pattern, Permissions, Quantity, ResourceName, Span};
+pub use words::{FileMode, Glob, Hex, Pattern, Permissions, Quantity, Span};
 
 /// Where the configuration is unless `--config` says otherwise.
 pub const PATH: &str = "/etc/nodeplug/device-plugin.yaml";
@@ -81,6 +87,8 @@ pub struct Host {
     pub sys: PathBuf,
     /// Where CDI specifications are written: the folder that the container runtime reads.
     pub cdi: PathBuf,
+    /// The rest of the node's files as this process sees it, for mounts from elsewhere than /dev and /sys.
+    pub root: PathBuf,
 }
 
 /// How changes of devices are noticed.
@@ -91,6 +99,9 @@ pub struct Discovery {
     pub debounce: Span,
     /// How often everything is looked at without any event, from 1s; a tenth of it is added at random.
     pub rescan: Span,
+    /// How long a device that is gone stays listed as unhealthy before it may leave, from 1s: by then no allocation of it
+    /// can be on its way. It leaves when the kubelet says that no pod holds it.
+    pub forget_after: Span,
 }
 
 /// Metrics and health over HTTP.
@@ -116,13 +127,18 @@ impl Default for Kubelet {
 
 impl Default for Host {
     fn default() -> Self {
-        Self { dev: PathBuf::from("/dev"), sys: PathBuf::from("/sys"), cdi: PathBuf::from("/var/run/cdi") }
+        Self {
+            dev: PathBuf::from("/dev"),
+            sys: PathBuf::from("/sys"),
+            cdi: PathBuf::from("/var/run/cdi"),
+            root: PathBuf::from("/"),
+        }
     }
 }
 
 impl Default for Discovery {
     fn default() -> Self {
-        Self { debounce: Span::millis(2), rescan: Span::seconds(60) }
+        Self { debounce: Span::millis(2), rescan: Span::seconds(60), forget_after: Span::seconds(60) }
     }
 }
 
@@ -137,16 +153,5 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Config).to_value()
 }
 
-impl Config {
-    /// Reads a configuration; `text` is the file's.
-    pub fn parse(text: &str) -> Result<Self> {
-        serde_saphyr::from_str(text)
-            .map_err(|e| Error::caused(Kind::Config, "read the configuration", e.to_string()))
-    }
-}
-
-/// The text of the file.
-pub fn read(path: &std::path::Path) -> Result<String> {
-    use node::Context;
-    std::fs::read_to_string(path).doing(Kind::Io, || format!("read `{}`", path.display()))
-}
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,10 @@ pub struct Resource {
     /// `domain/name`, as in `limits: {example.com/serial: 1}`.
     pub name: ResourceName,
     /// Where its devices come from; a device that several find is one.
+    #[schemars(length(min = 1))]
     pub devices: Vec<Selector>,
     /// How many pods may have each device at a time: 1 to 10000.
+    #[schemars(range(min = 1, max = 10_000))]
     #[serde(default = "one")]
     pub replicas: u32,
     /// When a device is healthy.

@@ -35,35 +35,7 @@ macro_rules! word {
     };
 }
 
-/// A resource's name, as the kubelet takes it: `domain/name`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ResourceName(String);
-
-word!(ResourceName, "domain/name", "^[^/]+/[^/]+$");
-
-impl ResourceName {
-    /// The whole name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ResourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for ResourceName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if !text.contains('/') {
-            return Err(format!("`{text}` has no domain: write `example.com/{text}`"));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
+pub(super) use word;
 
 /// A shell pattern: `*`, `?`, `[a-z]`; `**` is any number of folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +71,9 @@ impl FromStr for Glob {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("a shell pattern is empty; write `*` for anything".to_owned());
+        }
         glob::Pattern::new(text).map(Self).map_err(|e| format!("`{text}` is no shell pattern: {e}"))
     }
 }
@@ -135,6 +110,11 @@ impl FromStr for Pattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("a regular expression is empty; write `.*` for anything".to_owned());
+        }
+        // By itself, too: `a)|(b` would be one only with what is put around it.
+        regex_lite::Regex::new(text).map_err(|e| format!("`{text}` is no regular expression: {e}"))?;
         let compiled = regex_lite::Regex::new(&format!("^(?:{text})$"))
             .map_err(|e| format!("`{text}` is no regular expression: {e}"))?;
         Ok(Self { text: text.to_owned(), compiled })
@@ -292,12 +272,23 @@ impl<const N: usize> JsonSchema for Hex<N> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permissions(String);
 
-word!(Permissions, "some of r, w and m", "^[rwm]{1,3}$");
+word!(Permissions, "some of r, w and m", "^(r|w|m|rw|wr|rm|mr|wm|mw|rwm|rmw|wrm|wmr|mrw|mwr)$");
 
 impl Permissions {
     /// As the kubelet takes them.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a container may write.
+    pub fn write(&self) -> bool {
+        self.0.contains('w')
+    }
+
+    /// What either of them allows.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        Self("rwm".chars().filter(|c| self.0.contains(*c) || other.0.contains(*c)).collect())
     }
 }
 
@@ -322,5 +313,38 @@ impl FromStr for Permissions {
             return Err(format!("`{text}` is not some of `r`, `w` and `m`"));
         }
         Ok(Self(ordered))
+    }
+}
+
+/// The permission bits of a file, in octal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMode(u32);
+
+word!(FileMode, "octal permission bits: 0660", "^0?[0-7]{3}$");
+
+impl FileMode {
+    /// As the kernel has them.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl FromStr for FileMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}` is no file mode: write three octal digits in quotes, such as \"0660\"");
+        let digits = if text.len() == 4 { text.strip_prefix('0').ok_or_else(wrong)? } else { text };
+        if digits.len() != 3 || !digits.bytes().all(|b| (b'0'..=b'7').contains(&b)) {
+            return Err(wrong());
+        }
+        u32::from_str_radix(digits, 8).map(Self).map_err(|_| wrong())
     }
 }

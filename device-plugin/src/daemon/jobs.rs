@@ -7,10 +7,16 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::Daemon;
+use crate::cdi;
+use crate::config::{Host, Resource};
 use crate::discover;
 use crate::health;
 use crate::inventory::{Found, Looked};
+use crate::kernel::memory;
 use crate::service::Offer;
+
+/// From so many devices on, a look needs memory that is worth giving back.
+const MANY: usize = 500;
 
 /// What a job came to. It names its resource by the offer: another one of the same name is not meant.
 pub(super) enum Done {
@@ -34,13 +40,7 @@ impl Daemon {
             let (offer, host, done) = (slot.offer.clone(), self.config.host.clone(), self.done.clone());
             spawn_blocking(move || {
                 let start = Instant::now();
-                let resource = offer.resource();
-                let mut looked = Looked::default();
-                for selector in &resource.devices {
-                    let one = discover::look(selector, &host);
-                    looked.found.extend(one.found);
-                    looked.rejected.extend(one.rejected);
-                }
+                let looked = look(&offer.resource(), &host);
                 // The loop is gone only when the daemon is.
                 let _ = done.send(Done::Looked { offer, looked, took: start.elapsed() });
             });
@@ -82,7 +82,7 @@ impl Daemon {
         slot.looking = false;
         self.metrics.looked(offer.name(), took);
         let now = Instant::now();
-        let changed = offer.change(|resource, inventory| inventory.saw(resource, looked.found, now));
+        let changed = offer.change(|resource, inventory| inventory.saw(resource, looked, now));
         let (checks, unchecked) = offer.with(|resource, inventory| {
             (!resource.health.checks.is_empty(), inventory.entries().any(|(_, entry)| entry.is_unchecked()))
         });
@@ -93,10 +93,14 @@ impl Daemon {
             (true, Some(_)) if unchecked => slot.schedule_check(Duration::ZERO),
             (true, Some(_)) => {}
         }
+        if offer.with(|_, inventory| inventory.entries().len()) > MANY {
+            memory::trim();
+        }
         // Until the first look is done, the kubelet is told nothing: an empty list would be a lie.
         offer.looked_at();
         if changed {
             tell(offer);
+            self.label();
         }
     }
 
@@ -114,8 +118,27 @@ impl Daemon {
         });
         if changed {
             tell(offer);
+            self.label();
         }
     }
+}
+
+/// All sources of a resource. The runtime's specification of the devices is written before anybody hears of them.
+fn look(resource: &Resource, host: &Host) -> Looked {
+    let mut looked = Looked::default();
+    for selector in &resource.devices {
+        let one = discover::look(selector, host);
+        looked.found.extend(one.found);
+        looked.failed = looked.failed.or(one.failed);
+    }
+    if looked.failed.is_none() {
+        let found: Vec<&Found> = looked.found.iter().collect();
+        if let Err(error) = cdi::write(host, resource, &found) {
+            let why = error.chain();
+            looked.found.iter_mut().for_each(|device| device.ailing = Some(why.clone()));
+        }
+    }
+    looked
 }
 
 /// One line a change.

@@ -20,9 +20,10 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::board::{Board, Ping};
+use crate::cdi;
 use crate::config::Config;
+use crate::features;
 use crate::holders;
-use crate::inventory::FAREWELL;
 use crate::metrics::Metrics;
 use crate::session;
 use crate::watch::{Told, Watch};
@@ -204,12 +205,26 @@ impl Daemon {
         }
     }
 
-    /// Tells who asks over HTTP what is offered.
+    /// Tells who asks over HTTP what is offered, and takes away what is not any more.
     fn announce(&self) {
         self.board.offers(self.slots.iter().map(|slot| slot.offer.clone()).collect());
+        if let Err(error) = cdi::sweep(&self.config.host, &self.config.resources) {
+            complain(&error);
+        }
+    }
+
+    /// Tells node-feature-discovery what there is.
+    fn label(&self) {
+        let Some(path) = &self.config.feature_file else { return };
+        let healthy = |slot: &Slot| slot.offer.with(|resource, inventory| inventory.counts(resource).0);
+        let text = features::text(self.slots.iter().map(|slot| (slot.offer.name(), healthy(slot))));
+        if let Err(error) = features::write(path, &text) {
+            complain(&error);
+        }
     }
 
     async fn stop(&mut self) {
+        self.order(|orders| orders.stop = true);
         for slot in self.slots.drain(..) {
             slot.end().await;
         }
@@ -218,16 +233,17 @@ impl Daemon {
     /// Asks the kubelet who holds what is gone, and lets go what nobody holds.
     async fn part(&mut self) {
         self.part = None;
-        match holders::ask(&self.config.kubelet.pod_resources).await {
-            Ok(Some(held)) => {
+        let then = Instant::now().checked_sub(self.config.discovery.forget_after.duration());
+        match (holders::ask(&self.config.kubelet.pod_resources).await, then) {
+            (Ok(Some(held)), Some(then)) => {
                 for slot in &self.slots {
                     let ours = held.get(slot.offer.name().as_str());
-                    slot.offer.part(Instant::now(), &|id| ours.is_some_and(|ids| ids.contains(id)));
+                    slot.offer.part(then, &|id| ours.is_some_and(|ids| ids.contains(id)));
                 }
             }
             // Without an answer nobody is known to hold nothing.
-            Ok(None) => {}
-            Err(error) => complain(&error),
+            (Ok(_), _) => {}
+            (Err(error), _) => complain(&error),
         }
         self.part_later();
     }
@@ -235,7 +251,7 @@ impl Daemon {
     fn part_later(&mut self) {
         let gone = self.slots.iter().any(|slot| slot.offer.with(|_, inventory| inventory.has_gone()));
         if gone && self.part.is_none() {
-            self.part = Some(Instant::now() + FAREWELL);
+            self.part = Some(Instant::now() + self.config.discovery.forget_after.duration());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A device over time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Found;
 use crate::config::{Health, Resource};
@@ -68,6 +68,13 @@ impl Entry {
         before
     }
 
+    /// Nobody could look whether it is there. Says whether the list is another one.
+    pub(super) fn is_uncertain(&mut self, why: &str) -> bool {
+        let before = self.is_healthy();
+        self.found.ailing = Some(why.to_owned());
+        before
+    }
+
     /// Its checks were made.
     pub(super) fn checked(&mut self, health: &Health, outcome: Result<(), String>) -> bool {
         let before = self.is_healthy();
@@ -130,9 +137,9 @@ impl Entry {
         self.found.ailing.as_deref().or(self.ill.as_deref())
     }
 
-    /// How long it has been gone.
-    pub fn gone_for(&self, now: Instant) -> Option<Duration> {
-        self.gone_since.map(|since| now.saturating_duration_since(since))
+    /// Since when it is gone.
+    pub fn gone_since(&self) -> Option<Instant> {
+        self.gone_since
     }
 
     /// As it was seen last.
@@ -140,13 +147,13 @@ impl Entry {
         &self.found
     }
 
-    /// The ID without a replica's number.
+    /// The ID of the first replica.
     pub fn base(&self) -> &str {
         &self.id
     }
 
     /// The ID of a replica.
-    pub fn id(&self, resource: &Resource, replica: u32) -> String {
-        if resource.replicas == 1 { self.id.as_ref().to_owned() } else { format!("{}-{replica}", self.id) }
+    pub fn id(&self, replica: u32) -> String {
+        if replica == 0 { self.id.as_ref().to_owned() } else { format!("{}-{replica}", self.id) }
     }
 }

@@ -12,6 +12,8 @@ pub struct Looked {
     pub found: Vec<Found>,
     /// What came near and is not meant, for people who wonder why.
     pub rejected: Vec<Rejected>,
+    /// Why the source could not be looked at, so that `found` is not all: what it had is still there, and ailing.
+    pub failed: Option<String>,
 }
 
 /// Something that a source considered and did not take.

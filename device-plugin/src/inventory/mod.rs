@@ -12,37 +12,40 @@ pub mod id;
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use proto::deviceplugin::{Device, ListAndWatchResponse, NumaNode, TopologyInfo};
+use proto::EncodedList;
+use proto::deviceplugin::{Device, NumaNode, TopologyInfo};
 
 use crate::allocate::Chosen;
 use crate::config::Resource;
 
 pub use entry::{Entry, State};
 pub use found::{DeviceNumber, Found, Looked, Node, Rejected};
-
-/// How long a device has been gone before it may leave the list: the kubelet has been told so long ago that no
-/// allocation of it can be on its way.
-pub const FAREWELL: Duration = Duration::from_mins(1);
+pub use id::{counted_weight, id, weight};
 
 /// The devices of one resource.
 #[derive(Debug, Default)]
 pub struct Inventory {
-    entries: BTreeMap<Arc<str>, Entry>,
-    /// By the ID of the first replica, without its number.
+    /// Boxed, since a map's nodes are half empty.
+    entries: BTreeMap<Arc<str>, Box<Entry>>,
+    /// By the ID of the first replica.
     identities: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Inventory {
-    /// Takes a look's devices for what is there at `now`; says whether the list is another one.
-    pub fn saw(&mut self, resource: &Resource, found: Vec<Found>, now: Instant) -> bool {
+    /// Takes a look's devices for what is there at `now`; says whether the list is another one. Where a source could
+    /// not be looked at, what is missing is not gone, but can't be had.
+    pub fn saw(&mut self, resource: &Resource, looked: Looked, now: Instant) -> bool {
         let mut changed = false;
         let seen: BTreeSet<Arc<str>> =
-            found.into_iter().map(|device| self.meet(resource, device, &mut changed)).collect();
+            looked.found.into_iter().map(|device| self.meet(resource, device, &mut changed)).collect();
         for (identity, entry) in &mut self.entries {
             if !seen.contains(identity) {
-                changed |= entry.vanished(now);
+                changed |= match &looked.failed {
+                    Some(why) => entry.is_uncertain(why),
+                    None => entry.vanished(now),
+                };
             }
         }
         changed
@@ -54,9 +57,9 @@ impl Inventory {
         match self.entries.entry(identity.clone()) {
             MapEntry::Occupied(mut entry) => *changed |= entry.get_mut().seen(resource, found),
             MapEntry::Vacant(place) => {
-                let id: Arc<str> = id::base(resource.name.as_str(), &found.identity, &found.name).into();
+                let id: Arc<str> = id(resource.name.as_str(), &found.identity, 0).into();
                 self.identities.insert(id.clone(), identity.clone());
-                place.insert(Entry::new(resource, id, found));
+                place.insert(Box::new(Entry::new(resource, id, found)));
                 *changed = true;
             }
         }
@@ -68,14 +71,14 @@ impl Inventory {
         self.entries.get_mut(identity).is_some_and(|entry| entry.checked(&resource.health, outcome))
     }
 
-    /// Lets go what is gone for long enough and held by nobody (`is_held` of an ID); says whether the list is
+    /// Lets go what was gone before `then` and is held by nobody (`is_held` of an ID); says whether the list is
     /// another one.
-    pub fn part(&mut self, resource: &Resource, now: Instant, is_held: &dyn Fn(&str) -> bool) -> bool {
+    pub fn part(&mut self, resource: &Resource, then: Instant, is_held: &dyn Fn(&str) -> bool) -> bool {
         let before = self.entries.len();
         let (entries, identities) = (&mut self.entries, &mut self.identities);
         entries.retain(|_, entry| {
-            let may_go = entry.gone_for(now).is_some_and(|long| long >= FAREWELL)
-                && !(0..resource.replicas).any(|n| is_held(&entry.id(resource, n)));
+            let may_go = entry.gone_since().is_some_and(|since| since <= then)
+                && !(0..resource.replicas).any(|n| is_held(&entry.id(n)));
             if may_go {
                 identities.remove(entry.base());
             }
@@ -90,8 +93,8 @@ impl Inventory {
     }
 
     /// The devices, by their identity.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.entries.iter().map(|(identity, entry)| (identity.as_ref(), entry))
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(identity, entry)| (identity.as_ref(), entry.as_ref()))
     }
 
     /// How many devices the kubelet knows: healthy, and unhealthy ones.
@@ -101,30 +104,31 @@ impl Inventory {
         (healthy.saturating_mul(replicas), (self.entries.len() - healthy).saturating_mul(replicas))
     }
 
-    /// The list, as the kubelet is to know it.
-    pub fn list(&self, resource: &Resource) -> ListAndWatchResponse {
-        let devices = self.entries.values().flat_map(|entry| {
-            (0..resource.replicas).map(|n| Device {
-                id: entry.id(resource, n),
-                health: if entry.is_healthy() { proto::HEALTHY } else { proto::UNHEALTHY }.to_owned(),
-                topology: entry
-                    .found()
-                    .numa
-                    .map(|node| TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] }),
+    /// The list, as the kubelet is to know it. It is encoded device by device: ten thousand of them are never there as
+    /// messages.
+    pub fn list(&self, resource: &Resource) -> EncodedList {
+        EncodedList::of(self.entries.values().flat_map(|entry| {
+            let health = if entry.is_healthy() { proto::HEALTHY } else { proto::UNHEALTHY };
+            let near = |node| TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] };
+            (0..resource.replicas).map(move |n| Device {
+                id: entry.id(n),
+                health: health.to_owned(),
+                topology: entry.found().numa.map(near),
             })
-        });
-        ListAndWatchResponse { devices: devices.collect() }
+        }))
     }
 
     /// The device that has this ID.
     pub fn choose<'a>(&'a self, resource: &Resource, id: &'a str) -> Option<(Chosen<'a>, &'a Entry)> {
-        let (base, replica) = if resource.replicas == 1 {
-            (id, 0)
+        // The first replica's ID has no number.
+        let (identity, replica) = if let Some(identity) = self.identities.get(id) {
+            (identity, 0)
         } else {
             let (base, number) = id.rsplit_once('-')?;
-            (base, number.parse().ok().filter(|n| *n < resource.replicas)?)
+            let replica = number.parse().ok().filter(|n| (1..resource.replicas).contains(n))?;
+            (self.identities.get(base)?, replica)
         };
-        let entry = self.entries.get(self.identities.get(base)?)?;
+        let entry = self.entries.get(identity)?;
         Some((Chosen { id, found: entry.found(), replica }, entry))
     }
 

@@ -12,9 +12,13 @@ fn found(identity: &str) -> Found {
     Found { identity: identity.to_owned(), name: identity.to_owned(), ..Found::default() }
 }
 
+fn all(found: Vec<Found>) -> Looked {
+    Looked { found, ..Looked::default() }
+}
+
 /// `+` healthy, `-` not, by the first letter of the ID.
 fn list(inventory: &Inventory, resource: &Resource) -> String {
-    let mut devices = inventory.list(resource).devices;
+    let mut devices = inventory.list(resource).decoded().unwrap().devices;
     devices.sort_by(|a, b| a.id.cmp(&b.id));
     devices
         .iter()
@@ -26,30 +30,30 @@ fn list(inventory: &Inventory, resource: &Resource) -> String {
 #[test]
 fn a_device_that_is_gone_stays_listed_until_nobody_holds_it() {
     let (resource, mut inventory, now) = (resource(""), Inventory::default(), Instant::now());
-    assert!(inventory.saw(&resource, vec![found("a"), found("b")], now));
-    assert!(!inventory.saw(&resource, vec![found("b"), found("a")], now), "nothing changed");
+    assert!(inventory.saw(&resource, all(vec![found("a"), found("b")]), now));
+    assert!(!inventory.saw(&resource, all(vec![found("b"), found("a")]), now), "nothing changed");
     assert_eq!(list(&inventory, &resource), "+a +b");
-    assert!(inventory.saw(&resource, vec![found("b")], now));
+    assert!(inventory.saw(&resource, all(vec![found("b")]), now));
     assert_eq!(list(&inventory, &resource), "-a +b");
-    assert!(!inventory.saw(&resource, vec![found("b")], now + FAREWELL), "it stays as it is");
-    let late = now + FAREWELL;
+    let later = now + Duration::from_secs(1);
+    assert!(!inventory.saw(&resource, all(vec![found("b")]), later), "it stays as it is");
     assert!(
-        !inventory.part(&resource, late.checked_sub(Duration::from_secs(1)).unwrap(), &|_| false),
+        !inventory.part(&resource, now.checked_sub(Duration::from_secs(1)).unwrap(), &|_| false),
         "too early"
     );
-    assert!(!inventory.part(&resource, late, &|id| id.starts_with('a')), "held");
-    assert!(inventory.part(&resource, late, &|_| false));
+    assert!(!inventory.part(&resource, later, &|id| id.starts_with('a')), "held");
+    assert!(inventory.part(&resource, later, &|_| false));
     assert_eq!(list(&inventory, &resource), "+b");
-    assert!(inventory.choose(&resource, &id::base("example.com/x", "a", "a")).is_none());
+    assert!(inventory.choose(&resource, &id("example.com/x", "a", 0)).is_none());
 }
 
 #[test]
 fn a_device_that_comes_back_has_its_old_id() {
     let (resource, mut inventory, now) = (resource(""), Inventory::default(), Instant::now());
-    inventory.saw(&resource, vec![found("a")], now);
+    inventory.saw(&resource, all(vec![found("a")]), now);
     let before = inventory.list(&resource);
-    inventory.saw(&resource, vec![], now);
-    assert!(inventory.saw(&resource, vec![found("a")], now));
+    inventory.saw(&resource, all(vec![]), now);
+    assert!(inventory.saw(&resource, all(vec![found("a")]), now));
     assert_eq!(inventory.list(&resource), before);
 }
 
@@ -57,7 +61,7 @@ fn a_device_that_comes_back_has_its_old_id() {
 fn checks_have_to_fail_and_to_hold_so_many_times() {
     let health = ", health: {checks: [{exists: /x}], failures: 2, successes: 3}";
     let (resource, mut inventory, now) = (resource(health), Inventory::default(), Instant::now());
-    inventory.saw(&resource, vec![found("a")], now);
+    inventory.saw(&resource, all(vec![found("a")]), now);
     assert_eq!(list(&inventory, &resource), "-a", "not checked yet");
     // (what the check says, whether the list changes, the list)
     let story = [
@@ -85,23 +89,36 @@ fn checks_have_to_fail_and_to_hold_so_many_times() {
 fn an_ailing_device_says_why() {
     let (resource, mut inventory, now) = (resource(""), Inventory::default(), Instant::now());
     let ailing = Found { ailing: Some("no carrier".to_owned()), ..found("a") };
-    inventory.saw(&resource, vec![ailing], now);
+    inventory.saw(&resource, all(vec![ailing]), now);
     let (_, entry) = inventory.entries().next().unwrap();
     assert_eq!((entry.state(), entry.why()), (State::Unhealthy, Some("no carrier")));
-    assert!(inventory.saw(&resource, vec![found("a")], now), "always recoverable");
+    assert!(inventory.saw(&resource, all(vec![found("a")]), now), "always recoverable");
     assert_eq!(list(&inventory, &resource), "+a");
 }
 
 #[test]
 fn replicas_are_devices_of_their_own() {
     let (resource, mut inventory, now) = (resource(", replicas: 3"), Inventory::default(), Instant::now());
-    inventory.saw(&resource, vec![found("a")], now);
-    let ids: Vec<String> = inventory.list(&resource).devices.into_iter().map(|d| d.id).collect();
+    inventory.saw(&resource, all(vec![found("a")]), now);
+    let ids: Vec<String> =
+        inventory.list(&resource).decoded().unwrap().devices.into_iter().map(|d| d.id).collect();
     assert_eq!(ids.len(), 3);
     for (n, id) in ids.iter().enumerate() {
         let (chosen, _) = inventory.choose(&resource, id).unwrap();
         assert_eq!((chosen.found.identity.as_str(), chosen.replica as usize), ("a", n));
     }
-    assert!(inventory.choose(&resource, &format!("{}-3", ids[0].trim_end_matches("-0"))).is_none());
+    assert!(inventory.choose(&resource, &format!("{}-3", ids[0])).is_none());
     assert_eq!(inventory.counts(&resource), (3, 0));
+}
+
+#[test]
+fn what_nobody_could_look_at_is_not_gone() {
+    let (resource, mut inventory, now) = (resource(""), Inventory::default(), Instant::now());
+    inventory.saw(&resource, all(vec![found("a"), found("b")]), now);
+    let failed = Looked { failed: Some("the command hangs".to_owned()), ..all(vec![found("b")]) };
+    assert!(inventory.saw(&resource, failed, now));
+    assert_eq!(list(&inventory, &resource), "-a +b");
+    assert!(!inventory.has_gone());
+    assert!(inventory.saw(&resource, all(vec![found("a"), found("b")]), now));
+    assert_eq!(list(&inventory, &resource), "+a +b");
 }

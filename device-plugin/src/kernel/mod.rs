@@ -1,6 +1,7 @@
-//! The kernel's own ways to tell of a change: inotify and uevents; and a little randomness.
+//! What only the kernel does: its ways to tell of a change, programs with a deadline; and a little randomness.
 
 pub mod inotify;
+pub mod memory;
 pub mod random;
 pub mod ready;
 pub mod uevent;

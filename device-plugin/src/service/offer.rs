@@ -12,7 +12,7 @@ use proto::deviceplugin::{
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use crate::allocate::{self, Chosen};
+use crate::allocate::{self, Answer, Chosen, Hand};
 use crate::config::{Host, Resource, ResourceName};
 use crate::health;
 use crate::inventory::{Found, Inventory};
@@ -121,7 +121,7 @@ impl Offer {
         if !core.looked_at {
             return;
         }
-        let list = EncodedList::of(&core.inventory.list(&core.resource));
+        let list = core.inventory.list(&core.resource);
         let (healthy, unhealthy) = core.inventory.counts(&core.resource);
         self.metrics.listed(&self.name, healthy, unhealthy, list.bytes());
         self.lists.send_if_modified(|known| {
@@ -186,20 +186,19 @@ impl Offer {
         self.metrics.streaming(&self.name, false);
     }
 
-    /// What a container with these devices gets.
-    pub(super) async fn allocate(self: &Arc<Self>, ids: &[String]) -> Result<ContainerAllocateResponse> {
-        // What may be on a server is not looked at here: every call of the node would wait.
-        let elsewhere = self.with(|resource, _| !resource.allocate.mounts.is_empty());
-        if !elsewhere {
-            return self.answer(ids);
+    /// What a container with these devices gets. What may be on a server that does not answer is looked at on a thread
+    /// of its own: every pod of the node waits for this call.
+    pub(super) async fn allocate(&self, ids: &[String]) -> Result<ContainerAllocateResponse> {
+        let answer = self.answer(ids)?;
+        if answer.files.values().all(|given| matches!(given.hand, Hand::Node(..))) {
+            return answer.check(&self.host);
         }
-        let (offer, ids) = (self.clone(), ids.to_vec());
-        spawn_blocking(move || offer.answer(&ids))
-            .await
-            .doing(Kind::Internal, || "allocate devices".to_owned())?
+        let host = self.host.clone();
+        let checked = spawn_blocking(move || answer.check(&host)).await;
+        checked.doing(Kind::Internal, || "look at what a container gets".to_owned())?
     }
 
-    fn answer(&self, ids: &[String]) -> Result<ContainerAllocateResponse> {
+    fn answer(&self, ids: &[String]) -> Result<Answer> {
         self.with(|resource, inventory| {
             let mut chosen = Vec::with_capacity(ids.len());
             for id in ids {
@@ -210,8 +209,7 @@ impl Offer {
                 }
                 chosen.push(device);
             }
-            allocate::check_nodes(&self.host, &chosen)?;
-            allocate::answer(resource, &self.host, &chosen)
+            allocate::answer(resource, &chosen)
         })
     }
 
@@ -259,9 +257,9 @@ impl Offer {
         checked.await.doing(Kind::Internal, || "check devices".to_owned())?
     }
 
-    /// When the first device that is gone may leave the list; see [`Inventory::part`].
-    pub fn part(&self, now: Instant, is_held: &dyn Fn(&str) -> bool) -> bool {
-        self.change(|resource, inventory| inventory.part(resource, now, is_held))
+    /// Lets go what is gone; see [`Inventory::part`].
+    pub fn part(&self, then: Instant, is_held: &dyn Fn(&str) -> bool) -> bool {
+        self.change(|resource, inventory| inventory.part(resource, then, is_held))
     }
 }
 

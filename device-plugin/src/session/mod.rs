@@ -52,6 +52,9 @@ struct Session {
     /// With which kubelet it is registered, and since when.
     registered: Option<(SocketId, Instant)>,
     backoff: Backoff,
+    /// The end of the stream was noticed: the kubelet gets a moment to see it, too, since it looks its client up by name
+    /// and would end a new stream with the old one.
+    mourned: bool,
     /// What was said last of a registration that went wrong: not to be said again and again.
     said: Option<String>,
 }
@@ -79,6 +82,7 @@ pub async fn run(kubelet: Kubelet, offer: Arc<Offer>, mut orders: watch::Receive
         server: None,
         registered: None,
         backoff: Backoff::new(),
+        mourned: false,
         said: None,
     };
     let mut streams = session.offer.streams();
@@ -114,6 +118,7 @@ impl Session {
     /// Does what is next; the answer is how long to wait at most for something to happen.
     async fn step(&mut self, poll: bool) -> Option<Duration> {
         loop {
+            self.mourn();
             let seen = self.look();
             let action = plan(&seen);
             if !matches!(action, Action::Wait(_)) {
@@ -129,6 +134,14 @@ impl Session {
                 Err(error) => self.complain(&error),
             }
         }
+    }
+
+    fn mourn(&mut self) {
+        let ended = self.offer.stream() == Stream::Ended;
+        if ended && !self.mourned {
+            self.backoff.begin();
+        }
+        self.mourned = ended;
     }
 
     fn look(&self) -> Seen {
@@ -161,7 +174,6 @@ impl Session {
             Some((before, _)) if before != kubelet => "kubelet restarted",
             Some(_) => "stream ended",
         };
-        // The kubelet looks its client up by name when a stream ends, and would end the new one with the old.
         self.offer.end_streams();
         self.backoff.begin();
         let path = self.kubelet.device_plugins.join("kubelet.sock");

@@ -1,0 +1,133 @@
+//! What a container gets, as it was decided: nodes and mounts by their path in the container.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use node::{Error, Kind, Result};
+use proto::deviceplugin::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
+
+use super::look;
+use crate::config::{Host, Permissions};
+use crate::inventory::DeviceNumber;
+
+/// How a file of the node comes into the container.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Hand {
+    /// As a device node; where it was seen before, it has to be the same device still.
+    Node(Permissions, Option<DeviceNumber>),
+    /// As a bind mount; `true` is read-only.
+    Mount(bool),
+}
+
+/// A file of the node for the container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given {
+    /// As the node names it.
+    pub host: PathBuf,
+    /// How it is handed out.
+    pub hand: Hand,
+    /// Where it is not there, it is left out.
+    pub optional: bool,
+    /// The CDI specification brings it: it is only looked at.
+    pub by_cdi: bool,
+}
+
+/// The answer for one container. All of it is in the order of names, so that the same devices give the same answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// Files of the node, by their path in the container.
+    pub files: BTreeMap<String, Given>,
+    /// Environment.
+    pub envs: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Full names of CDI devices, each once.
+    pub cdi: Vec<String>,
+}
+
+impl Answer {
+    /// Adds a file; the same file a second time is that file with what both allow. The error says what would be in
+    /// the container twice.
+    pub(super) fn give(&mut self, container: String, given: Given) -> Result<(), String> {
+        let Some(known) = self.files.get_mut(&container) else {
+            self.files.insert(container, given);
+            return Ok(());
+        };
+        match (&mut known.hand, &given.hand) {
+            _ if known.host != given.host => Err(clash(&container, &known.host, &given.host)),
+            (Hand::Node(mine, _), Hand::Node(other, _)) => {
+                *mine = mine.or(other);
+                known.optional &= given.optional;
+                Ok(())
+            }
+            (Hand::Mount(mine), Hand::Mount(other)) => {
+                *mine &= other;
+                known.optional &= given.optional;
+                Ok(())
+            }
+            _ => Err(format!("`{container}` in the container would be a device node and a mount")),
+        }
+    }
+
+    /// Looks whether all is there and still the same, and tells the answer without the optional things that are not.
+    ///
+    /// It opens nothing, so that no driver can make it wait; a mount's source on a dead server can, so it is for a
+    /// thread that may block. Errors: [`Kind::Unavailable`] for what is not there, [`Kind::Mismatch`] for another device
+    /// in its place.
+    pub fn check(mut self, host: &Host) -> Result<ContainerAllocateResponse> {
+        let mut absent = Vec::new();
+        for (container, given) in &self.files {
+            if !look::is_there(host, given)? {
+                absent.push(container.clone());
+            }
+        }
+        for container in absent {
+            self.files.remove(&container);
+        }
+        Ok(self.response())
+    }
+
+    /// The answer as the kubelet reads it, without a look at the node.
+    pub fn response(self) -> ContainerAllocateResponse {
+        let mut response = ContainerAllocateResponse {
+            envs: self.envs.into_iter().collect(),
+            annotations: self.annotations.into_iter().collect(),
+            cdi_devices: self.cdi.into_iter().map(|name| CdiDevice { name }).collect(),
+            ..ContainerAllocateResponse::default()
+        };
+        for (container_path, given) in self.files.into_iter().filter(|(_, given)| !given.by_cdi) {
+            let host_path = text(&given.host);
+            match given.hand {
+                Hand::Node(permissions, _) => {
+                    let permissions = permissions.as_str().to_owned();
+                    response.devices.push(DeviceSpec { container_path, host_path, permissions });
+                }
+                Hand::Mount(read_only) => {
+                    response.mounts.push(Mount { container_path, host_path, read_only });
+                }
+            }
+        }
+        response
+    }
+}
+
+fn clash(container: &str, one: &Path, other: &Path) -> String {
+    format!("`{container}` in the container would be both `{}` and `{}`", one.display(), other.display())
+}
+
+/// Protobuf has only UTF-8; no path of the configuration or of sysfs is anything else.
+pub(super) fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The error of an answer that can't be given.
+pub(super) fn refused(resource: &str, why: String) -> Box<Error> {
+    let clash = why.contains("in the container would be");
+    let error = Error::caused(Kind::Config, format!("answer for `{resource}`"), why);
+    if !clash {
+        return error;
+    }
+    error.hint(
+        "write `${index}` or `${name}` in `allocate.node.containerPath`, or ask for one device a container",
+    )
+}

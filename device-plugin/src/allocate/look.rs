@@ -1,0 +1,130 @@
+//! Where the node's files are seen, and whether what is handed out is there.
+//!
+//! In a container the node's /dev and /sys may be mounted elsewhere, and links in them still say `/dev/…`: so links are
+//! followed here, one by one, and not by the kernel.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
+
+use node::{Error, Kind, Result};
+
+use super::given::{Given, Hand};
+use crate::config::Host;
+use crate::inventory::DeviceNumber;
+
+/// As many links as the kernel follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// A path as the node names it, as this process names it. No link is followed.
+pub fn seen(host: &Host, path: &Path) -> PathBuf {
+    for (own, theirs) in [(&host.dev, "/dev"), (&host.sys, "/sys")] {
+        if let Ok(rest) = path.strip_prefix(theirs) {
+            // Joining nothing would add a slash, and a file with a slash behind it is none.
+            return if rest.as_os_str().is_empty() { own.clone() } else { own.join(rest) };
+        }
+    }
+    path.strip_prefix("/").map_or_else(|_| path.to_owned(), |rest| host.root.join(rest))
+}
+
+/// What is behind all links, as the node names it, with what it is.
+pub fn behind(host: &Host, path: &Path) -> io::Result<(PathBuf, Metadata)> {
+    let mut links = 0;
+    let mut done = PathBuf::from("/");
+    let mut rest: Vec<PathBuf> = parts(path);
+    let mut about = std::fs::symlink_metadata(seen(host, &done))?;
+    while let Some(part) = rest.pop() {
+        if part.as_os_str() == ".." {
+            done.pop();
+            about = std::fs::symlink_metadata(seen(host, &done))?;
+            continue;
+        }
+        done.push(part);
+        let here = seen(host, &done);
+        about = std::fs::symlink_metadata(&here)?;
+        if !about.is_symlink() {
+            continue;
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        }
+        let target = std::fs::read_link(&here)?;
+        done.pop();
+        if target.is_absolute() {
+            done = PathBuf::from("/");
+        }
+        rest.extend(parts(&target));
+    }
+    Ok((done, about))
+}
+
+/// The components of a path, last first, without the root and `.`.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let part = |c: Component<'_>| {
+        matches!(c, Component::Normal(_) | Component::ParentDir).then(|| c.as_os_str().into())
+    };
+    path.components().rev().filter_map(part).collect()
+}
+
+/// Whether the file is there as it has to be; `false` is only for what is optional.
+pub(super) fn is_there(host: &Host, given: &Given) -> Result<bool> {
+    let shown = given.host.display();
+    match behind(host, &given.host) {
+        Ok((_, about)) => same(given, &about).map(|()| true),
+        Err(e)
+            if given.optional
+                && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(false)
+        }
+        Err(e) => {
+            let hint = match given.hand {
+                Hand::Node(..) => {
+                    format!("look with `ls -lL {shown}` whether the device is plugged in and has its driver")
+                }
+                Hand::Mount(_) => format!(
+                    "make `{shown}` on the node or mark the mount `optional`; in a container the daemon has to see it, \
+                     too (`host.root`)"
+                ),
+            };
+            Err(Error::caused(Kind::Unavailable, format!("look at `{shown}`"), e).hint(hint))
+        }
+    }
+}
+
+/// Whether it is what was found.
+fn same(given: &Given, about: &Metadata) -> Result<()> {
+    let doing = || format!("look at `{}`", given.host.display());
+    let Hand::Node(_, expected) = &given.hand else { return Ok(()) };
+    let Some(now) = number(about) else {
+        return Err(Error::caused(Kind::Mismatch, doing(), "it is no device node")
+            .hint("hand out by `allocate.mounts` what is none"));
+    };
+    match expected {
+        Some(before) if *before != now => {
+            let why = format!("it is {} now and was {}", words(now), words(*before));
+            Err(Error::caused(Kind::Mismatch, doing(), why)
+                .hint("the device was plugged in anew a moment ago; start the pod again"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The device number of a device node.
+fn number(about: &Metadata) -> Option<DeviceNumber> {
+    let kind = about.file_type();
+    let block = kind.is_block_device();
+    let device = about.rdev();
+    (block || kind.is_char_device()).then(|| DeviceNumber {
+        block,
+        major: rustix::fs::major(device),
+        minor: rustix::fs::minor(device),
+    })
+}
+
+fn words(device: DeviceNumber) -> String {
+    let kind = if device.block { "block" } else { "character" };
+    format!("the {kind} device {}:{}", device.major, device.minor)
+}

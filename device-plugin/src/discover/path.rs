@@ -1,0 +1,153 @@
+//! Devices by their path.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::{FileKind, Glob, PathSelector};
+use crate::inventory::{Found, Looked, Node};
+
+use super::dev::{Behind, kind_words};
+use super::rejected::Rejections;
+use super::view::View;
+use super::walk::{Walk, has_pattern};
+use super::watching::Watching;
+use super::{identity, shown};
+
+/// The files that match. A device that two paths lead to is one, by the first of them.
+pub fn look(wanted: &PathSelector, view: &View) -> Looked {
+    let mut rejected = Rejections::default();
+    let mut taken: HashMap<PathBuf, PathBuf> = HashMap::new();
+    let mut found = Vec::new();
+    for path in hits(wanted, view, &mut rejected) {
+        match accept(wanted, &path, view) {
+            Ok(behind) => {
+                if let Some(first) = taken.get(&behind.real) {
+                    rejected.note(shown(&path), format!("is in already, as `{}`", shown(first)));
+                    continue;
+                }
+                taken.insert(behind.real.clone(), path.clone());
+                found.push(device(&path, behind, view));
+            }
+            Err(why) => rejected.note(shown(&path), why),
+        }
+    }
+    let missing = missing(wanted, view);
+    if wanted.together {
+        found = together(wanted, found, &missing);
+    } else {
+        found.extend(missing.into_iter().map(|(path, why)| expected(&path, why)));
+    }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
+}
+
+/// What to watch: every folder where a match could appear, and those that symlinks lead to.
+pub fn watch(wanted: &PathSelector, watching: &mut Watching) {
+    let view = watching.view();
+    let walk = walk(wanted, view, &mut Rejections::default());
+    for hit in &walk.hits {
+        if let Ok(behind) = view.dev.behind(hit)
+            && let Some(folder) = behind.real.parent()
+        {
+            watching.folder(folder);
+        }
+    }
+    walk.folders.iter().for_each(|folder| watching.folder(folder));
+}
+
+fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) -> Walk<'a> {
+    let mut walk = Walk::new(&view.dev);
+    for glob in &wanted.glob {
+        let before = walk.hits.len();
+        if let Err(why) = walk.glob(glob) {
+            rejected.note(glob.as_str(), why);
+        }
+        if walk.hits.len() == before {
+            explain_nothing(glob, &mut walk, rejected);
+        }
+    }
+    if let Some(pattern) = &wanted.regex {
+        walk.regex(pattern, wanted.below.as_deref().unwrap_or(Path::new("/dev")));
+    }
+    walk
+}
+
+/// The paths that match, those of the first pattern first.
+fn hits(wanted: &PathSelector, view: &View, rejected: &mut Rejections) -> Vec<PathBuf> {
+    let walk = walk(wanted, view, rejected);
+    if let Some(why) = walk.stopped {
+        rejected.note("the rest", why);
+    }
+    let mut hits: Vec<PathBuf> = walk.hits.into_iter().collect();
+    hits.sort_by_cached_key(|path| {
+        let first = wanted.glob.iter().position(|glob| path.to_str().is_some_and(|p| glob.matches_path(p)));
+        (first.unwrap_or(usize::MAX), super::tree::natural(path.as_os_str().as_encoded_bytes()))
+    });
+    hits
+}
+
+/// A pattern that matches nothing: the folder that lacks, or what has a name like it.
+fn explain_nothing(glob: &Glob, walk: &mut Walk<'_>, rejected: &mut Rejections) {
+    if !has_pattern(glob.as_str()) {
+        rejected.note(glob.as_str(), "is not there");
+    }
+    for path in walk.nearest(glob) {
+        rejected.note(shown(&path), format!("doesn't match `{glob}`"));
+    }
+}
+
+fn accept(wanted: &PathSelector, path: &Path, view: &View) -> Result<Behind, String> {
+    let text = path.to_string_lossy();
+    if let Some(exclude) = wanted.exclude.iter().find(|exclude| exclude.matches_path(&text)) {
+        return Err(format!("`exclude` has `{exclude}`"));
+    }
+    let behind = view.dev.behind(path)?;
+    let kinds: &[FileKind] =
+        if wanted.kinds.is_empty() { &[FileKind::Char, FileKind::Block] } else { &wanted.kinds };
+    if !kinds.contains(&behind.kind) {
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind_words(*kind)).collect();
+        return Err(format!("it is {}, not {}", kind_words(behind.kind), kinds.join(" or ")));
+    }
+    Ok(behind)
+}
+
+fn device(path: &Path, behind: Behind, view: &View) -> Found {
+    let number = behind.number;
+    let identity = format!("path:{}", shown(path));
+    let node = behind.node(path);
+    let name = super::clean(&path.file_name().unwrap_or_default().to_string_lossy());
+    let kind = |block: bool| if block { "block" } else { "char" };
+    let device = number.and_then(|n| view.sys.numbered(kind(n.block), n.major, n.minor));
+    let known = device.map(|device| identity::found(&device, String::new(), view)).unwrap_or_default();
+    Found { identity, name, nodes: vec![node], ..known }
+}
+
+/// Paths that have to be there, and why each is not.
+fn missing(wanted: &PathSelector, view: &View) -> Vec<(PathBuf, String)> {
+    if !wanted.expected {
+        return Vec::new();
+    }
+    let paths = wanted.glob.iter().map(Glob::as_str).filter(|text| !has_pattern(text)).map(PathBuf::from);
+    paths.filter_map(|path| accept(wanted, &path, view).err().map(|why| (path, why))).collect()
+}
+
+fn expected(path: &Path, why: String) -> Found {
+    let name = super::clean(&path.file_name().unwrap_or_default().to_string_lossy());
+    Found { identity: format!("path:{}", shown(path)), name, ailing: Some(why), ..Found::default() }
+}
+
+/// All that match as one device, known by the patterns: what matches comes and goes.
+fn together(wanted: &PathSelector, found: Vec<Found>, missing: &[(PathBuf, String)]) -> Vec<Found> {
+    let mut all = found.into_iter();
+    let (first, ailing) = match (all.next(), missing.first()) {
+        (None, None) if !wanted.expected => return Vec::new(),
+        (None, None) => (Found::default(), Some("nothing matches".to_owned())),
+        (first, missing) => (first.unwrap_or_default(), missing.map(|(_, why)| why.clone())),
+    };
+    let patterns = wanted.glob.iter().map(ToString::to_string);
+    let patterns: Vec<String> = patterns.chain(wanted.regex.iter().map(ToString::to_string)).collect();
+    let patterns = patterns.join(" ");
+    let name = if first.name.is_empty() { patterns.clone() } else { first.name.clone() };
+    let identity = format!("paths:{patterns}");
+    let nodes: Vec<Node> = first.nodes.iter().cloned().chain(all.flat_map(|found| found.nodes)).collect();
+    vec![Found { identity, name, nodes, ailing, ..first }]
+}

@@ -1,0 +1,128 @@
+//! What was looked at and not taken: the first thing that does not match, and how near it came.
+
+use crate::config::{Glob, Hex};
+use crate::inventory::Rejected;
+
+use super::tree::Reading;
+
+/// As many as a person reads; the nearest ones are kept.
+const MOST: usize = 200;
+
+/// One candidate's way through the conditions, until the first that does not hold.
+#[derive(Debug, Default)]
+pub struct Match {
+    passed: u32,
+    why: Option<String>,
+}
+
+impl Match {
+    /// A condition in a person's words.
+    pub fn check(&mut self, holds: impl FnOnce() -> Result<(), String>) -> &mut Self {
+        if self.why.is_none() {
+            match holds() {
+                Ok(()) => self.passed += 1,
+                Err(why) => self.why = Some(why),
+            }
+        }
+        self
+    }
+
+    /// What was read has to match a pattern, where there is one.
+    pub fn glob(
+        &mut self,
+        what: &str,
+        wanted: Option<&Glob>,
+        reading: impl FnOnce() -> Reading,
+    ) -> &mut Self {
+        match wanted {
+            Some(wanted) => self.check(|| matches_glob(what, wanted, reading())),
+            None => self,
+        }
+    }
+
+    /// What was read has to be these hexadecimal digits, where there are some.
+    pub fn hex<const N: usize>(
+        &mut self,
+        what: &str,
+        wanted: Option<&Hex<N>>,
+        reading: impl FnOnce() -> Reading,
+    ) -> &mut Self {
+        let Some(wanted) = wanted else { return self };
+        self.check(|| {
+            let value = reading().map_err(|why| format!("{what} {why}"))?;
+            let digits = value.strip_prefix("0x").unwrap_or(&value);
+            if digits.eq_ignore_ascii_case(wanted.as_str()) {
+                return Ok(());
+            }
+            Err(format!("{what} is {}, not {}", super::clean(digits), wanted.as_str()))
+        })
+    }
+
+    /// Whether all hold so far.
+    pub fn holds(&self) -> bool {
+        self.why.is_none()
+    }
+
+    /// How many held, and the first that did not.
+    pub fn verdict(self) -> Result<(), (u32, String)> {
+        match self.why {
+            None => Ok(()),
+            Some(why) => Err((self.passed, why)),
+        }
+    }
+
+    /// Whether all hold; what does not is noted.
+    pub fn decide(self, what: impl FnOnce() -> String, rejections: &mut Rejections) -> bool {
+        match self.why {
+            None => true,
+            Some(why) => {
+                rejections.add(self.passed, || Rejected { what: what(), why });
+                false
+            }
+        }
+    }
+}
+
+/// `vendor is 1d6b, not 0403`.
+pub fn matches_glob(what: &str, wanted: &Glob, reading: Reading) -> Result<(), String> {
+    let value = reading.map_err(|why| format!("{what} {why}"))?;
+    if wanted.matches(&value) {
+        return Ok(());
+    }
+    let value = if value.is_empty() { "empty".to_owned() } else { super::clean(&value) };
+    Err(format!("{what} is {value}, not {wanted}"))
+}
+
+/// The candidates that were not taken.
+#[derive(Debug, Default)]
+pub struct Rejections {
+    all: Vec<(u32, Rejected)>,
+}
+
+impl Rejections {
+    /// One more, that passed so many conditions.
+    pub fn add(&mut self, passed: u32, rejected: impl FnOnce() -> Rejected) {
+        self.all.push((passed, rejected()));
+        if self.all.len() >= 4 * MOST {
+            self.keep_nearest();
+        }
+    }
+
+    /// One that nobody has to be compared with.
+    pub fn note(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        let (what, why) = (what.into(), why.into());
+        self.add(u32::MAX, || Rejected { what, why });
+    }
+
+    fn keep_nearest(&mut self) {
+        // Stable, so that those that came equally near stay in the order of their names.
+        self.all.sort_by_key(|(passed, _)| std::cmp::Reverse(*passed));
+        self.all.truncate(MOST);
+    }
+
+    /// The nearest first.
+    pub fn finish(mut self) -> Vec<Rejected> {
+        self.keep_nearest();
+        self.all.into_iter().map(|(_, rejected)| rejected).collect()
+    }
+}

@@ -1,0 +1,61 @@
+//! Devices by their subsystem and attributes.
+
+use crate::config::SysfsSelector;
+use crate::inventory::{Found, Looked};
+
+use super::links::Told;
+use super::parents::{Parents, attributes};
+use super::rejected::{Match, Rejections};
+use super::tree::Device;
+use super::view::View;
+use super::watching::Watching;
+use super::{identity, nodes};
+
+/// The devices of the subsystem that match.
+pub fn look(wanted: &SysfsSelector, view: &View) -> Looked {
+    let mut rejected = Rejections::default();
+    let Some(devices) = view.sys.subsystem(&wanted.subsystem) else {
+        rejected.note(super::clean(&wanted.subsystem), "is neither in /sys/class nor in /sys/bus");
+        return Looked { found: Vec::new(), rejected: rejected.finish(), ..Looked::default() };
+    };
+    let parents = Parents::new(&wanted.parents);
+    let mut found = Vec::new();
+    for device in devices {
+        let mut matching = Match::default();
+        matching.glob("name", wanted.name.as_ref(), || Ok(device.name()));
+        attributes(&mut matching, &wanted.attributes, &device, &view.sys);
+        matching.check(|| parents.above(&device, &view.sys));
+        matching.check(|| if device.is_there() { Ok(()) } else { Err("is no device".to_owned()) });
+        if matching.decide(|| device.name(), &mut rejected) {
+            found.push(take(wanted, &device, view));
+        }
+    }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
+}
+
+fn take(wanted: &SysfsSelector, device: &Device, view: &View) -> Found {
+    let (identity, told) = identity::of(device, view);
+    let mut found = with_node(device, identity, told, view);
+    for name in wanted.attributes.keys() {
+        let value = view.sys.attribute(device, name).unwrap_or_default();
+        found.attributes.entry(name.clone()).or_insert_with(|| super::clean(&value));
+    }
+    found
+}
+
+/// A device with its node; one without a node is a device all the same.
+pub fn with_node(device: &Device, identity: String, told: Told, view: &View) -> Found {
+    let mut found = identity::found(device, identity, view);
+    match nodes::node(device, told, view) {
+        Some(Ok(node)) => found.nodes.push(node),
+        Some(Err(why)) => found.ailing = Some(why),
+        None => {}
+    }
+    found
+}
+
+/// What to watch.
+pub fn watch(wanted: &SysfsSelector, watching: &mut Watching) {
+    watching.subsystem(&wanted.subsystem);
+    watching.parents(&wanted.parents);
+}

@@ -1,0 +1,207 @@
+//! Which files match a pattern, and in which folders one that matches could appear. A walk is bounded: a folder may
+//! hold anything, and pods can write to some.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::config::{Glob, Pattern};
+
+use super::dev::Dev;
+
+/// So many files are looked at for one selector.
+const MOST: usize = 100_000;
+/// So deep goes `**`, and a regular expression.
+const DEEPEST: usize = 8;
+/// The nearest names that are told where nothing matches.
+const NEAREST: usize = 3;
+
+/// Folders and matches, as the node names them.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    dev: &'a Dev,
+    left: usize,
+    /// What matches.
+    pub hits: BTreeSet<PathBuf>,
+    /// Where more could appear; they need not be there.
+    pub folders: BTreeSet<PathBuf>,
+    /// Why no more was looked at.
+    pub stopped: Option<String>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Name(String),
+    Matches(Glob),
+    AnyFolders,
+}
+
+#[derive(Debug)]
+struct Entry {
+    path: PathBuf,
+    name: String,
+    folder: bool,
+    link: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Nothing yet.
+    pub fn new(dev: &'a Dev) -> Self {
+        Self { dev, left: MOST, hits: BTreeSet::new(), folders: BTreeSet::new(), stopped: None }
+    }
+
+    /// Adds what matches a shell pattern.
+    pub fn glob(&mut self, glob: &Glob) -> Result<(), String> {
+        let (start, parts) = parts(glob)?;
+        self.descend(&start, &parts, 0);
+        Ok(())
+    }
+
+    fn descend(&mut self, folder: &Path, parts: &[Part], depth: usize) {
+        let Some((first, rest)) = parts.split_first() else { return };
+        self.folders.insert(folder.to_owned());
+        match first {
+            Part::Name(name) => {
+                let path = folder.join(name);
+                if !rest.is_empty() {
+                    self.descend(&path, rest, depth);
+                } else if fs::symlink_metadata(self.dev.seen(&path)).is_ok() {
+                    self.hits.insert(path);
+                }
+            }
+            Part::Matches(glob) => {
+                for entry in self.entries(folder) {
+                    if !glob.matches(&entry.name) {
+                        continue;
+                    }
+                    if rest.is_empty() {
+                        self.hits.insert(entry.path);
+                    } else if entry.folder || entry.link {
+                        self.descend(&entry.path, rest, depth);
+                    }
+                }
+            }
+            Part::AnyFolders => self.descend_any(folder, parts, rest, depth),
+        }
+    }
+
+    /// `**`: the rest here, and in every folder below; symlinks are not followed, since they lead back.
+    fn descend_any(&mut self, folder: &Path, parts: &[Part], rest: &[Part], depth: usize) {
+        self.descend(folder, rest, depth);
+        for entry in self.entries(folder) {
+            if entry.folder && depth >= DEEPEST {
+                self.stop(format!("stopped after {DEEPEST} folders, at `{}`", super::shown(&entry.path)));
+            } else if entry.folder && self.is_trusted(&entry.path) {
+                self.descend(&entry.path, parts, depth + 1);
+            } else if rest.is_empty() {
+                self.hits.insert(entry.path);
+            }
+        }
+    }
+
+    /// Adds what matches a regular expression below a folder, the shallow ones first.
+    pub fn regex(&mut self, pattern: &Pattern, below: &Path) {
+        let mut next = VecDeque::from([(below.to_owned(), 0)]);
+        while let Some((folder, depth)) = next.pop_front() {
+            self.folders.insert(folder.clone());
+            for entry in self.entries(&folder) {
+                if pattern.matches(&entry.path.to_string_lossy()) {
+                    self.hits.insert(entry.path.clone());
+                }
+                if !entry.folder || !self.is_trusted(&entry.path) {
+                    continue;
+                }
+                if depth >= DEEPEST {
+                    self.stop(format!("stopped after {DEEPEST} folders, at `{}`", super::shown(&entry.path)));
+                } else {
+                    next.push_back((entry.path, depth + 1));
+                }
+            }
+        }
+    }
+
+    /// /dev/shm and /dev/mqueue are everybody's: no devices are there, and files without end can be.
+    fn is_trusted(&self, folder: &Path) -> bool {
+        let found = fs::symlink_metadata(self.dev.seen(folder));
+        !self.dev.holds(folder) || found.is_ok_and(|found| found.permissions().mode() & 0o002 == 0)
+    }
+
+    fn entries(&mut self, folder: &Path) -> Vec<Entry> {
+        let seen = self.dev.seen_behind(folder).unwrap_or_else(|| self.dev.seen(folder));
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(seen).into_iter().flatten().flatten() {
+            if self.left == 0 {
+                self.stop(format!("stopped after {MOST} files, in `{}`", super::shown(folder)));
+                break;
+            }
+            self.left -= 1;
+            let Ok(kind) = entry.file_type() else { continue };
+            let name = entry.file_name();
+            entries.push(Entry {
+                path: folder.join(&name),
+                name: name.to_string_lossy().into_owned(),
+                folder: kind.is_dir(),
+                link: kind.is_symlink(),
+            });
+        }
+        entries
+    }
+
+    fn stop(&mut self, why: String) {
+        self.stopped.get_or_insert(why);
+    }
+
+    /// Names that a person may have meant by a pattern that matches nothing.
+    pub fn nearest(&mut self, glob: &Glob) -> Vec<PathBuf> {
+        let Some((folder, name)) = glob.as_str().rsplit_once('/') else { return Vec::new() };
+        if has_pattern(folder) {
+            return Vec::new();
+        }
+        let word: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let entries = self.entries(Path::new(folder)).into_iter();
+        let mut near: Vec<(f64, PathBuf)> = entries
+            .map(|entry| (strsim::jaro_winkler(&word, &entry.name), entry.path))
+            .filter(|(likeness, _)| *likeness > 0.75)
+            .collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        near.into_iter().take(NEAREST).map(|(_, path)| path).collect()
+    }
+}
+
+/// Whether a text is a pattern, and not the name of one file.
+pub fn has_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// Where the walk begins, and the names from there. Below /dev nothing above it matters.
+fn parts(glob: &Glob) -> Result<(PathBuf, Vec<Part>), String> {
+    let text = glob.as_str();
+    let Some(rest) = text.strip_prefix('/') else {
+        return Err("is no whole path: write `/dev/…`".to_owned());
+    };
+    let (start, rest) = match rest.strip_prefix("dev/") {
+        Some(below) => ("/dev", below),
+        None => ("/", rest),
+    };
+    let names = rest.split('/').filter(|name| !name.is_empty());
+    let parts: Result<Vec<Part>, String> = names.map(part).collect();
+    let parts = parts?;
+    if parts.is_empty() {
+        return Err("names no file".to_owned());
+    }
+    Ok((PathBuf::from(start), parts))
+}
+
+fn part(name: &str) -> Result<Part, String> {
+    if name == "**" {
+        return Ok(Part::AnyFolders);
+    }
+    if has_pattern(name) {
+        return name.parse().map(Part::Matches);
+    }
+    match Path::new(name).components().next() {
+        Some(Component::Normal(_)) => Ok(Part::Name(name.to_owned())),
+        _ => Err(format!("has `{name}` in it")),
+    }
+}

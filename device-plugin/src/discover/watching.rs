@@ -1,0 +1,93 @@
+//! What tells that a device came or went: the kernel's events, and the folders that its nodes and links are in.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::{ParentMatch, Span};
+
+use super::Watches;
+use super::view::View;
+
+/// Collected watches.
+#[derive(Debug)]
+pub struct Watching<'a> {
+    view: &'a View,
+    folders: BTreeSet<PathBuf>,
+    subsystems: BTreeSet<String>,
+    every: Option<Duration>,
+}
+
+impl<'a> Watching<'a> {
+    /// None yet.
+    pub fn new(view: &'a View) -> Self {
+        Self { view, folders: BTreeSet::new(), subsystems: BTreeSet::new(), every: None }
+    }
+
+    /// The node's /dev and /sys.
+    pub fn view(&self) -> &'a View {
+        self.view
+    }
+
+    /// A folder by the node's name of it, and what is behind it where it is a symlink.
+    pub fn folder(&mut self, named: &Path) {
+        self.folders.insert(self.view.dev.seen(named));
+        self.folders.extend(self.view.dev.seen_behind(named));
+    }
+
+    /// A file by its path: the folders on the way to it, whether they are there or not.
+    pub fn file(&mut self, path: &Path) {
+        path.ancestors().skip(1).for_each(|folder| self.folder(folder));
+    }
+
+    /// How often to look in any case.
+    pub fn every(&mut self, span: Span) {
+        self.every = Some(self.every.map_or(span.duration(), |every| every.min(span.duration())));
+    }
+
+    /// Events of a subsystem, and the folders where its nodes and udev's links to them appear.
+    pub fn subsystem(&mut self, name: &str) {
+        self.subsystems.insert(name.to_owned());
+        let links = match name {
+            // These have no nodes, or none that udev links to.
+            "usb" | "pci" | "net" | "vfio" => return,
+            "tty" => "serial",
+            "video4linux" => "v4l",
+            "block" | "nvme" => "disk",
+            "sound" => "snd",
+            "drm" => "dri",
+            other => other,
+        };
+        self.links(links);
+    }
+
+    /// Events of any subsystem, and all links.
+    pub fn anything(&mut self) {
+        self.subsystems.insert("*".to_owned());
+        for class in ["serial", "v4l", "disk", "input", "snd", "dri"] {
+            self.links(class);
+        }
+    }
+
+    fn links(&mut self, class: &str) {
+        self.folder(Path::new("/dev"));
+        let class = Path::new("/dev").join(class);
+        // The folder itself appears with the first link.
+        for folder in [class.join("by-id"), class.join("by-path"), class] {
+            self.folder(&folder);
+        }
+    }
+
+    /// Events of parents that a device has to have.
+    pub fn parents(&mut self, parents: &[ParentMatch]) {
+        let subsystems = parents.iter().filter_map(|parent| parent.subsystem.clone());
+        self.subsystems.extend(subsystems);
+    }
+
+    /// In order, each once.
+    pub fn finish(self) -> Watches {
+        let any = self.subsystems.contains("*");
+        let subsystems = if any { vec!["*".to_owned()] } else { self.subsystems.into_iter().collect() };
+        Watches { folders: self.folders.into_iter().collect(), subsystems, every: self.every }
+    }
+}
