@@ -1,5 +1,8 @@
 //! The words that the program is run with.
 
+mod columns;
+pub mod discover;
+pub mod explain;
 mod run;
 mod wait;
 
@@ -9,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use node::{Error, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::{self, Config, ResourceName, Span};
 use crate::{doctor, log};
@@ -78,6 +81,16 @@ enum Command {
     },
     /// Look for what keeps devices from pods: folders, sockets, limits, the daemon. Changes nothing.
     Doctor,
+    /// Look for devices now, and say what each resource has and what it passed over.
+    Discover {
+        /// One resource only.
+        resource: Option<ResourceName>,
+    },
+    /// Say why each thing that came near is a device of a resource, or not.
+    Explain {
+        /// Which.
+        resource: ResourceName,
+    },
     /// Print the JSON schema of the configuration.
     Schema,
     /// Print shell completions.
@@ -107,29 +120,43 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let configured = || Config::parse(&config::read(&arguments.config)?);
-    match &arguments.command {
-        Command::Run { log, debug } => run::run(&arguments.config, *log, *debug),
-        Command::WaitRegistered { resources, timeout } => wait::wait(&configured()?, resources, *timeout),
+    let configured = || Config::load(&arguments.config);
+    let report = |fine: bool, table: &dyn Fn() -> String, json: &dyn Fn() -> Value| {
+        print(&match arguments.output {
+            Output::Table => table(),
+            Output::Json => format!("{:#}\n", json()),
+        });
+        if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    };
+    Ok(match &arguments.command {
+        Command::Run { log, debug } => run::run(&arguments.config, *log, *debug)?,
+        Command::WaitRegistered { resources, timeout } => wait::wait(&configured()?, resources, *timeout)?,
         Command::Doctor => {
-            let report = doctor::examine(&arguments.config);
-            let as_json = arguments.output == Output::Json;
-            print(&if as_json { format!("{:#}\n", report.to_json()) } else { report.to_table() });
-            Ok(if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let examined = doctor::examine(&arguments.config);
+            report(examined.is_fine(), &|| examined.to_table(), &|| examined.to_json())
         }
-        Command::Schema => Ok(print(&format!("{:#}\n", config::schema()))),
+        Command::Discover { resource } => {
+            let config = configured()?;
+            let found = discover::discover(&config, resource.as_ref().map(ResourceName::as_str))?;
+            report(found.is_fine(), &|| found.to_table(), &|| found.to_json())
+        }
+        Command::Explain { resource } => {
+            let config = configured()?;
+            let explained = explain::explain(&config, resource.as_str())?;
+            report(explained.is_fine(), &|| explained.to_text(), &|| explained.to_json())
+        }
+        Command::Schema => report(true, &|| format!("{:#}\n", config::schema()), &config::schema),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), PROGRAM, &mut script);
-            Ok(print(&String::from_utf8_lossy(&script)))
+            report(true, &|| String::from_utf8_lossy(&script).into_owned(), &|| Value::Null)
         }
-    }
+    })
 }
 
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) {
     // A reader that has seen enough (`| head`) closes the pipe: nothing is wrong.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
 }
 
 fn complain(error: &Error, output: Output) {

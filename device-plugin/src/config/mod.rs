@@ -25,8 +25,8 @@ pub use parse::read;
 pub use resource::{Preference, Resource};
 pub use selector::{
     BlockSelector, CharSelector, CommandSelector, Counted, FileKind, FileSelector, GroupSelector, Measure,
-    Member, NetSelector, ParentMatch, PathSelector, PciSelector, Selector, SensorSelector, SysfsSelector,
-    UsbSelector,
+    Member, NetSelector, ParentMatch, PathSelector, PciClass, PciSelector, Selector, SensorSelector,
+    SysfsSelector, UsbSelector,
 };
 pub use words::{FileMode, Glob, Hex, Pattern, Permissions, Quantity, Span};
 

@@ -105,7 +105,7 @@ pub struct PciSelector {
     /// Device.
     pub device: Option<Hex<4>>,
     /// How the class begins: `03` any display, `0302` a 3D controller, `030000` VGA.
-    pub class: Option<String>,
+    pub class: Option<PciClass>,
     /// The bound driver.
     pub driver: Option<Glob>,
     /// `0000:01:00.0`.
@@ -113,6 +113,39 @@ pub struct PciSelector {
     /// What is handed out: subsystems (`drm`, `nvme`, `infiniband` …) for the nodes below it, or `vfio` for the
     /// node of its IOMMU group with /dev/vfio/vfio. Empty: all nodes below it.
     pub nodes: Vec<String>,
+}
+
+/// How a PCI class begins: two, four or six hexadecimal digits (class, subclass, interface).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", extend("pattern" = "^(0x)?([0-9a-fA-F]{2}){1,3}$"))]
+pub struct PciClass(String);
+
+impl PciClass {
+    /// In lower case, without `0x`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PciClass {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.strip_prefix("0x").unwrap_or(&text).to_ascii_lowercase();
+        if !matches!(digits.len(), 2 | 4 | 6) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(format!(
+                "`{text}` is not how a PCI class begins: write `\"03\"`, `\"0302\"` or `\"030200\"`"
+            ));
+        }
+        Ok(Self(digits))
+    }
+}
+
+impl From<PciClass> for String {
+    fn from(class: PciClass) -> Self {
+        class.0
+    }
 }
 
 /// Anything that sysfs lists.

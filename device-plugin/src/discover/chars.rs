@@ -1,16 +1,59 @@
-//! chars
+//! Character devices by number.
+
 use crate::config::CharSelector;
 use crate::inventory::Looked;
 
+use super::identity;
+use super::rejected::{Match, Rejections};
+use super::sysfs::with_node;
+use super::tree::{Device, natural};
 use super::view::View;
 use super::watching::Watching;
 
-/// What matches.
-pub fn look(_wanted: &CharSelector, _view: &View) -> Looked {
-    Looked::default()
+/// The devices with such numbers.
+pub fn look(wanted: &CharSelector, view: &View) -> Looked {
+    let mut rejected = Rejections::default();
+    let mut found = Vec::new();
+    for device in candidates(wanted, view) {
+        let mut matching = Match::default();
+        matching.check(|| in_range(wanted, &device));
+        if matching.decide(|| device.name(), &mut rejected) {
+            let (identity, told) = identity::of(&device, view);
+            found.push(with_node(&device, identity, told, view));
+        }
+    }
+    if found.is_empty() {
+        let minor = wanted.minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
+        rejected.note(format!("{}:{minor}", wanted.major), "no driver has such a device");
+    }
+    Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
-/// What to watch.
+/// What to watch: what a number will belong to is not known before.
 pub fn watch(watching: &mut Watching) {
     watching.anything();
 }
+
+fn candidates(wanted: &CharSelector, view: &View) -> Vec<Device> {
+    if let (Some(minor), None) = (wanted.minor, wanted.last_minor) {
+        return view.sys.numbered("char", wanted.major, minor).into_iter().collect();
+    }
+    let mut all = view.sys.with_major("char", wanted.major);
+    all.sort_by_cached_key(|device| natural(device.name_bytes()));
+    all
+}
+
+fn in_range(wanted: &CharSelector, device: &Device) -> Result<(), String> {
+    let event = device.uevent();
+    let Some(minor) = event.number("MINOR") else { return Err("it has no number".to_owned()) };
+    let first = wanted.minor.unwrap_or_default();
+    let last = wanted.last_minor.or(wanted.minor).unwrap_or(u32::MAX);
+    if (first..=last).contains(&minor) {
+        return Ok(());
+    }
+    Err(format!("minor is {minor}, not {first} to {last}"))
+}
+
+#[cfg(test)]
+#[path = "chars_tests.rs"]
+mod tests;

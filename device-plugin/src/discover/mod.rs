@@ -1,6 +1,7 @@
 //! Finds devices: one file a source. A look reads sysfs and /dev and changes nothing; it opens attributes and never
 //! a device, and whatever is broken there costs no more than what it belongs to.
 
+mod below;
 mod block;
 mod chars;
 mod dev;
@@ -8,7 +9,7 @@ mod group;
 mod identity;
 mod links;
 #[cfg(test)]
-pub mod made;
+pub(crate) mod made;
 mod net;
 mod nodes;
 mod parents;
@@ -95,3 +96,7 @@ fn clean(text: &str) -> String {
 fn shown(path: &Path) -> String {
     clean(&path.to_string_lossy())
 }
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile_tests;

@@ -9,7 +9,7 @@ use crate::config::{Glob, ParentMatch};
 use super::rejected::Match;
 use super::tree::{Device, Sys};
 
-/// What one parent was found to be: how many conditions hold, and what does not.
+/// What one parent was found to be: how near it came, and what does not hold.
 type Verdict = Result<(), (u32, String)>;
 
 /// The parents that a selector asks for.
@@ -43,8 +43,8 @@ impl<'a> Parents<'a> {
             let key = (number, parent.folder().to_owned());
             match known.entry(key).or_insert_with(|| compare(wanted, &parent, sys)) {
                 Ok(()) => return Ok(()),
-                Err((passed, why)) if nearest.as_ref().is_none_or(|(best, _)| *passed > *best) => {
-                    nearest = Some((*passed, format!("its parent `{}`: {why}", parent.name())));
+                Err((near, why)) if nearest.as_ref().is_none_or(|(best, _)| *near > *best) => {
+                    nearest = Some((*near, format!("its parent `{}`: {why}", parent.name())));
                 }
                 Err(_) => {}
             }

@@ -62,7 +62,7 @@ fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) ->
             rejected.note(glob.as_str(), why);
         }
         if walk.hits.len() == before {
-            explain_nothing(glob, &mut walk, rejected);
+            explain_nothing(glob, view, &mut walk, rejected);
         }
     }
     if let Some(pattern) = &wanted.regex {
@@ -85,10 +85,11 @@ fn hits(wanted: &PathSelector, view: &View, rejected: &mut Rejections) -> Vec<Pa
     hits
 }
 
-/// A pattern that matches nothing: the folder that lacks, or what has a name like it.
-fn explain_nothing(glob: &Glob, walk: &mut Walk<'_>, rejected: &mut Rejections) {
+/// A path that is not there, or what has a name like a pattern that matches nothing.
+fn explain_nothing(glob: &Glob, view: &View, walk: &mut Walk<'_>, rejected: &mut Rejections) {
     if !has_pattern(glob.as_str()) {
-        rejected.note(glob.as_str(), "is not there");
+        let why = view.dev.behind(Path::new(glob.as_str())).err();
+        rejected.note(glob.as_str(), why.unwrap_or_else(|| "is no whole path".to_owned()));
     }
     for path in walk.nearest(glob) {
         rejected.note(shown(&path), format!("doesn't match `{glob}`"));
@@ -151,3 +152,7 @@ fn together(wanted: &PathSelector, found: Vec<Found>, missing: &[(PathBuf, Strin
     let nodes: Vec<Node> = first.nodes.iter().cloned().chain(all.flat_map(|found| found.nodes)).collect();
     vec![Found { identity, name, nodes, ailing, ..first }]
 }
+
+#[cfg(test)]
+#[path = "path_tests.rs"]
+mod tests;

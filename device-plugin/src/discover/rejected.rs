@@ -11,7 +11,8 @@ const MOST: usize = 200;
 /// One candidate's way through the conditions, until the first that does not hold.
 #[derive(Debug, Default)]
 pub struct Match {
-    passed: u32,
+    /// Two for each condition that holds, one for a value that is another one: nearer than none at all.
+    near: u32,
     why: Option<String>,
 }
 
@@ -20,7 +21,7 @@ impl Match {
     pub fn check(&mut self, holds: impl FnOnce() -> Result<(), String>) -> &mut Self {
         if self.why.is_none() {
             match holds() {
-                Ok(()) => self.passed += 1,
+                Ok(()) => self.near += 2,
                 Err(why) => self.why = Some(why),
             }
         }
@@ -34,10 +35,14 @@ impl Match {
         wanted: Option<&Glob>,
         reading: impl FnOnce() -> Reading,
     ) -> &mut Self {
-        match wanted {
-            Some(wanted) => self.check(|| matches_glob(what, wanted, reading())),
-            None => self,
+        let Some(wanted) = wanted.filter(|_| self.holds()) else { return self };
+        let reading = reading();
+        let there = u32::from(reading.is_ok());
+        self.check(|| matches_glob(what, wanted, reading));
+        if !self.holds() {
+            self.near += there;
         }
+        self
     }
 
     /// What was read has to be these hexadecimal digits, where there are some.
@@ -63,11 +68,11 @@ impl Match {
         self.why.is_none()
     }
 
-    /// How many held, and the first that did not.
+    /// How near it came, and the first condition that did not hold.
     pub fn verdict(self) -> Result<(), (u32, String)> {
         match self.why {
             None => Ok(()),
-            Some(why) => Err((self.passed, why)),
+            Some(why) => Err((self.near, why)),
         }
     }
 
@@ -76,7 +81,7 @@ impl Match {
         match self.why {
             None => true,
             Some(why) => {
-                rejections.add(self.passed, || Rejected { what: what(), why });
+                rejections.add(self.near, || Rejected { what: what(), why });
                 false
             }
         }
@@ -100,9 +105,9 @@ pub struct Rejections {
 }
 
 impl Rejections {
-    /// One more, that passed so many conditions.
-    pub fn add(&mut self, passed: u32, rejected: impl FnOnce() -> Rejected) {
-        self.all.push((passed, rejected()));
+    /// One more, that came so near.
+    pub fn add(&mut self, near: u32, rejected: impl FnOnce() -> Rejected) {
+        self.all.push((near, rejected()));
         if self.all.len() >= 4 * MOST {
             self.keep_nearest();
         }
@@ -116,7 +121,7 @@ impl Rejections {
 
     fn keep_nearest(&mut self) {
         // Stable, so that those that came equally near stay in the order of their names.
-        self.all.sort_by_key(|(passed, _)| std::cmp::Reverse(*passed));
+        self.all.sort_by_key(|(near, _)| std::cmp::Reverse(*near));
         self.all.truncate(MOST);
     }
 

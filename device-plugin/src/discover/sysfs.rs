@@ -59,3 +59,7 @@ pub fn watch(wanted: &SysfsSelector, watching: &mut Watching) {
     watching.subsystem(&wanted.subsystem);
     watching.parents(&wanted.parents);
 }
+
+#[cfg(test)]
+#[path = "sysfs_tests.rs"]
+mod tests;

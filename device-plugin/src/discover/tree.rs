@@ -89,6 +89,17 @@ impl Sys {
         self.at(&folder.join(format!("{major}:{minor}")))
     }
 
+    /// All devices of a driver's number: `char` or `block`.
+    pub fn with_major(&self, kind: &str, major: u32) -> Vec<Device> {
+        let Ok(folder) = self.rooted.resolve(&self.rooted.seen().join("dev").join(kind)) else {
+            return Vec::new();
+        };
+        let prefix = format!("{major}:");
+        let names = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let names = names.filter(|name| name.as_bytes().starts_with(prefix.as_bytes()));
+        names.filter_map(|name| self.at(&folder.join(name))).collect()
+    }
+
     /// The folders above a device, nearest first, up to /sys/devices.
     pub fn above(&self, device: &Device) -> impl Iterator<Item = Device> {
         let top = self.rooted.seen().to_owned();

@@ -1,15 +1,15 @@
 //! USB devices. Each stick is a device of its own, however alike they are.
 
 use crate::config::UsbSelector;
-use crate::inventory::{Found, Looked, Node};
+use crate::inventory::{Found, Looked};
 
-use super::links::Told;
+use super::below::{self, Below};
+use super::identity;
 use super::rejected::{Match, Rejections};
 use super::tree::{Device, Reading};
 use super::usb_index::Stick;
 use super::view::View;
 use super::watching::Watching;
-use super::{identity, nodes};
 
 /// The whole device, as libusb wants it.
 const WHOLE: &str = "usb";
@@ -82,59 +82,13 @@ fn interfaces(stick: &Stick, view: &View) -> Vec<Device> {
     paths.filter(is_interface).filter_map(|path| view.sys.at(&path)).collect()
 }
 
-/// The nodes of a stick, and what is wrong with some.
-#[derive(Debug, Default)]
-struct Below {
-    nodes: Vec<Node>,
-    ailing: Option<String>,
-}
-
-/// The nodes of the stick's own, those of what is plugged into it as a hub left out. Without any it is not the device
-/// that is meant; without some of them its driver is still at work, or broken.
+/// The stick's own nodes; those of what is plugged into it as a hub are others'.
 fn below(stick: &Stick, subsystems: &[String], view: &View) -> Result<Below, String> {
-    let (_, told) = view.usb().identity(stick);
-    let own = |device: &&Device| {
+    let own = |device: &Device| {
         view.usb().around(device.folder()).is_some_and(|around| around.device == stick.device)
     };
-    let own: Vec<(&Device, String)> = view
-        .nodes()
-        .below(&stick.device)
-        .filter(own)
-        .filter_map(|device| Some((device, device.subsystem()?)))
-        .collect();
-    let mut below = Below::default();
-    let mut missing = Vec::new();
-    for subsystem in subsystems {
-        let mut of_this: Vec<&Device> =
-            own.iter().filter(|(_, of)| of == subsystem).map(|(device, _)| *device).collect();
-        of_this.sort_by_cached_key(|device| super::tree::natural(device.name_bytes()));
-        if of_this.is_empty() {
-            missing.push(subsystem.as_str());
-        }
-        for device in of_this {
-            below.add(device, told, view);
-        }
-    }
-    let lacks = || format!("nothing of `{}` is below it", super::clean(&missing.join("`, `")));
-    if missing.len() == subsystems.len() {
-        return Err(lacks());
-    }
-    if !missing.is_empty() {
-        below.ailing.get_or_insert_with(lacks);
-    }
-    Ok(below)
-}
-
-impl Below {
-    fn add(&mut self, device: &Device, told: Told, view: &View) {
-        match nodes::node(device, told, view) {
-            Some(Ok(node)) => self.nodes.push(node),
-            Some(Err(why)) => {
-                self.ailing.get_or_insert(why);
-            }
-            None => {}
-        }
-    }
+    let (_, told) = view.usb().identity(stick);
+    Below::of(&below::owned(&stick.device, view, own), subsystems, told, view)
 }
 
 fn take(stick: &Stick, below: Below, view: &View) -> Found {

@@ -66,7 +66,7 @@ impl<'a> Walk<'a> {
                 let path = folder.join(name);
                 if !rest.is_empty() {
                     self.descend(&path, rest, depth);
-                } else if fs::symlink_metadata(self.dev.seen(&path)).is_ok() {
+                } else if self.is_there(folder, name) {
                     self.hits.insert(path);
                 }
             }
@@ -121,6 +121,12 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether a file is in a folder, which must not lead out of /dev either.
+    fn is_there(&self, folder: &Path, name: &str) -> bool {
+        let folder = self.dev.seen_behind(folder);
+        folder.is_some_and(|folder| fs::symlink_metadata(folder.join(name)).is_ok())
+    }
+
     /// /dev/shm and /dev/mqueue are everybody's: no devices are there, and files without end can be.
     fn is_trusted(&self, folder: &Path) -> bool {
         let found = fs::symlink_metadata(self.dev.seen(folder));
@@ -128,7 +134,8 @@ impl<'a> Walk<'a> {
     }
 
     fn entries(&mut self, folder: &Path) -> Vec<Entry> {
-        let seen = self.dev.seen_behind(folder).unwrap_or_else(|| self.dev.seen(folder));
+        // A symlink that leads out of /dev has nothing behind it here.
+        let Some(seen) = self.dev.seen_behind(folder) else { return Vec::new() };
         let mut entries = Vec::new();
         for entry in fs::read_dir(seen).into_iter().flatten().flatten() {
             if self.left == 0 {

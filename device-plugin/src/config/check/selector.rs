@@ -174,12 +174,6 @@ impl Mistakes {
         if pci.device.is_some() && pci.vendor.is_none() {
             self.note(&format!("{at}.device"), "means nothing without `vendor`; write both");
         }
-        if let Some(class) = &pci.class {
-            let digits = class.strip_prefix("0x").unwrap_or(class);
-            if !matches!(digits.len(), 2 | 4 | 6) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-                self.note(&format!("{at}.class"), format!("(`{class}`) is not 2, 4 or 6 hexadecimal digits"));
-            }
-        }
         self.subsystems(&format!("{at}.nodes"), &pci.nodes);
     }
 
