@@ -7,8 +7,7 @@ use device_plugin::config::Config;
 use serde_json::{Value, json};
 
 fn text(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    super::page::text(&format!("deploy/{name}"))
 }
 
 fn yaml(name: &str) -> Value {
@@ -52,6 +51,7 @@ fn the_examples_of_the_configmap_are_a_configuration() {
         .map(|name| format!("example.com/{name}"))
         .collect();
     assert_eq!(names, domain);
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
 }
 
 #[test]
