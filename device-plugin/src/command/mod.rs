@@ -4,6 +4,7 @@ mod columns;
 pub mod discover;
 pub mod explain;
 mod run;
+pub mod validate;
 mod wait;
 
 use std::io::Write;
