@@ -86,6 +86,7 @@ pub async fn run(kubelet: Kubelet, offer: Arc<Offer>, mut orders: watch::Receive
         said: None,
     };
     let mut streams = session.offer.streams();
+    let mut stopping = orders.clone();
     let mut renewals = orders.borrow().renewals;
     loop {
         let now = *orders.borrow_and_update();
@@ -97,7 +98,11 @@ pub async fn run(kubelet: Kubelet, offer: Arc<Offer>, mut orders: watch::Receive
             session.renew().await;
         }
         streams.borrow_and_update();
-        let wait = session.step(now.poll).await;
+        // A kubelet that takes its time to answer holds up no end.
+        let wait = tokio::select! {
+            wait = session.step(now.poll) => wait,
+            _ = stopping.wait_for(|orders| orders.stop) => break,
+        };
         tokio::select! {
             changed = orders.changed() => if changed.is_err() { break },
             _ = streams.changed() => {}
