@@ -128,7 +128,7 @@ fn names(folder: &Path) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut names: Vec<_> = folders.map(|entry| entry.file_name().as_encoded_bytes().to_vec()).collect();
-    names.sort_by_cached_key(|name| natural(name));
+    names.sort_by(|a, b| natural(a, b));
     names
 }
 
@@ -189,7 +189,6 @@ pub fn attributes(device: &Device, view: &View) -> BTreeMap<String, String> {
     } else if let Some(pci) = pci(folder) {
         known.insert("pci".to_owned(), super::shown(Path::new(pci.file_name().unwrap_or_default())));
     }
-    known.extend(device.subsystem().map(|subsystem| ("subsystem".to_owned(), subsystem.to_owned())));
     known
 }
 
