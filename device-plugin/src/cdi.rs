@@ -1,6 +1,6 @@
 //! Specifications of the Container Device Interface
-//! (<https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md>): one file a resource, which the
-//! container runtime reads at each start of a container.
+//! (<https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md>): one file a resource, which
+//! the container runtime reads at each start of a container.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -29,8 +29,8 @@ struct Ownership {
     mode: Option<FileMode>,
 }
 
-/// The kind of the resource's devices, where the daemon specifies them. The error says why the resource's name is
-/// no kind.
+/// The kind of the resource's devices, where the daemon specifies them. The error says why the resource's
+/// name is no kind.
 pub fn kind(resource: &Resource) -> Result<Option<CdiKind>, String> {
     match &resource.allocate.cdi {
         Some(Cdi::Write { kind: Some(kind), .. }) => Ok(Some(kind.clone())),
@@ -50,8 +50,8 @@ fn device_name(resource: &Resource, found: &Found) -> String {
     id(resource.name.as_str(), &found.identity, 0)
 }
 
-/// The file's text for the resource's devices, in the order of names; none where the resource has none or writes
-/// none.
+/// The file's text for the resource's devices, in the order of names; none where the resource has none or
+/// writes none.
 pub fn specification(resource: &Resource, devices: &[&Found]) -> Result<Option<String>> {
     let doing = || format!("specify the devices of `{}` for CDI", resource.name);
     let refused = |why: String| Error::caused(Kind::Config, doing(), why);
@@ -97,8 +97,8 @@ fn edits(device: &Device<'_>) -> Result<Value, String> {
     Ok(Value::Object(edits))
 }
 
-/// What is behind the link and not the link: runtimes look at the path itself (lstat(2)) and refuse what is no device
-/// node. The file is written anew when the device comes back under another name.
+/// What is behind the link and not the link: runtimes look at the path itself (lstat(2)) and refuse what is
+/// no device node. The file is written anew when the device comes back under another name.
 fn device_node(node: &Node, path: &str, permissions: &str, ownership: Ownership) -> Value {
     let mut value = json!({"path": path, "hostPath": shown(&node.real), "permissions": permissions});
     let numbers =
@@ -127,8 +127,8 @@ pub fn file(host: &Host, kind: &CdiKind) -> PathBuf {
     host.cdi.join(format!("{PREFIX}{}.json", kind.as_str().replace('/', "-")))
 }
 
-/// Brings the resource's file up to date; whether it was changed. Without devices there is no file. A reader sees the
-/// old file or the new one, and never a part.
+/// Brings the resource's file up to date; whether it was changed. Without devices there is no file. A reader
+/// sees the old file or the new one, and never a part.
 pub fn write(host: &Host, resource: &Resource, devices: &[&Found]) -> Result<bool> {
     let Ok(Some(kind)) = kind(resource) else { return Ok(false) };
     let path = file(host, &kind);

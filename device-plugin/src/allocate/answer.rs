@@ -11,14 +11,14 @@ use super::{Chosen, Device};
 use crate::cdi;
 use crate::config::{Cdi, ExtraDevice, Mount, Resource};
 
-/// Attributes that begin so are environment of their device's container without any template: what a command gave as
-/// `env`.
+/// Attributes that begin so are environment of their device's container without any template: what a command
+/// gave as `env`.
 pub const ENV_ATTRIBUTE: &str = "env.";
 
 /// The answer for one container: the same for the same devices, in whatever order they come.
 ///
-/// Errors: `Kind::Config` where two files would have one path in the container, or a device lacks what a text of the
-/// configuration asks of it.
+/// Errors: `Kind::Config` where two files would have one path in the container, or a device lacks what a text
+/// of the configuration asks of it.
 pub fn answer(resource: &Resource, chosen: &[Chosen<'_>]) -> Result<Answer> {
     let whole = Container::of(resource, chosen);
     whole.answer().map_err(|why| refused(resource.name.as_str(), why))

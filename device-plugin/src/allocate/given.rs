@@ -32,7 +32,8 @@ pub struct Given {
     pub by_cdi: bool,
 }
 
-/// The answer for one container. All of it is in the order of names, so that the same devices give the same answer.
+/// The answer for one container. All of it is in the order of names, so that the same devices give the same
+/// answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
     /// Files of the node, by their path in the container.
@@ -46,8 +47,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Adds a file; the same file a second time is that file with what both allow. The error says what would be in
-    /// the container twice.
+    /// Adds a file; the same file a second time is that file with what both allow. The error says what would
+    /// be in the container twice.
     pub(super) fn give(&mut self, container: String, given: Given) -> Result<(), String> {
         let Some(known) = self.files.get_mut(&container) else {
             self.files.insert(container, given);
@@ -69,11 +70,12 @@ impl Answer {
         }
     }
 
-    /// Looks whether all is there and still the same, and tells the answer without the optional things that are not.
+    /// Looks whether all is there and still the same, and tells the answer without the optional things that
+    /// are not.
     ///
-    /// It opens nothing, so that no driver can make it wait; a mount's source on a dead server can, so it is for a
-    /// thread that may block. Errors: [`Kind::Unavailable`] for what is not there, [`Kind::Mismatch`] for another device
-    /// in its place.
+    /// It opens nothing, so that no driver can make it wait; a mount's source on a dead server can, so it is
+    /// for a thread that may block. Errors: [`Kind::Unavailable`] for what is not there, [`Kind::Mismatch`]
+    /// for another device in its place.
     pub fn check(mut self, host: &Host) -> Result<ContainerAllocateResponse> {
         let mut absent = Vec::new();
         for (container, given) in &self.files {

@@ -1,7 +1,7 @@
 //! Where the node's files are seen, and whether what is handed out is there.
 //!
-//! In a container the node's /dev and /sys may be mounted elsewhere, and links in them still say `/dev/…`: so links are
-//! followed here, one by one, and not by the kernel.
+//! In a container the node's /dev and /sys may be mounted elsewhere, and links in them still say `/dev/…`: so
+//! links are followed here, one by one, and not by the kernel.
 
 use std::fs::Metadata;
 use std::io;

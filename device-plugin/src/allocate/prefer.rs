@@ -1,5 +1,5 @@
-//! Which devices are best together. Advice only: an error here would cost the pod its start, so that doubt is an empty
-//! answer.
+//! Which devices are best together. Advice only: an error here would cost the pod its start, so that doubt is
+//! an empty answer.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -8,9 +8,9 @@ use super::Chosen;
 use crate::config::Preference;
 use crate::inventory::Found;
 
-/// Which `size` of the available devices suit best, those of `must` among them; empty where it can't be said. `busy`
-/// says how many replicas of an identity are taken already. The same question has the same answer, in whatever order
-/// the devices come.
+/// Which `size` of the available devices suit best, those of `must` among them; empty where it can't be said.
+/// `busy` says how many replicas of an identity are taken already. The same question has the same answer, in
+/// whatever order the devices come.
 pub fn prefer(
     preference: Preference,
     available: &[Chosen<'_>],
@@ -49,8 +49,8 @@ struct Group<'a> {
     free: Vec<&'a str>,
 }
 
-/// A group for each device, with its free replicas. Best is one that the container has already, then one that is in
-/// use.
+/// A group for each device, with its free replicas. Best is one that the container has already, then one that
+/// is in use.
 fn by_device<'a>(free: &[&Chosen<'a>], held: &[&Found], busy: &dyn Fn(&str) -> u32) -> Vec<Group<'a>> {
     let mut own: HashMap<&str, u32> = HashMap::new();
     for found in held {
@@ -69,7 +69,8 @@ fn by_device<'a>(free: &[&Chosen<'a>], held: &[&Found], busy: &dyn Fn(&str) -> u
     groups.into_values().collect()
 }
 
-/// A group for each place. Best is one where the container has devices already; those that are nowhere come last.
+/// A group for each place. Best is one where the container has devices already; those that are nowhere come
+/// last.
 fn by_place<'a>(
     free: &[&Chosen<'a>],
     held: &[&Found],
@@ -90,8 +91,9 @@ fn by_place<'a>(
     groups.into_values().collect()
 }
 
-/// `wanted` out of as few groups as possible, and of none that is worse than need be: the ranks that are needed at all
-/// are alike; the largest groups go first, and what is left comes from the smallest that has enough.
+/// `wanted` out of as few groups as possible, and of none that is worse than need be: the ranks that are
+/// needed at all are alike; the largest groups go first, and what is left comes from the smallest that has
+/// enough.
 fn gathered(mut groups: Vec<Group<'_>>, wanted: usize) -> Vec<&str> {
     let have = |rank: u8| groups.iter().filter(|g| g.rank <= rank).map(|g| g.free.len()).sum::<usize>();
     let needed = (0..2).find(|rank| have(*rank) >= wanted).unwrap_or(2);

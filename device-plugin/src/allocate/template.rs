@@ -1,7 +1,7 @@
 //! The variables in texts of the configuration: `${path}`, `${attribute.serial}`.
 //!
-//! What is put in comes from devices, and so from whoever made or plugged them in: it is checked before it becomes a
-//! part of a path, and what a terminal or a runtime could choke on is refused everywhere.
+//! What is put in comes from devices, and so from whoever made or plugged them in: it is checked before it
+//! becomes a part of a path, and what a terminal or a runtime could choke on is refused everywhere.
 
 use crate::config::nearest;
 
@@ -82,8 +82,8 @@ fn unknown(name: &str, known: &[&str]) -> String {
     format!("`${{{}}}` is no variable here; {meant}known are {}", name.escape_debug(), all.join(", "))
 }
 
-/// The text with `value` in the place of each variable. The text was checked with the configuration; one that was not
-/// is an error.
+/// The text with `value` in the place of each variable. The text was checked with the configuration; one that
+/// was not is an error.
 pub fn fill(
     text: &str,
     value: &mut dyn FnMut(Variable<'_>) -> Result<String, String>,

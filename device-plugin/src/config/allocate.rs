@@ -18,9 +18,9 @@ pub struct Allocate {
     pub devices: Vec<ExtraDevice>,
     /// Files and folders of the node.
     pub mounts: Vec<Mount>,
-    /// Environment. Variables, each joined by `,` where a container has several devices or a device several nodes:
-    /// `${id}` `${path}` `${containerPath}` `${name}` `${index}` `${resource}` and `${attribute.NAME}`. Several replicas
-    /// of one device are one device with several IDs.
+    /// Environment. Variables, each joined by `,` where a container has several devices or a device several
+    /// nodes: `${id}` `${path}` `${containerPath}` `${name}` `${index}` `${resource}` and
+    /// `${attribute.NAME}`. Several replicas of one device are one device with several IDs.
     pub env: BTreeMap<String, String>,
     /// Annotations of the container, for the runtime; the same variables.
     pub annotations: BTreeMap<String, String>,
@@ -34,8 +34,9 @@ pub struct Allocate {
 pub struct NodeOptions {
     /// `r`, `w`, `m` (mknod); without it `rw`.
     pub permissions: Option<Permissions>,
-    /// The path in the container, with the variables `${name}` (the kernel's name of the node, such as ttyUSB0),
-    /// `${index}` (0 for the first device of the container) and `${attribute.NAME}`. Without it, as on the node.
+    /// The path in the container, with the variables `${name}` (the kernel's name of the node, such as
+    /// ttyUSB0), `${index}` (0 for the first device of the container) and `${attribute.NAME}`. Without it, as
+    /// on the node.
     pub container_path: Option<String>,
 }
 
@@ -60,8 +61,8 @@ pub struct ExtraDevice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mount {
-    /// On the node; variables as in `env`, once for each device where it has one. `${path}` is that of the device's
-    /// first node.
+    /// On the node; variables as in `env`, once for each device where it has one. `${path}` is that of the
+    /// device's first node.
     pub host_path: String,
     /// In the container.
     pub container_path: String,

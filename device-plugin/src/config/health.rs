@@ -21,12 +21,13 @@ pub struct Health {
     pub successes: u32,
     /// How often the checks run: from 1s.
     pub every: Span,
-    /// The checks are made before each start of a container, too (PreStartContainer), for which the kubelet waits 30s.
+    /// The checks are made before each start of a container, too (PreStartContainer), for which the kubelet
+    /// waits 30s.
     pub before_start: bool,
 }
 
-/// One condition. Paths and arguments may hold variables: `${id}` `${path}` (of the first node) `${name}` `${resource}`
-/// and `${attribute.NAME}`.
+/// One condition. Paths and arguments may hold variables: `${id}` `${path}` (of the first node) `${name}`
+/// `${resource}` and `${attribute.NAME}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Check {

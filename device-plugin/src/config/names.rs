@@ -68,7 +68,8 @@ impl JsonSchema for ResourceName {
         json_schema!({
             "type": "string",
             "title": "domain/name",
-            "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+            "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*\
+                        /[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
             "not": {"pattern": "^requests[.]|kubernetes[.]io/"},
             "maxLength": LONGEST_DOMAIN + 1 + LONGEST_NAME,
         })
@@ -115,7 +116,8 @@ fn domain_mistake(domain: &str) -> Option<String> {
         return Some(format!("its domain has capitals; write `{}`", domain.to_ascii_lowercase()));
     }
     (!domain.split('.').all(label)).then(|| {
-        "its domain is not of words of `a-z`, `0-9` and `-` with dots between, each beginning and ending with a letter or digit"
+        "its domain is not of words of `a-z`, `0-9` and `-` with dots between, each beginning and ending with \
+         a letter or digit"
             .to_owned()
     })
 }

@@ -15,18 +15,23 @@ const MOST: u64 = 1 << 20;
 const HINT: &str = "`nodeplug-device-plugin validate` checks the file";
 
 impl Config {
-    /// Reads and checks the file's text. An empty text offers nothing. The error is [`Kind::Config`], with line and
-    /// column where the YAML, a key or a word is off, and with every contradiction.
+    /// Reads and checks the file's text. An empty text offers nothing. The error is [`Kind::Config`], with
+    /// line and column where the YAML, a key or a word is off, and with every contradiction.
     pub fn parse(text: &str) -> Result<Self> {
-        let config = serde_saphyr::from_str_with_options::<Option<Self>>(text, limits());
-        let config = config
-            .map_err(|why| Error::caused(Kind::Config, "read the configuration", told(&why)).hint(HINT))?
-            .unwrap_or_default();
+        let config = Self::understand(text)?;
         let mistakes = config.mistakes();
         if mistakes.is_empty() {
             return Ok(config);
         }
         Err(Error::caused(Kind::Config, "check the configuration", mistakes.join("; ")).hint(HINT))
+    }
+
+    /// Reads the text without a look for contradictions, for who wants them one by one ([`Config::mistakes`]).
+    pub fn understand(text: &str) -> Result<Self> {
+        let config = serde_saphyr::from_str_with_options::<Option<Self>>(text, limits());
+        let config = config
+            .map_err(|why| Error::caused(Kind::Config, "read the configuration", told(&why)).hint(HINT))?;
+        Ok(config.unwrap_or_default())
     }
 
     /// Reads and checks a file. Links are followed: a ConfigMap's files are links, which change all at once.
@@ -77,23 +82,38 @@ fn limits() -> Options {
     }
 }
 
-/// The parser's words on one line; for an unknown key, with the nearest known one.
+/// The parser's words on one line, behind the place; for an unknown key, with the nearest known one.
 fn told(why: &YamlError) -> String {
     let why = why.without_snippet();
-    let (what, name, expected) = match why {
-        YamlError::SerdeUnknownField { field, expected, .. } => ("a key", field, expected),
-        YamlError::SerdeUnknownVariant { variant, expected, .. } => ("a word", variant, expected),
+    let place = why.location().map(|at| (at.line(), at.column()));
+    let what = match why {
+        YamlError::SerdeUnknownField { field, expected, .. } => unknown(field, expected),
+        YamlError::SerdeUnknownVariant { variant, expected, .. } => unknown(variant, expected),
+        YamlError::ExpectedMappingEndAfterEnumVariantValue { .. } => {
+            "one key is enough here; make an entry of its own of this one, behind a `-`".to_owned()
+        }
+        YamlError::Unexpected { expected: "sequence start", .. } => {
+            "a list is expected; put `[` and `]` around it, or a `-` in front".to_owned()
+        }
+        YamlError::Unexpected { expected: "mapping start", .. } => {
+            "keys are expected, such as `{key: value}`".to_owned()
+        }
         other => {
             let options = serde_saphyr::render_options! { formatter: &UserMessageFormatter, snippets: SnippetMode::Off };
-            return other.render_with_options(options).split_whitespace().collect::<Vec<_>>().join(" ");
+            other.render_with_options(options).split_whitespace().collect::<Vec<_>>().join(" ")
         }
     };
-    let place = why.location().map(|at| format!("line {}, column {}: ", at.line(), at.column()));
-    let meant = match nearest(name, expected.iter().copied()) {
+    let Some((line, column)) = place else { return what };
+    let bare = what.strip_suffix(&format!(" at line {line}, column {column}")).unwrap_or(&what);
+    format!("line {line}, column {column}: {bare}")
+}
+
+fn unknown(name: &str, known: &[&'static str]) -> String {
+    let meant = match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known are {}", expected.join(", ")),
+        None => format!("known are {}", known.join(", ")),
     };
-    format!("{}`{}` is not {what} here; {meant}", place.unwrap_or_default(), name.escape_debug())
+    format!("`{}` is not known here; {meant}", name.escape_debug())
 }
 
 /// The known word that was most likely meant.

@@ -148,7 +148,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         for (unit, long) in [("h", 3_600_000), ("m", 60_000), ("s", 1000)] {
-            if millis >= long && millis.is_multiple_of(long) {
+            if millis.is_multiple_of(long) && (millis > 0 || unit == "s") {
                 return write!(f, "{}{unit}", millis / long);
             }
         }

@@ -55,14 +55,14 @@ impl Daemon {
             slot.checking = true;
             let (offer, host, done) = (slot.offer.clone(), self.config.host.clone(), self.done.clone());
             spawn_blocking(move || {
-                let (checks, devices) = offer.with(|resource, inventory| {
+                let devices: Vec<Found> = offer.with(|_, inventory| {
                     let present = inventory.entries().filter(|(_, entry)| entry.is_there());
-                    let devices: Vec<Found> = present.map(|(_, entry)| entry.found().clone()).collect();
-                    (resource.health.clone(), devices)
+                    present.map(|(_, entry)| entry.found().clone()).collect()
                 });
+                let (resource, mut round) = (offer.resource(), health::Round::new(&host));
                 let outcomes = devices
                     .into_iter()
-                    .map(|found| (found.identity.clone(), health::check(&checks, &host, &found)))
+                    .map(|found| (found.identity.clone(), round.check(&resource, &found)))
                     .collect();
                 let _ = done.send(Done::Checked { offer, outcomes });
             });

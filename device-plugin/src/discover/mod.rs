@@ -59,7 +59,7 @@ pub fn look(selector: &Selector, host: &Host) -> Looked {
         Selector::Char(wanted) => chars::look(wanted, &view),
         Selector::Group(wanted) => group::look(wanted, &view),
         Selector::Count(wanted) => synthetic::count(wanted),
-        Selector::File(wanted) => synthetic::file(wanted),
+        Selector::File(wanted) => synthetic::file(wanted, host),
         Selector::Command(wanted) => synthetic::command(wanted),
         Selector::Sensor(wanted) => sensor::look(wanted, host),
     };

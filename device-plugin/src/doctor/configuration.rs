@@ -3,35 +3,36 @@
 use std::path::Path;
 
 use super::Finding;
-use crate::config::{self, Config};
+use crate::config::Config;
 
 const WHAT: &str = "configuration";
 
 /// The configuration at `path`, or the default one where that is none.
-pub(super) fn read(path: &Path) -> (Config, Finding) {
-    match config::read(path).and_then(|text| Config::parse(&text)) {
+pub(super) fn read(path: &Path) -> (Config, Vec<Finding>) {
+    match Config::load(path) {
         Ok(config) => {
-            let finding = good(path, &config);
-            (config, finding)
+            let findings = good(path, &config);
+            (config, findings)
         }
         Err(error) => {
             let remedy = error.advice().unwrap_or("write or correct the file; `--config` names another one");
-            (Config::default(), Finding::problem(WHAT, error.chain(), remedy))
+            (Config::default(), vec![Finding::problem(WHAT, error.chain(), remedy)])
         }
     }
 }
 
-fn good(path: &Path, config: &Config) -> Finding {
-    let path = path.display();
-    match config.resources.len() {
-        0 => Finding::warning(
-            WHAT,
-            format!("`{path}` offers nothing"),
-            "add `resources` to it; `schema` says how",
-        ),
-        1 => Finding::fine(WHAT, format!("`{path}` is valid and has 1 resource")),
-        count => Finding::fine(WHAT, format!("`{path}` is valid and has {count} resources")),
+/// What is to be said of a good one: what works and is hardly meant.
+fn good(path: &Path, config: &Config) -> Vec<Finding> {
+    let odd = config.warnings();
+    if !odd.is_empty() {
+        return odd
+            .into_iter()
+            .map(|why| Finding::warning(WHAT, why, "`validate` and `schema` help"))
+            .collect();
     }
+    let count = config.resources.len();
+    let plural = if count == 1 { "" } else { "s" };
+    vec![Finding::fine(WHAT, format!("`{}` is valid and has {count} resource{plural}", path.display()))]
 }
 
 #[cfg(test)]
@@ -45,15 +46,16 @@ mod tests {
         let folder = Folder::new("configuration");
         for (name, text, state, has) in [
             ("good", "resources: [{name: a.b/c, devices: [{count: 1}]}]\n", State::Fine, "1 resource"),
-            ("empty", "resources: []\n", State::Warning, "offers nothing"),
+            ("empty", "resources: []\n", State::Warning, "nothing is offered"),
             ("typo", "resorces: []\n", State::Problem, "resorces"),
         ] {
             let path = folder.write(name, text);
-            let (_, finding) = read(&path);
+            let (_, findings) = read(&path);
+            let [finding] = findings.as_slice() else { panic!("{name}: {findings:?}") };
             assert_eq!(finding.state, state, "{name}: {finding:?}");
             assert!(finding.why.contains(has), "{name}: {finding:?}");
         }
-        let (config, finding) = read(&folder.path("missing"));
-        assert_eq!((config, finding.state), (Config::default(), State::Problem));
+        let (config, findings) = read(&folder.path("missing"));
+        assert_eq!((config, findings.first().unwrap().state), (Config::default(), State::Problem));
     }
 }

@@ -39,9 +39,8 @@ const CONTAINERS: [&str; 18] = [
 /// A node has dozens; a container may have been given one or two.
 const FEW: usize = 5;
 
-/// Folders of names that stay the same when a device is plugged again.
-const STABLE: [&str; 6] =
-    ["serial/by-id", "disk/by-id", "v4l/by-id", "input/by-id", "snd/by-id", "disk/by-path"];
+/// Folders of names that stay the same when a device is plugged in again, below those of each kind: `serial/by-id`.
+const STABLE: [&str; 2] = ["by-id", "by-path"];
 
 /// The node's /dev.
 pub(super) fn dev(host: &Host, process: &Process) -> Finding {
@@ -80,15 +79,23 @@ pub(super) fn sys(host: &Host) -> Finding {
 
 /// Whether udev has made its links.
 pub(super) fn links(host: &Host) -> Finding {
-    let there: Vec<&str> = STABLE.into_iter().filter(|name| host.dev.join(name).is_dir()).collect();
+    let mut there: Vec<String> = fs::read_dir(&host.dev)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .flat_map(|kind| STABLE.map(|name| (kind.path().join(name), kind.file_name(), name)))
+        .filter(|(folder, ..)| folder.is_dir())
+        .map(|(_, kind, name)| format!("{}/{name}", kind.to_string_lossy()))
+        .collect();
     if there.is_empty() {
         return Finding::warning(
             LINKS,
-            format!("`{}` has none of {}", host.dev.display(), STABLE.join(", ")),
+            format!("`{}` has neither `*/by-id` nor `*/by-path`", host.dev.display()),
             "start udev on the node; without its links, devices are handed out by names that may change when \
              they are plugged in again",
         );
     }
+    there.sort();
     Finding::fine(LINKS, there.join(", "))
 }
 

@@ -20,7 +20,8 @@ pub fn examine(path: &Path) -> Report {
     let process = Process::new();
     let (config, first) = configuration::read(path);
     let mut report = Report::default();
-    report.add([first, process::user(&process)]);
+    report.add(first);
+    report.add([process::user(&process)]);
     report.add([kubelet::folder(&config.kubelet, &process)]);
     report.add(kubelet::socket(&config.kubelet));
     report.add(kubelet::checkpoint(&config));

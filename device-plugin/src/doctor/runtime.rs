@@ -89,9 +89,8 @@ mod tests {
     use super::*;
 
     fn config(cdi: &str, folder: &Path) -> Config {
-        let text = format!(
-            "resources: [{{name: a.b/c, devices: [{{path: {{glob: [/dev/kvm]}}}}], allocate: {cdi}}}]"
-        );
+        let text =
+            format!("resources: [{{name: a.b/c, devices: [{{path: {{glob: [/dev/x]}}}}], allocate: {cdi}}}]");
         let mut config = Config::parse(&text).unwrap();
         folder.clone_into(&mut config.host.cdi);
         config

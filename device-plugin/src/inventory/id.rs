@@ -9,12 +9,14 @@ const SLUG: usize = 24;
 /// Hexadecimal digits of the hash.
 const HASH: usize = 16;
 
-/// The ID of a device's replica: `0403-6001-A50285BI-1f0c9a7b52e6d384`, and `…-3` for the third replica after the first.
+/// The ID of a device's replica: `0403-6001-A50285BI-1f0c9a7b52e6d384`, and `…-3` for the third replica after
+/// the first.
 ///
-/// It is the same over reboots and re-plugging, since it is made of the identity alone. It is unique over resources,
-/// since the resource's name is in the hash: the kubelet looks a device's health up by ID, whatever the resource. It
-/// has at most 47 of the 63 characters that the kubelet's interface allows, all of them fit for a CDI device's name.
-/// The first replica has no number, so that what pods hold stays valid when a device gets more replicas.
+/// It is the same over reboots and re-plugging, since it is made of the identity alone. It is unique over
+/// resources, since the resource's name is in the hash: the kubelet looks a device's health up by ID,
+/// whatever the resource. It has at most 47 of the 63 characters that the kubelet's interface allows, all of
+/// them fit for a CDI device's name. The first replica has no number, so that what pods hold stays valid when
+/// a device gets more replicas.
 pub fn id(resource: &str, identity: &str, replica: u32) -> String {
     let mut hash = Sha256::new();
     hash.update(resource.as_bytes());
@@ -61,8 +63,8 @@ fn slug(identity: &str) -> String {
     tail.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
-/// The bytes of a device in the list at its worst, that is while it is unhealthy: tags and lengths, the ID, the word
-/// `Unhealthy`, and the NUMA node where it has one.
+/// The bytes of a device in the list at its worst, that is while it is unhealthy: tags and lengths, the ID,
+/// the word `Unhealthy`, and the NUMA node where it has one.
 pub fn weight(id_length: usize, numa: Option<u32>) -> usize {
     let numa = match numa {
         None => 0,
@@ -78,8 +80,8 @@ fn varint(number: u32) -> usize {
     bits.div_ceil(7).max(1)
 }
 
-/// The bytes of a whole list of counted devices, `PREFIX:0` to `PREFIX:count-1`, with so many replicas each. It takes no
-/// time, however many they are.
+/// The bytes of a whole list of counted devices, `PREFIX:0` to `PREFIX:count-1`, with so many replicas each.
+/// It takes no time, however many they are.
 pub fn counted_weight(count: u64, replicas: u32) -> u64 {
     let replicas = u64::from(replicas);
     let bare = u64::try_from(weight(HASH + 1, None)).unwrap_or(u64::MAX);

@@ -245,12 +245,14 @@ impl Offer {
                     Ok(chosen.found.clone())
                 })
                 .collect();
-            (resource.health.clone(), devices)
+            (resource.clone(), devices)
         });
         let (devices, host) = (devices?, self.host.clone());
         let checked = spawn_blocking(move || {
+            let mut round = health::Round::new(&host);
             devices.iter().try_for_each(|found| {
-                health::check(&resource, &host, found)
+                round
+                    .check(&resource, found)
                     .map_err(|why| Error::caused(Kind::Mismatch, format!("check `{}`", found.name), why))
             })
         });

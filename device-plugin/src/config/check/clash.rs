@@ -1,5 +1,5 @@
-//! What two resources both claim. A container may have devices of both, and the kubelet then takes one of the two
-//! values, by chance.
+//! What two resources both claim. A container may have devices of both, and the kubelet then takes one of the
+//! two values, by chance.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,8 @@ pub(super) fn between(resources: &[Resource]) -> Vec<String> {
                 // The same for both, whichever is taken.
                 Some((_, same)) if *same == value && !template::varies(&value) => {}
                 Some((first, _)) => clashes.push(format!(
-                    "`{}` and `{}` both set {what} `{name}`: a container with devices of both gets one of the two by chance",
+                    "`{}` and `{}` both set {what} `{name}`: a container with devices of both gets one of the two \
+                     by chance",
                     first.name, resource.name
                 )),
                 None => {

@@ -86,11 +86,12 @@ pub(super) fn written(resources: &[Resource]) -> Vec<String> {
         for (first, other, earlier) in all.iter().take(n) {
             let Some(what) = same(earlier, selector) else { continue };
             overlaps.push(if first.name == resource.name {
-                format!("`{}`: `devices[{index}]` finds what `devices[{other}]` finds ({what}); leave one out", resource.name)
+                format!("`{}`: `devices[{index}]` finds what `devices[{other}]` finds ({what}); leave one \
+                     out", resource.name)
             } else {
                 format!(
-                    "`{}`: `devices[{index}]` finds what `{}` offers by its `devices[{other}]` ({what}), so that two pods \
-                     would have the same device; take it out of one of them, or use `replicas`",
+                    "`{}`: `devices[{index}]` finds what `{}` offers by its `devices[{other}]` ({what}), so that two \
+                     pods would have the same device; take it out of one of them, or use `replicas`",
                     resource.name, first.name
                 )
             });

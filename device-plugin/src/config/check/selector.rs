@@ -14,13 +14,17 @@ const LARGEST_MINOR: u32 = 0xf_ffff;
 /// Above this many devices, starting a pod takes the kubelet milliseconds.
 const MANY: u64 = 1000;
 
-/// What works and is hardly meant.
+/// What works and is hardly meant. What a file, a command or a sensor says is known when it is asked.
 pub(super) fn oddities(resource: &Resource) -> Option<String> {
-    let (count, bytes) = counted(resource);
+    let counts = resource
+        .devices
+        .iter()
+        .map(|selector| if let Selector::Count(count) = selector { count.0 } else { 0 });
+    let count = counts.map(u64::from).sum::<u64>() * u64::from(resource.replicas);
     (count > MANY).then(|| {
         format!(
-            "`{}`: it may have {count} devices, a list of {bytes} bytes, which the kubelet takes anew at each change; \
-             starting a pod takes it a millisecond for each thousand",
+            "`{}`: it has {count} devices; the kubelet takes their whole list at each change, and a millisecond for each \
+             thousand to start a pod",
             resource.name
         )
     })
@@ -125,8 +129,10 @@ impl Mistakes {
         if path.glob.is_empty() && path.regex.is_none() {
             self.nothing_said(at, "write `glob: [/dev/ttyUSB*]` or `regex`");
         }
-        self.globs(&format!("{at}.glob"), &path.glob);
-        self.globs(&format!("{at}.exclude"), &path.exclude);
+        self.globs(&format!("{at}.glob"), path.glob.iter());
+        // One that begins anywhere is fine where nothing is looked for by it.
+        let fixed = path.exclude.iter().filter(|glob| !glob.as_str().starts_with('*'));
+        self.globs(&format!("{at}.exclude"), fixed);
         match &path.below {
             Some(_) if path.regex.is_none() => {
                 self.note(&format!("{at}.below"), "is where `regex` looks, and there is none; leave it out");
@@ -143,8 +149,8 @@ impl Mistakes {
         }
     }
 
-    fn globs(&mut self, at: &str, globs: &[Glob]) {
-        for (index, glob) in globs.iter().enumerate() {
+    fn globs<'g>(&mut self, at: &str, globs: impl Iterator<Item = &'g Glob>) {
+        for (index, glob) in globs.enumerate() {
             self.glob(&format!("{at}[{index}]"), glob);
         }
     }
