@@ -113,7 +113,10 @@ fn selector_text(selector: &Selector) -> String {
 /// What a selector does not say is left out.
 fn without_nulls(selector: &Selector) -> Value {
     let mut value = serde_json::to_value(selector).unwrap_or_default();
-    prune(&mut value);
+    // The source's own word stays, whatever it says.
+    if let Value::Object(source) = &mut value {
+        source.values_mut().for_each(prune);
+    }
     value
 }
 
@@ -128,6 +131,7 @@ fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
         _ => false,
     }
 }

@@ -23,7 +23,7 @@ pub type Owned<'a> = (&'a Device, &'a str);
 pub fn owned<'a>(device: &'a Device, view: &'a View, own: impl Fn(&Device) -> bool) -> Vec<Owned<'a>> {
     let below = view.nodes().below(device).filter(|one| own(one));
     let mut below: Vec<Owned<'a>> = below.map(|one| (one, one.subsystem().unwrap_or_default())).collect();
-    below.sort_by_cached_key(|(device, _)| natural(device.name_bytes()));
+    below.sort_by(|(a, _), (b, _)| natural(a.name_bytes(), b.name_bytes()));
     below
 }
 

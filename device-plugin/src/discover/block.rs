@@ -164,8 +164,9 @@ fn whole_identity(disk: &Disk, view: &View) -> (String, Told) {
     match (disk.serial(view), anchor) {
         (_, Some((anchor, told, _))) if on_usb => (format!("{anchor}:{}", unit(&disk.device)), told),
         (Ok(serial), _) => {
-            let model = disk.model().unwrap_or_default();
-            (format!("block:{}:{}", clean(&model), clean(&serial)), Told::Itself)
+            let model = disk.model().ok().filter(|model| !model.is_empty());
+            let model = model.map(|model| format!("{}:", clean(&model))).unwrap_or_default();
+            (format!("block:{model}{}", clean(&serial)), Told::Itself)
         }
         (Err(_), Some((anchor, _, _))) => (format!("{anchor}:{}", unit(&disk.device)), Told::Place),
         (Err(_), None) => (format!("block:{}", disk.device.name()), Told::Itself),

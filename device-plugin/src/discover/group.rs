@@ -10,7 +10,7 @@ use super::dev::Behind;
 use super::links::Told;
 use super::parents::conditions;
 use super::rejected::{Match, Rejections};
-use super::tree::{Device, natural};
+use super::tree::{Device, by_name};
 use super::view::View;
 use super::walk::{Walk, has_pattern};
 use super::watching::Watching;
@@ -96,7 +96,7 @@ fn part_below(member: &Member, owned: &[Owned<'_>], told: Told, view: &View) -> 
             Some(Ok(_)) | None => {}
         }
     }
-    part.nodes.sort_by_cached_key(|node| natural(node.real.as_os_str().as_encoded_bytes()));
+    part.nodes.sort_by(|a, b| by_name(&a.real, &b.real));
     part.finish(member)
 }
 
@@ -141,7 +141,7 @@ fn part_listed(member: &Member, view: &View, rejected: &mut Rejections) -> Part 
         part.why = Some(format!("`{glob}` {why}"));
     }
     let mut hits: Vec<PathBuf> = walk.hits.into_iter().collect();
-    hits.sort_by_cached_key(|path| natural(path.as_os_str().as_encoded_bytes()));
+    hits.sort_by(|a, b| by_name(a, b));
     for hit in hits {
         match view.dev.behind(&hit) {
             Ok(behind) if behind.number.is_some() || !has_pattern(glob.as_str()) => {

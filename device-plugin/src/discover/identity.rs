@@ -13,6 +13,9 @@ use super::tree::{Device, natural};
 use super::usb_index::is_below_usb;
 use super::view::View;
 
+/// The subsystem of the ports of UARTs.
+const SERIAL_PORT: &str = "serial-base";
+
 /// What was found out about folders: many devices share them.
 #[derive(Debug, Default)]
 pub struct Known {
@@ -60,7 +63,8 @@ pub fn anchor(device: &Device, view: &View) -> Option<(String, Told, bool)> {
     if folder.starts_with(virtual_ones) {
         return None;
     }
-    let bound = view.sys.above(device).find(|above| above.subsystem().is_some())?;
+    let has_name = |above: &Device| above.subsystem().is_some_and(|subsystem| subsystem != SERIAL_PORT);
+    let bound = view.sys.above(device).find(has_name)?;
     let subsystem = bound.subsystem().unwrap_or_default();
     Some((format!("{subsystem}:{}", bound.name()), Told::Itself, false))
 }
@@ -96,9 +100,20 @@ fn is_pci(folder: &Path) -> bool {
 fn kind(device: &Device, view: &View) -> String {
     let stem = stem(device.name_bytes());
     let port = device.text("device/port_number").and_then(|port| port.parse().ok());
-    let number: usize = port.unwrap_or_else(|| place_among_siblings(device, &stem, view));
+    let number: usize = port
+        .or_else(|| serial_port(device, view))
+        .unwrap_or_else(|| place_among_siblings(device, &stem, view));
     let stem = super::clean(&String::from_utf8_lossy(&stem));
     if number == 0 { stem } else { format!("{stem}#{number}") }
+}
+
+/// Since Linux 6.5 each port of a UART has a device of its own between them, `00:00:0.1` for the second.
+fn serial_port(device: &Device, view: &View) -> Option<usize> {
+    let between = view.sys.above(device).find(|above| above.subsystem().is_some())?;
+    if between.subsystem() != Some(SERIAL_PORT) {
+        return None;
+    }
+    between.name().rsplit_once('.')?.1.parse().ok()
 }
 
 fn place_among_siblings(device: &Device, stem: &[u8], view: &View) -> usize {
@@ -113,7 +128,7 @@ fn names(folder: &Path) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut names: Vec<_> = folders.map(|entry| entry.file_name().as_encoded_bytes().to_vec()).collect();
-    names.sort_by_cached_key(|name| natural(name));
+    names.sort_by(|a, b| natural(a, b));
     names
 }
 
@@ -172,9 +187,8 @@ pub fn attributes(device: &Device, view: &View) -> BTreeMap<String, String> {
             known.extend(stick.device.text(attribute).map(|text| (name.to_owned(), super::clean(&text))));
         }
     } else if let Some(pci) = pci(folder) {
-        known.insert("address".to_owned(), super::shown(Path::new(pci.file_name().unwrap_or_default())));
+        known.insert("pci".to_owned(), super::shown(Path::new(pci.file_name().unwrap_or_default())));
     }
-    known.extend(device.subsystem().map(|subsystem| ("subsystem".to_owned(), subsystem.to_owned())));
     known
 }
 

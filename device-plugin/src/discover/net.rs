@@ -81,7 +81,9 @@ fn take(wanted: &NetSelector, device: &Device, behind: Option<&Device>, view: &V
     let mut found = identity::found(device, identity, view);
     found.attributes.insert("name".to_owned(), device.name());
     for name in ["address", "mtu", "speed"] {
-        found.attributes.extend(device.text(name).map(|text| (name.to_owned(), super::clean(&text))));
+        // The speed of what has none is -1.
+        let value = device.text(name).filter(|text| text != "-1");
+        found.attributes.extend(value.map(|text| (name.to_owned(), super::clean(&text))));
     }
     found
         .attributes

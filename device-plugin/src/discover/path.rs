@@ -8,6 +8,7 @@ use crate::inventory::{Found, Looked, Node};
 
 use super::dev::{Behind, kind_words};
 use super::rejected::Rejections;
+use super::tree::by_name;
 use super::view::View;
 use super::walk::{Walk, has_pattern};
 use super::watching::Watching;
@@ -79,12 +80,14 @@ fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) ->
 
 /// The paths that match, those of the first pattern first.
 fn hits(wanted: &PathSelector, walk: Walk<'_>) -> Vec<PathBuf> {
-    let mut hits: Vec<PathBuf> = walk.hits.into_iter().collect();
-    hits.sort_by_cached_key(|path| {
-        let first = wanted.glob.iter().position(|glob| path.to_str().is_some_and(|p| glob.matches_path(p)));
-        (first.unwrap_or(usize::MAX), super::tree::natural(path.as_os_str().as_encoded_bytes()))
-    });
-    hits
+    let first = |path: &Path| {
+        let path = path.to_str();
+        wanted.glob.iter().position(|glob| path.is_some_and(|path| glob.matches_path(path)))
+    };
+    let mut hits: Vec<(usize, PathBuf)> =
+        walk.hits.into_iter().map(|path| (first(&path).unwrap_or(usize::MAX), path)).collect();
+    hits.sort_by(|(first, a), (second, b)| first.cmp(second).then_with(|| by_name(a, b)));
+    hits.into_iter().map(|(_, path)| path).collect()
 }
 
 /// A path that is not there, or what has a name like a pattern that matches nothing.

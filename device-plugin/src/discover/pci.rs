@@ -103,6 +103,7 @@ fn take(device: &Device, below: Below, view: &View) -> Found {
     let (identity, _) = identity::of(device, view);
     let mut found =
         Found { nodes: below.nodes, ailing: below.ailing, ..identity::found(device, identity, view) };
+    found.attributes.insert("address".to_owned(), device.name());
     for name in ["vendor", "device", "class"] {
         if let Some(value) = device.text(name) {
             let digits = value.strip_prefix("0x").unwrap_or(&value);

@@ -14,6 +14,22 @@ fn each_port_of_an_adapter_is_known_by_its_stick_and_interface() {
 }
 
 #[test]
+fn the_ports_of_a_uart_are_told_apart_one_by_one() {
+    let made = Made::new();
+    made.device("platform/serial8250", "bus/platform", &[]);
+    for port in [1, 2] {
+        let folder = format!("platform/serial8250/serial8250:0/serial8250:0.{port}");
+        made.device("platform/serial8250/serial8250:0", "bus/serial-base", &[]);
+        made.device(&folder, "bus/serial-base", &[]);
+        let name = format!("ttyS{port}");
+        made.with_node(&format!("{folder}/tty/{name}"), "class/tty", &[], &name, (4, 64 + port));
+    }
+    let found = made.look("sysfs: {subsystem: tty, name: ttyS2}").found;
+    assert_eq!(found[0].identity, "platform:serial8250:ttyS#2");
+    assert_eq!(made.look("sysfs: {subsystem: tty}").found.len(), 2);
+}
+
+#[test]
 fn siblings_are_counted_where_they_are() {
     let made = Made::new();
     made.controller();

@@ -79,7 +79,7 @@ impl Sys {
         let mut devices: Vec<Device> = class.into_iter().chain(bus).flatten().collect();
         devices.sort_by(|a, b| a.folder.cmp(&b.folder));
         devices.dedup();
-        devices.sort_by_cached_key(|device| natural(device.name_bytes()));
+        devices.sort_by(|a, b| natural(a.name_bytes(), b.name_bytes()));
         Some(devices)
     }
 
@@ -248,19 +248,33 @@ pub fn is_one_name(name: &str) -> bool {
 }
 
 /// Orders names as people do: `ttyUSB2` before `ttyUSB10`.
-pub fn natural(name: &[u8]) -> Vec<(Vec<u8>, u64)> {
-    let mut parts = Vec::new();
-    let mut rest = name;
-    while !rest.is_empty() {
-        let text = rest.iter().position(u8::is_ascii_digit).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(text);
-        let digits = after.iter().position(|b| !b.is_ascii_digit()).unwrap_or(after.len());
-        let (number, after) = after.split_at(digits);
-        let digit = |sum: u64, b: &u8| sum.saturating_mul(10).saturating_add(u64::from(b.wrapping_sub(b'0')));
-        parts.push((word.to_vec(), number.iter().fold(0, digit)));
-        rest = after;
+pub fn natural(a: &[u8], b: &[u8]) -> Ordering {
+    let (mut a, mut b) = (a, b);
+    while !a.is_empty() && !b.is_empty() {
+        let (word_a, number_a, rest_a) = word_and_number(a);
+        let (word_b, number_b, rest_b) = word_and_number(b);
+        let order = word_a.cmp(word_b).then(number_a.len().cmp(&number_b.len())).then(number_a.cmp(number_b));
+        if order != Ordering::Equal {
+            return order;
+        }
+        (a, b) = (rest_a, rest_b);
     }
-    parts
+    a.len().cmp(&b.len())
+}
+
+/// The same for whole paths.
+pub fn by_name(a: &Path, b: &Path) -> Ordering {
+    natural(a.as_os_str().as_bytes(), b.as_os_str().as_bytes())
+}
+
+/// A word, the digits behind it without their zeros, and what follows.
+fn word_and_number(name: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let from = name.iter().position(u8::is_ascii_digit).unwrap_or(name.len());
+    let (word, after) = name.split_at(from);
+    let to = after.iter().position(|b| !b.is_ascii_digit()).unwrap_or(after.len());
+    let (digits, rest) = after.split_at(to);
+    let zeros = digits.iter().position(|b| *b != b'0').unwrap_or(digits.len());
+    (word, digits.get(zeros..).unwrap_or_default(), rest)
 }
 
 fn read(path: &Path) -> Reading {
@@ -309,4 +323,27 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     }
     bytes.truncate(filled);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_ordered_as_people_do() {
+        let mut names =
+            ["ttyUSB10", "ttyUSB2", "tty", "ttyUSB02x", "1-1.10", "1-1.9", "", "sda", "ttyUSB002"];
+        names.sort_by(|a, b| natural(a.as_bytes(), b.as_bytes()));
+        let expect = ["", "1-1.9", "1-1.10", "sda", "tty", "ttyUSB2", "ttyUSB002", "ttyUSB02x", "ttyUSB10"];
+        assert_eq!(names, expect);
+    }
+
+    #[test]
+    fn a_name_is_no_path() {
+        for (name, one) in
+            [("tty", true), ("", false), ("..", false), (".", false), ("a/b", false), ("/", false)]
+        {
+            assert_eq!(is_one_name(name), one, "{name}");
+        }
+    }
 }

@@ -64,7 +64,7 @@ impl UsbIndex {
     /// In the order of their ports.
     pub fn all(&self) -> Vec<&Stick> {
         let mut all: Vec<&Stick> = self.sticks.values().collect();
-        all.sort_by_cached_key(|stick| natural(stick.device.name_bytes()));
+        all.sort_by(|a, b| natural(a.device.name_bytes(), b.device.name_bytes()));
         all
     }
 
@@ -130,6 +130,6 @@ fn root_hubs(controller: &Path) -> Vec<Vec<u8>> {
     let hubs = entries.map(|entry| entry.path()).filter(|path| is_root_hub(path));
     let mut names: Vec<Vec<u8>> =
         hubs.filter_map(|path| path.file_name().map(|name| name.as_encoded_bytes().to_vec())).collect();
-    names.sort_by_cached_key(|name| natural(name));
+    names.sort_by(|a, b| natural(a, b));
     names
 }
