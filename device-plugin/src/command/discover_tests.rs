@@ -26,7 +26,6 @@ example.com/serial  path:/dev/ttyUSB9  -             -     unhealthy: `/dev/ttyU
 
 RESOURCE            NOT TAKEN         WHY
 example.com/serial  usb1 (1d6b:0002)  vendor is 1d6b, not 0403
-example.com/serial  /dev/ttyUSB9      `/dev/ttyUSB9` is not there
 example.com/serial  /dev/ttyUSB0      doesn't match `/dev/ttyUSB9`
 example.com/gpu     0000:00:14.0      vendor is 8086, not 10de
 

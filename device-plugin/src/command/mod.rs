@@ -82,6 +82,8 @@ enum Command {
     },
     /// Look for what keeps devices from pods: folders, sockets, limits, the daemon. Changes nothing.
     Doctor,
+    /// Check the configuration and say what it offers.
+    Validate,
     /// Look for devices now, and say what each resource has and what it passed over.
     Discover {
         /// One resource only.
@@ -135,6 +137,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Doctor => {
             let examined = doctor::examine(&arguments.config);
             report(examined.is_fine(), &|| examined.to_table(), &|| examined.to_json())
+        }
+        Command::Validate => {
+            let verdict = validate::validate(&arguments.config)?;
+            report(verdict.is_fine(), &|| verdict.to_table(), &|| verdict.to_json())
         }
         Command::Discover { resource } => {
             let config = configured()?;

@@ -39,7 +39,8 @@ pub enum Selector {
     Sensor(SensorSelector),
 }
 
-/// Files by their path, as the node names them.
+/// Files by their path, as the node names them; a device is known by the path that matched. One that several paths
+/// lead to is one device, by the first pattern's first path. A symlink must not lead out of /dev.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PathSelector {
@@ -47,7 +48,8 @@ pub struct PathSelector {
     pub glob: Vec<Glob>,
     /// A regular expression for the whole path.
     pub regex: Option<Pattern>,
-    /// The folder that `regex` looks through; /dev without it.
+    /// The folder that `regex` looks through, eight folders deep; /dev without it. Folders that everybody may write
+    /// to, as /dev/shm, are left out, as they are for `**`.
     pub below: Option<PathBuf>,
     /// Paths that are not meant.
     pub exclude: Vec<Glob>,
@@ -77,7 +79,8 @@ pub enum FileKind {
     Socket,
 }
 
-/// USB devices. Numbers are hexadecimal, as `lsusb` prints them.
+/// USB devices. Numbers are hexadecimal, as `lsusb` prints them. A device is known by vendor, product and serial
+/// number; by its port where it has none, or another one claims the same.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct UsbSelector {
@@ -92,11 +95,12 @@ pub struct UsbSelector {
     /// One of its interfaces has this class: `02` (CDC), `0e` (video) …
     pub interface_class: Option<Hex<2>>,
     /// What is handed out: `usb` for the whole device (/dev/bus/usb), and subsystems (`tty`, `video4linux`,
-    /// `hidraw`, `sound`, `block` …) for the nodes below it. Empty: `usb`.
+    /// `hidraw`, `sound`, `block` …) for the nodes below it. Empty: `usb`. A device that has none of these is not
+    /// meant; one that lacks some of them is unhealthy.
     pub nodes: Vec<String>,
 }
 
-/// PCI devices. Numbers are hexadecimal, as `lspci -n` prints them.
+/// PCI devices. Numbers are hexadecimal, as `lspci -n` prints them. A device is known by its address.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PciSelector {
@@ -111,7 +115,7 @@ pub struct PciSelector {
     /// `0000:01:00.0`.
     pub address: Option<Glob>,
     /// What is handed out: subsystems (`drm`, `nvme`, `infiniband` …) for the nodes below it, or `vfio` for the
-    /// node of its IOMMU group with /dev/vfio/vfio. Empty: all nodes below it.
+    /// node of its IOMMU group with /dev/vfio/vfio. Empty: all nodes below it, or none, for its address alone.
     pub nodes: Vec<String>,
 }
 
@@ -179,7 +183,8 @@ pub struct ParentMatch {
     pub attributes: BTreeMap<String, Glob>,
 }
 
-/// Network interfaces of the namespace that the daemon runs in. They have no node: a container gets the name.
+/// Network interfaces of the namespace that the daemon runs in. They have no node: a container gets the name. One is
+/// known by the PCI or USB device that it belongs to, and else by its permanent address; a virtual one by its name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetSelector {
@@ -197,7 +202,8 @@ pub struct NetSelector {
     pub needs_carrier: bool,
 }
 
-/// Block devices.
+/// Block devices, known by world-wide name or serial number, and by where they are without both. What is virtual and
+/// of no size (a loop device without a file) is left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BlockSelector {
@@ -207,7 +213,7 @@ pub struct BlockSelector {
     pub model: Option<Glob>,
     /// Serial number.
     pub serial: Option<Glob>,
-    /// World-wide name.
+    /// World-wide name, as sysfs has it: `naa.5000…`, `eui.…`.
     pub wwn: Option<Glob>,
     /// At least so large.
     pub min_size: Option<Quantity>,
@@ -239,7 +245,7 @@ pub struct CharSelector {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GroupSelector {
-    /// What they are all below; each match is one device. Without it, all members make one device.
+    /// What they are all below; each match that has a member is one device. Without it, all members make one device.
     pub parent: Option<ParentMatch>,
     /// What belongs to it.
     pub members: Vec<Member>,
@@ -251,9 +257,9 @@ pub struct GroupSelector {
 pub struct Member {
     /// Nodes of this subsystem below the parent (with `parent` only).
     pub subsystem: Option<String>,
-    /// Paths.
+    /// Paths: of the nodes below the parent those that have such a path or link; without `parent`, files by it.
     pub glob: Option<Glob>,
-    /// The device is whole without it.
+    /// The device is whole without it; else it is unhealthy.
     pub optional: bool,
     /// At most so many nodes of it; all without it.
     pub limit: Option<u32>,

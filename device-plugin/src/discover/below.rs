@@ -17,7 +17,7 @@ pub struct Below {
 }
 
 /// A device with a node, and its subsystem.
-pub type Owned<'a> = (&'a Device, String);
+pub type Owned<'a> = (&'a Device, &'a str);
 
 /// All that have a node at or below a device, and belong to it as `own` says.
 pub fn owned<'a>(device: &'a Device, view: &'a View, own: impl Fn(&Device) -> bool) -> Vec<Owned<'a>> {
@@ -34,7 +34,7 @@ impl Below {
         let mut below = Self::default();
         let mut missing = Vec::new();
         for subsystem in subsystems {
-            let mut of_this = owned.iter().filter(|(_, of)| of == subsystem).peekable();
+            let mut of_this = owned.iter().filter(|(_, of)| *of == subsystem.as_str()).peekable();
             if of_this.peek().is_none() {
                 missing.push(format!("`{}`", super::clean(subsystem)));
             }

@@ -20,10 +20,11 @@ pub fn look(wanted: &BlockSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
     let mut found = Vec::new();
     let parents = Parents::new(&wanted.parents);
-    for device in view.sys.subsystem("block").unwrap_or_default() {
+    for device in rejected.or_note("block", view.sys.subsystem("block")) {
         let disk = Disk::of(&device, view);
         let mut matching = Match::default();
         matching.check(|| whole_or_part(wanted, &device));
+        matching.check(|| hidden(&device));
         matching.glob("name", wanted.name.as_ref(), || Ok(device.name()));
         matching.check(|| size(wanted, &device, view));
         matching.glob("model", wanted.model.as_ref(), || disk.model());
@@ -100,6 +101,14 @@ fn whole_or_part(wanted: &BlockSelector, device: &Device) -> Result<(), String> 
     match (wanted.partitions, is_partition(device)) {
         (true, false) => Err("it is a whole disk, not a partition".to_owned()),
         (false, true) => Err("it is a partition, not a whole disk".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// One path of several to an NVMe namespace has no node of its own.
+fn hidden(device: &Device) -> Result<(), String> {
+    match device.text("hidden").as_deref() {
+        Some("1") => Err("it is a path to another one, and has no node".to_owned()),
         _ => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use crate::inventory::Looked;
 use super::identity;
 use super::rejected::{Match, Rejections};
 use super::sysfs::with_node;
-use super::tree::{Device, natural};
+use super::tree::Device;
 use super::view::View;
 use super::watching::Watching;
 
@@ -14,9 +14,9 @@ use super::watching::Watching;
 pub fn look(wanted: &CharSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
     let mut found = Vec::new();
-    for device in candidates(wanted, view) {
+    for (minor, device) in candidates(wanted, view) {
         let mut matching = Match::default();
-        matching.check(|| in_range(wanted, &device));
+        matching.check(|| in_range(wanted, minor));
         if matching.decide(|| device.name(), &mut rejected) {
             let (identity, told) = identity::of(&device, view);
             found.push(with_node(&device, identity, told, view));
@@ -34,18 +34,15 @@ pub fn watch(watching: &mut Watching) {
     watching.anything();
 }
 
-fn candidates(wanted: &CharSelector, view: &View) -> Vec<Device> {
+fn candidates(wanted: &CharSelector, view: &View) -> Vec<(u32, Device)> {
     if let (Some(minor), None) = (wanted.minor, wanted.last_minor) {
-        return view.sys.numbered("char", wanted.major, minor).into_iter().collect();
+        let device = view.sys.numbered("char", wanted.major, minor);
+        return device.into_iter().map(|device| (minor, device)).collect();
     }
-    let mut all = view.sys.with_major("char", wanted.major);
-    all.sort_by_cached_key(|device| natural(device.name_bytes()));
-    all
+    view.sys.with_major("char", wanted.major)
 }
 
-fn in_range(wanted: &CharSelector, device: &Device) -> Result<(), String> {
-    let event = device.uevent();
-    let Some(minor) = event.number("MINOR") else { return Err("it has no number".to_owned()) };
+fn in_range(wanted: &CharSelector, minor: u32) -> Result<(), String> {
     let first = wanted.minor.unwrap_or_default();
     let last = wanted.last_minor.or(wanted.minor).unwrap_or(u32::MAX);
     if (first..=last).contains(&minor) {

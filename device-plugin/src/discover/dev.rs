@@ -52,10 +52,8 @@ impl Dev {
     /// What a path of the node leads to, or why it can't be had.
     pub fn behind(&self, named: &Path) -> Result<Behind, String> {
         speakable(named)?;
-        let real = self.real(named)?;
+        let (real, found) = self.found(named)?;
         speakable(&real)?;
-        let found = fs::symlink_metadata(self.seen(&real));
-        let found = found.map_err(|error| why(&real, &error))?;
         let (kind, block) = match FileType::from_raw_mode(found.mode()) {
             FileType::CharacterDevice => (FileKind::Char, Some(false)),
             FileType::BlockDevice => (FileKind::Block, Some(true)),
@@ -68,6 +66,16 @@ impl Dev {
         let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
         let number = block.map(|block| DeviceNumber { block, major, minor });
         Ok(Behind { real, kind, number })
+    }
+
+    fn found(&self, named: &Path) -> Result<(PathBuf, fs::Metadata), String> {
+        if self.holds(named) {
+            let (seen, found) = self.rooted.find(&self.seen(named)).map_err(|stray| stray.to_string())?;
+            return Ok((self.rooted.to_named(&seen), found));
+        }
+        let real = self.real(named)?;
+        let found = fs::symlink_metadata(&real).map_err(|error| why(&real, &error))?;
+        Ok((real, found))
     }
 
     fn real(&self, named: &Path) -> Result<PathBuf, String> {

@@ -71,6 +71,18 @@ fn a_name_of_the_kernels_cannot_lead_out_of_dev() {
 }
 
 #[test]
+fn where_nothing_can_be_read_nothing_is_known_to_be_gone() {
+    let made = Made::new();
+    made.node("x", false, (1, 3));
+    assert_eq!(made.look("path: {glob: [/dev/x]}").failed, None);
+    fs::remove_dir_all(made.at("/sys")).unwrap();
+    assert_eq!(made.look("path: {glob: [/dev/x]}").failed, None);
+    fs::write(made.at("/sys"), "").unwrap();
+    assert!(made.look("path: {glob: [/dev/x]}").failed.is_some_and(|why| why.contains("can't be read")));
+    assert_eq!(made.look("count: 2").failed, None);
+}
+
+#[test]
 fn two_with_one_identity_are_told_apart() {
     let made = Made::new();
     for name in ["x/nvme0n1", "y/nvme1n1"] {
@@ -108,7 +120,7 @@ fn many_candidates_are_looked_at_in_one_go() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn any_bytes_as_an_attribute_or_a_pattern_do_no_harm(

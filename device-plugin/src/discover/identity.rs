@@ -23,10 +23,10 @@ pub struct Known {
 /// The identity of anything in sysfs, and which links stay with it.
 pub fn of(device: &Device, view: &View) -> (String, Told) {
     let subsystem = device.subsystem().unwrap_or_default();
-    match subsystem.as_str() {
+    match subsystem {
         "block" => super::block::identity(device, view),
         "net" => super::net::identity(device, view),
-        _ => place(device, &subsystem, view),
+        _ => place(device, subsystem, view),
     }
 }
 
@@ -52,7 +52,7 @@ pub fn anchor(device: &Device, view: &View) -> Option<(String, Told, bool)> {
             None => (identity, told, interface.is_none()),
         });
     }
-    if let Some(pci) = folder.ancestors().find(|above| is_pci(above)) {
+    if let Some(pci) = pci(folder) {
         let address = pci.file_name().unwrap_or_default().to_string_lossy();
         return Some((format!("pci:{address}"), Told::Itself, pci == folder));
     }
@@ -65,8 +65,15 @@ pub fn anchor(device: &Device, view: &View) -> Option<(String, Told, bool)> {
     Some((format!("{subsystem}:{}", bound.name()), Told::Itself, false))
 }
 
+/// The nearest PCI device at or above a folder.
+pub fn pci(folder: &Path) -> Option<&Path> {
+    // Without a colon there is none, and this is asked of each device.
+    let may_be = folder.as_os_str().as_encoded_bytes().contains(&b':');
+    folder.ancestors().filter(|_| may_be).find(|above| is_pci(above))
+}
+
 /// Whether a folder is a PCI device's: `0000:01:00.0`.
-pub fn is_pci(folder: &Path) -> bool {
+fn is_pci(folder: &Path) -> bool {
     let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { return false };
     let hex = |text: &str, long: std::ops::RangeInclusive<usize>| {
         long.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
@@ -146,9 +153,9 @@ pub fn parent(device: &Device, view: &View) -> Option<String> {
     let usb = is_below_usb(folder).then(|| view.usb().around(folder)).flatten();
     let near = match usb {
         Some(stick) => Some(stick.device.clone()),
-        None => std::iter::once(device.clone()).chain(view.sys.above(device)).find(|at| is_pci(at.folder())),
+        None => pci(folder).and_then(|pci| view.sys.at(pci)),
     };
-    let near = near.or_else(|| view.sys.at(&folder.join("device")))?;
+    let near = near.or_else(|| view.sys.behind(device, "device"))?;
     view.sys.above(&near).next().map(|parent| view.sys.named(&parent))
 }
 
@@ -164,10 +171,10 @@ pub fn attributes(device: &Device, view: &View) -> BTreeMap<String, String> {
         for (name, attribute) in [("manufacturer", "manufacturer"), ("model", "product")] {
             known.extend(stick.device.text(attribute).map(|text| (name.to_owned(), super::clean(&text))));
         }
-    } else if let Some(pci) = folder.ancestors().find(|above| is_pci(above)) {
+    } else if let Some(pci) = pci(folder) {
         known.insert("address".to_owned(), super::shown(Path::new(pci.file_name().unwrap_or_default())));
     }
-    known.extend(device.subsystem().map(|subsystem| ("subsystem".to_owned(), subsystem)));
+    known.extend(device.subsystem().map(|subsystem| ("subsystem".to_owned(), subsystem.to_owned())));
     known
 }
 

@@ -63,7 +63,24 @@ pub fn look(selector: &Selector, host: &Host) -> Looked {
         Selector::Command(wanted) => synthetic::command(wanted),
         Selector::Sensor(wanted) => sensor::look(wanted, host),
     };
-    identity::distinct(looked)
+    let mut looked = identity::distinct(looked);
+    if reads_node(selector) && looked.failed.is_none() {
+        looked.failed = [&host.dev, &host.sys].into_iter().find_map(|folder| out_of_reach(folder));
+    }
+    looked
+}
+
+fn reads_node(selector: &Selector) -> bool {
+    !matches!(selector, Selector::Count(_) | Selector::File(_) | Selector::Command(_) | Selector::Sensor(_))
+}
+
+/// A process without descriptors or memory left sees empty folders everywhere: then nothing is known to be gone.
+fn out_of_reach(folder: &Path) -> Option<String> {
+    match std::fs::read_dir(folder) {
+        Ok(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("`{}` can't be read: {error}", shown(folder))),
+    }
 }
 
 /// What to watch for it.

@@ -19,7 +19,7 @@ pub fn look(wanted: &NetSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
     let mut found = Vec::new();
     let parents = Parents::new(&wanted.parents);
-    for device in view.sys.subsystem("net").unwrap_or_default() {
+    for device in rejected.or_note("net", view.sys.subsystem("net")) {
         let behind = behind(&device, view);
         let mut matching = Match::default();
         matching.glob("name", wanted.name.as_ref(), || Ok(device.name()));
@@ -50,7 +50,7 @@ pub fn watch(wanted: &NetSelector, watching: &mut Watching) {
 
 /// The device that the interface is the network side of.
 fn behind(device: &Device, view: &View) -> Option<Device> {
-    view.sys.at(&device.folder().join("device"))
+    view.sys.behind(device, "device")
 }
 
 /// By what it hangs on and its port there. The address is second best: the kernel calls it permanent until somebody

@@ -60,7 +60,7 @@ fn checked(
     let behind = view.dev.behind(path)?;
     if let Some((major, minor)) = number {
         // A plain file is what somebody's `echo > /dev/ttyUSB0` leaves when the device is away.
-        let block = device.subsystem().as_deref() == Some("block");
+        let block = device.subsystem() == Some("block");
         if behind.number != Some(DeviceNumber { block, major, minor }) {
             let kind = super::dev::kind_words(behind.kind);
             let is = behind.number.map_or(String::new(), |n| format!(" {}:{}", n.major, n.minor));

@@ -63,7 +63,7 @@ fn compare(wanted: &ParentMatch, parent: &Device, sys: &Sys) -> Verdict {
 pub fn conditions(matching: &mut Match, wanted: &ParentMatch, device: &Device, sys: &Sys) {
     if let Some(subsystem) = &wanted.subsystem {
         matching.check(|| match device.subsystem() {
-            Some(found) if found == *subsystem => Ok(()),
+            Some(found) if found == subsystem => Ok(()),
             Some(found) => Err(format!("subsystem is {found}, not {subsystem}")),
             None => Err(format!("it has no subsystem, and is to have {subsystem}")),
         });
@@ -73,11 +73,22 @@ pub fn conditions(matching: &mut Match, wanted: &ParentMatch, device: &Device, s
     attributes(matching, &wanted.attributes, device, sys);
 }
 
-/// The attributes that a device has to have.
-pub fn attributes(matching: &mut Match, wanted: &BTreeMap<String, Glob>, device: &Device, sys: &Sys) {
+/// The attributes that a device has to have, with their values as far as they were compared.
+pub fn attributes(
+    matching: &mut Match,
+    wanted: &BTreeMap<String, Glob>,
+    device: &Device,
+    sys: &Sys,
+) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
     for (name, glob) in wanted {
-        matching.glob(name, Some(glob), || sys.attribute(device, name));
+        matching.glob(name, Some(glob), || {
+            let reading = sys.attribute(device, name);
+            values.extend(reading.iter().map(|value| (name.clone(), super::clean(value))));
+            reading
+        });
     }
+    values
 }
 
 /// The driver that is bound to a device.

@@ -18,7 +18,13 @@ pub fn look(wanted: &PathSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
     let mut taken: HashMap<PathBuf, PathBuf> = HashMap::new();
     let mut found = Vec::new();
-    for path in hits(wanted, view, &mut rejected) {
+    let walk = walk(wanted, view, &mut rejected);
+    let stopped = walk.stopped.clone();
+    let failed = stopped.clone().filter(|_| walk.exhausted);
+    if let Some(why) = stopped {
+        rejected.note("the rest", why);
+    }
+    for path in hits(wanted, walk) {
         match accept(wanted, &path, view) {
             Ok(behind) => {
                 if let Some(first) = taken.get(&behind.real) {
@@ -37,7 +43,7 @@ pub fn look(wanted: &PathSelector, view: &View) -> Looked {
     } else {
         found.extend(missing.into_iter().map(|(path, why)| expected(&path, why)));
     }
-    Looked { found, rejected: rejected.finish(), ..Looked::default() }
+    Looked { found, rejected: rejected.finish(), failed }
 }
 
 /// What to watch: every folder where a match could appear, and those that symlinks lead to.
@@ -62,7 +68,7 @@ fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) ->
             rejected.note(glob.as_str(), why);
         }
         if walk.hits.len() == before {
-            explain_nothing(glob, view, &mut walk, rejected);
+            explain_nothing(wanted, glob, view, &mut walk, rejected);
         }
     }
     if let Some(pattern) = &wanted.regex {
@@ -72,11 +78,7 @@ fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) ->
 }
 
 /// The paths that match, those of the first pattern first.
-fn hits(wanted: &PathSelector, view: &View, rejected: &mut Rejections) -> Vec<PathBuf> {
-    let walk = walk(wanted, view, rejected);
-    if let Some(why) = walk.stopped {
-        rejected.note("the rest", why);
-    }
+fn hits(wanted: &PathSelector, walk: Walk<'_>) -> Vec<PathBuf> {
     let mut hits: Vec<PathBuf> = walk.hits.into_iter().collect();
     hits.sort_by_cached_key(|path| {
         let first = wanted.glob.iter().position(|glob| path.to_str().is_some_and(|p| glob.matches_path(p)));
@@ -86,8 +88,15 @@ fn hits(wanted: &PathSelector, view: &View, rejected: &mut Rejections) -> Vec<Pa
 }
 
 /// A path that is not there, or what has a name like a pattern that matches nothing.
-fn explain_nothing(glob: &Glob, view: &View, walk: &mut Walk<'_>, rejected: &mut Rejections) {
-    if !has_pattern(glob.as_str()) {
+fn explain_nothing(
+    wanted: &PathSelector,
+    glob: &Glob,
+    view: &View,
+    walk: &mut Walk<'_>,
+    rejected: &mut Rejections,
+) {
+    // What is expected is listed as a device, with the same reason.
+    if !has_pattern(glob.as_str()) && !wanted.expected {
         let why = view.dev.behind(Path::new(glob.as_str())).err();
         rejected.note(glob.as_str(), why.unwrap_or_else(|| "is no whole path".to_owned()));
     }

@@ -6,7 +6,7 @@ use crate::config::PciSelector;
 use crate::inventory::{Found, Looked};
 
 use super::below::{self, Below, Owned};
-use super::identity::{self, is_pci};
+use super::identity;
 use super::links::Told;
 use super::parents::driver;
 use super::rejected::{Match, Rejections};
@@ -21,7 +21,7 @@ const VFIO: &str = "vfio";
 pub fn look(wanted: &PciSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
     let mut found = Vec::new();
-    for device in view.sys.subsystem("pci").unwrap_or_default() {
+    for device in rejected.or_note("pci", view.sys.subsystem("pci")) {
         let mut matching = Match::default();
         matching.hex("vendor", wanted.vendor.as_ref(), || device.attribute("vendor"));
         matching.hex("device", wanted.device.as_ref(), || device.attribute("device"));
@@ -65,7 +65,7 @@ fn class(wanted: &PciSelector, device: &Device) -> Result<(), String> {
 /// The device's own nodes; those of what is behind it as a bridge are others'. One that has none is handed out by its
 /// address, unless some were asked for.
 fn nodes(wanted: &PciSelector, device: &Device, view: &View) -> Result<Below, String> {
-    let own = |one: &Device| one.folder().ancestors().find(|at| is_pci(at)) == Some(device.folder());
+    let own = |one: &Device| identity::pci(one.folder()) == Some(device.folder());
     let owned: Vec<Owned<'_>> = below::owned(device, view, own);
     if wanted.nodes.is_empty() {
         return Ok(Below::all(&owned, Told::Itself, view));

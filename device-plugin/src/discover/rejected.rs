@@ -3,7 +3,7 @@
 use crate::config::{Glob, Hex};
 use crate::inventory::Rejected;
 
-use super::tree::Reading;
+use super::tree::{Device, Reading};
 
 /// As many as a person reads; the nearest ones are kept.
 const MOST: usize = 200;
@@ -117,6 +117,14 @@ impl Rejections {
     pub fn note(&mut self, what: impl Into<String>, why: impl Into<String>) {
         let (what, why) = (what.into(), why.into());
         self.add(u32::MAX, || Rejected { what, why });
+    }
+
+    /// The devices of a subsystem; that the node has none of the kind is said.
+    pub fn or_note(&mut self, subsystem: &str, devices: Option<Vec<Device>>) -> Vec<Device> {
+        devices.unwrap_or_else(|| {
+            self.note(super::clean(subsystem), "is neither in /sys/class nor in /sys/bus");
+            Vec::new()
+        })
     }
 
     fn keep_nearest(&mut self) {

@@ -86,6 +86,23 @@ impl Rooted {
         self.descend(self.seen.clone(), rest, &mut hops, false)
     }
 
+    /// The same with what is there: for most paths, which are no symlinks, in one call.
+    pub fn find(&self, seen: &Path) -> Result<(PathBuf, fs::Metadata), Stray> {
+        let (Some(folder), Some(name)) = (seen.parent(), seen.file_name()) else {
+            return Err(Stray::Outside(seen.to_owned()));
+        };
+        let mut hops = 0;
+        let below = folder.strip_prefix(&self.seen).map_err(|_| Stray::Outside(seen.to_owned()))?;
+        let path = self.descend(self.seen.clone(), below, &mut hops, true)?.join(name);
+        let found = fs::symlink_metadata(&path).map_err(|error| self.stray(&path, &error))?;
+        if !found.is_symlink() {
+            return Ok((path, found));
+        }
+        let real = self.follow(path, &mut hops, false)?;
+        let found = fs::symlink_metadata(&real).map_err(|error| self.stray(&real, &error))?;
+        Ok((real, found))
+    }
+
     /// The same for what is read from a symlink in `folder`, which has none in it itself.
     pub fn resolve_from(&self, folder: &Path, target: &Path) -> Result<PathBuf, Stray> {
         let mut hops = 1;
@@ -131,14 +148,20 @@ impl Rooted {
             Ok(target) => target,
             // What is no symlink.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(path),
-            Err(error) if is_missing(&error) => return Err(Stray::Missing(self.to_named(&path))),
-            Err(error) => return Err(Stray::Refused(self.to_named(&path), error.kind())),
+            Err(error) => return Err(self.stray(&path, &error)),
         };
         *hops += 1;
         if *hops > HOPS {
             return Err(Stray::Circle);
         }
         self.target(path.parent().unwrap_or(&self.seen), &target, hops, within)
+    }
+
+    fn stray(&self, path: &Path, error: &io::Error) -> Stray {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Stray::Missing(self.to_named(path)),
+            kind => Stray::Refused(self.to_named(path), kind),
+        }
     }
 
     fn target(&self, folder: &Path, target: &Path, hops: &mut u32, within: bool) -> Result<PathBuf, Stray> {
@@ -151,10 +174,6 @@ impl Rooted {
         let rest = target.strip_prefix(&self.named).map_err(|_| Stray::Outside(target.to_owned()))?;
         self.descend(self.seen.clone(), rest, hops, within)
     }
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// `..` taken literally: for a message, where what is meant is not in the tree to be looked up.

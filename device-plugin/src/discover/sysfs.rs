@@ -1,5 +1,7 @@
 //! Devices by their subsystem and attributes.
 
+use std::collections::BTreeMap;
+
 use crate::config::SysfsSelector;
 use crate::inventory::{Found, Looked};
 
@@ -14,31 +16,26 @@ use super::{identity, nodes};
 /// The devices of the subsystem that match.
 pub fn look(wanted: &SysfsSelector, view: &View) -> Looked {
     let mut rejected = Rejections::default();
-    let Some(devices) = view.sys.subsystem(&wanted.subsystem) else {
-        rejected.note(super::clean(&wanted.subsystem), "is neither in /sys/class nor in /sys/bus");
-        return Looked { found: Vec::new(), rejected: rejected.finish(), ..Looked::default() };
-    };
     let parents = Parents::new(&wanted.parents);
     let mut found = Vec::new();
-    for device in devices {
+    for device in rejected.or_note(&wanted.subsystem, view.sys.subsystem(&wanted.subsystem)) {
         let mut matching = Match::default();
         matching.glob("name", wanted.name.as_ref(), || Ok(device.name()));
-        attributes(&mut matching, &wanted.attributes, &device, &view.sys);
+        let values = attributes(&mut matching, &wanted.attributes, &device, &view.sys);
         matching.check(|| parents.above(&device, &view.sys));
         matching.check(|| if device.is_there() { Ok(()) } else { Err("is no device".to_owned()) });
         if matching.decide(|| device.name(), &mut rejected) {
-            found.push(take(wanted, &device, view));
+            found.push(take(&device, values, view));
         }
     }
     Looked { found, rejected: rejected.finish(), ..Looked::default() }
 }
 
-fn take(wanted: &SysfsSelector, device: &Device, view: &View) -> Found {
+fn take(device: &Device, values: BTreeMap<String, String>, view: &View) -> Found {
     let (identity, told) = identity::of(device, view);
     let mut found = with_node(device, identity, told, view);
-    for name in wanted.attributes.keys() {
-        let value = view.sys.attribute(device, name).unwrap_or_default();
-        found.attributes.entry(name.clone()).or_insert_with(|| super::clean(&value));
+    for (name, value) in values {
+        found.attributes.entry(name).or_insert(value);
     }
     found
 }

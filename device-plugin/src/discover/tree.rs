@@ -1,5 +1,7 @@
 //! Devices as sysfs lists them: their folders, attributes and links. Nothing here blocks, whatever lies there.
 
+use std::cell::OnceCell;
+use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -24,9 +26,33 @@ pub struct Sys {
 }
 
 /// A device: its folder below /sys/devices, as this process sees it and without symlinks.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone)]
 pub struct Device {
     folder: PathBuf,
+    /// Asked for again and again, and read once.
+    subsystem: OnceCell<Option<String>>,
+}
+
+/// A device is its folder.
+impl PartialEq for Device {
+    fn eq(&self, other: &Self) -> bool {
+        self.folder == other.folder
+    }
+}
+
+impl Eq for Device {}
+
+impl PartialOrd for Device {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By component, so that what is below a device stands behind it.
+impl Ord for Device {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.folder.cmp(&other.folder)
+    }
 }
 
 impl Sys {
@@ -80,7 +106,13 @@ impl Sys {
             Ok(target) => self.rooted.resolve_from(seen.parent()?, &target).ok()?,
             Err(_) => self.rooted.resolve(seen).ok()?,
         };
-        Some(Device { folder })
+        Some(Device::new(folder))
+    }
+
+    /// The device that a link in a device's folder leads to: `device`.
+    pub fn behind(&self, device: &Device, link: &str) -> Option<Device> {
+        let target = fs::read_link(device.folder.join(link)).ok()?;
+        Some(Device::new(self.rooted.resolve_from(&device.folder, &target).ok()?))
     }
 
     /// The device with such a number: `char` or `block`.
@@ -89,26 +121,29 @@ impl Sys {
         self.at(&folder.join(format!("{major}:{minor}")))
     }
 
-    /// All devices of a driver's number: `char` or `block`.
-    pub fn with_major(&self, kind: &str, major: u32) -> Vec<Device> {
-        let Ok(folder) = self.rooted.resolve(&self.rooted.seen().join("dev").join(kind)) else {
-            return Vec::new();
-        };
-        let prefix = format!("{major}:");
+    /// The devices of a driver's number, `char` or `block`, in the order of their minors.
+    pub fn with_major(&self, kind: &str, major: u32) -> Vec<(u32, Device)> {
+        let folder = self.rooted.resolve(&self.rooted.seen().join("dev").join(kind)).unwrap_or_default();
         let names = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        let names = names.filter(|name| name.as_bytes().starts_with(prefix.as_bytes()));
-        names.filter_map(|name| self.at(&folder.join(name))).collect()
+        let minor = |name: std::ffi::OsString| {
+            let (of, minor) = name.to_str()?.split_once(':')?;
+            (of.parse() == Ok(major)).then(|| minor.parse().ok()).flatten()
+        };
+        let mut minors: Vec<u32> = names.filter_map(minor).collect();
+        minors.sort_unstable();
+        let device = |minor: u32| Some((minor, self.at(&folder.join(format!("{major}:{minor}")))?));
+        minors.into_iter().filter_map(device).collect()
     }
 
     /// The folders above a device, nearest first, up to /sys/devices.
     pub fn above(&self, device: &Device) -> impl Iterator<Item = Device> {
-        let top = self.rooted.seen().to_owned();
-        let devices = top.join("devices");
-        let above = device.folder.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
-        let folders = above
-            .into_iter()
-            .take_while(move |folder| *folder != devices && *folder != top && folder.starts_with(&top));
-        folders.map(|folder| Device { folder })
+        // Folders have no symlinks in them, so below the top they are told by their lengths.
+        let top = self.rooted.seen().as_os_str().len() + "/devices".len();
+        let folders = device.folder.ancestors().skip(1).take_while(|folder| folder.as_os_str().len() > top);
+        let within = device.folder.starts_with(self.rooted.seen());
+        let folders: Vec<Device> =
+            folders.filter(|_| within).map(|folder| Device::new(folder.to_owned())).collect();
+        folders.into_iter()
     }
 
     /// How the node names the device's folder: `/sys/devices/…`.
@@ -134,6 +169,10 @@ impl Sys {
 }
 
 impl Device {
+    fn new(folder: PathBuf) -> Self {
+        Self { folder, subsystem: OnceCell::new() }
+    }
+
     /// Its folder, as this process sees it.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -171,13 +210,13 @@ impl Device {
     }
 
     /// What it belongs to: `tty`, `usb` …
-    pub fn subsystem(&self) -> Option<String> {
-        self.link("subsystem")
+    pub fn subsystem(&self) -> Option<&str> {
+        self.subsystem.get_or_init(|| self.link("subsystem")).as_deref()
     }
 
     /// Whether it is a folder at all.
     pub fn is_there(&self) -> bool {
-        fs::symlink_metadata(&self.folder).is_ok_and(|found| found.is_dir())
+        self.subsystem().is_some() || fs::symlink_metadata(&self.folder).is_ok_and(|found| found.is_dir())
     }
 
     /// What the kernel says of it in its events: `DEVNAME`, `MAJOR`, `DEVTYPE` …
@@ -256,8 +295,13 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0_u8; PAGE];
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let rest_len = rest.len();
         match rustix::io::read(&file, rest) {
-            Ok(0) => break,
+            // Less than asked for is the end, as with any plain file.
+            Ok(count) if count < rest_len => {
+                filled += count;
+                break;
+            }
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -20,6 +20,9 @@ pub fn look(wanted: &UsbSelector, view: &View) -> Looked {
     let mut found = Vec::new();
     let whole = [WHOLE.to_owned()];
     let subsystems = if wanted.nodes.is_empty() { whole.as_slice() } else { &wanted.nodes };
+    if view.usb().is_empty() {
+        rejected.note("usb", "no device is in /sys/bus/usb");
+    }
     for stick in view.usb().all() {
         let mut matching = Match::default();
         matching.hex("vendor", wanted.vendor.as_ref(), || present(&stick.vendor));

@@ -56,6 +56,11 @@ impl UsbIndex {
         index
     }
 
+    /// Whether the node has no USB at all.
+    pub fn is_empty(&self) -> bool {
+        self.sticks.is_empty()
+    }
+
     /// In the order of their ports.
     pub fn all(&self) -> Vec<&Stick> {
         let mut all: Vec<&Stick> = self.sticks.values().collect();
@@ -115,7 +120,9 @@ fn is_root_hub(folder: &Path) -> bool {
 
 /// Whether a folder is below a USB controller at all.
 pub fn is_below_usb(folder: &Path) -> bool {
-    folder.ancestors().any(is_root_hub)
+    // Most folders have nothing of the kind in them, and this is asked of each.
+    let bytes = folder.as_os_str().as_encoded_bytes();
+    bytes.windows(4).any(|part| part == b"/usb") && folder.ancestors().any(is_root_hub)
 }
 
 fn root_hubs(controller: &Path) -> Vec<Vec<u8>> {

@@ -1,5 +1,7 @@
-use super::super::made::{CONTROLLER, Made};
 use std::path::Path;
+
+use super::super::made::{CONTROLLER, Made};
+use super::super::view::View;
 
 fn identities(made: &Made, selector: &str) -> Vec<String> {
     made.look(selector).found.into_iter().map(|found| found.identity).collect()
@@ -118,6 +120,37 @@ fn events_and_the_folders_of_links_are_watched() {
     let made = Made::new();
     let watches = made.watches(r#"usb: {vendor: "0403", nodes: [usb, tty]}"#);
     assert_eq!(watches.subsystems, ["tty", "usb"]);
-    let folders = ["/dev", "/dev/serial", "/dev/serial/by-id", "/dev/serial/by-path"].map(|f| made.at(f));
-    assert_eq!(watches.folders, folders);
+    let folders =
+        ["/dev", "/dev/bus", "/dev/bus/usb", "/dev/serial", "/dev/serial/by-id", "/dev/serial/by-path"];
+    assert_eq!(watches.folders, folders.map(|folder| made.at(folder)));
+    made.controller();
+    let watches = made.watches("usb: {}");
+    assert!(watches.folders.contains(&made.at("/dev/bus/usb/001")), "{watches:?}");
+}
+
+#[test]
+fn a_port_is_told_without_the_number_of_its_bus() {
+    let made = Made::new();
+    // The second controller came first this time, and each has a bus for either speed.
+    for (controller, buses) in [("0000:00:14.0", [9, 10]), ("0000:00:1a.0", [1, 2])] {
+        for bus in buses {
+            let ids = [("idVendor", "1d6b\n"), ("idProduct", "0002\n")];
+            let hub = format!("pci0000:00/{controller}/usb{bus}");
+            made.device(&hub, "bus/usb", &ids);
+            made.device(
+                &format!("{hub}/{bus}-3"),
+                "bus/usb",
+                &[("idVendor", "aaaa\n"), ("idProduct", "0001\n")],
+            );
+        }
+    }
+    let view = View::new(&made.host());
+    let places: Vec<&str> =
+        view.usb().all().into_iter().filter(|s| s.vendor == "aaaa").map(|s| s.place.as_str()).collect();
+    assert_eq!(places, ["0000:00:1a.0/0-3", "0000:00:1a.0/1-3", "0000:00:14.0/0-3", "0000:00:14.0/1-3"]);
+}
+
+#[test]
+fn a_node_without_usb_says_so() {
+    assert_eq!(Made::new().look("usb: {}").rejected[0].why, "no device is in /sys/bus/usb");
 }

@@ -28,6 +28,8 @@ pub struct Walk<'a> {
     pub folders: BTreeSet<PathBuf>,
     /// Why no more was looked at.
     pub stopped: Option<String>,
+    /// There were too many files, so that what was not found may be there.
+    pub exhausted: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,14 @@ struct Entry {
 impl<'a> Walk<'a> {
     /// Nothing yet.
     pub fn new(dev: &'a Dev) -> Self {
-        Self { dev, left: MOST, hits: BTreeSet::new(), folders: BTreeSet::new(), stopped: None }
+        Self {
+            dev,
+            left: MOST,
+            hits: BTreeSet::new(),
+            folders: BTreeSet::new(),
+            stopped: None,
+            exhausted: false,
+        }
     }
 
     /// Adds what matches a shell pattern.
@@ -139,6 +148,7 @@ impl<'a> Walk<'a> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(seen).into_iter().flatten().flatten() {
             if self.left == 0 {
+                self.exhausted = true;
                 self.stop(format!("stopped after {MOST} files, in `{}`", super::shown(folder)));
                 break;
             }

@@ -45,12 +45,27 @@ impl<'a> Watching<'a> {
         self.every = Some(self.every.map_or(span.duration(), |every| every.min(span.duration())));
     }
 
+    /// Folders of whole USB devices, one for each bus.
+    fn buses(&mut self) {
+        let buses = Path::new("/dev/bus/usb");
+        for folder in [Path::new("/dev"), Path::new("/dev/bus"), buses] {
+            self.folder(folder);
+        }
+        for entry in std::fs::read_dir(self.view.dev.seen(buses)).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.folder(&buses.join(entry.file_name()));
+            }
+        }
+    }
+
     /// Events of a subsystem, and the folders where its nodes and udev's links to them appear.
     pub fn subsystem(&mut self, name: &str) {
         self.subsystems.insert(name.to_owned());
         let links = match name {
-            // These have no nodes, or none that udev links to.
-            "usb" | "pci" | "net" | "vfio" => return,
+            // These have no nodes, or none that udev links to. Where no events come, as in a user namespace, the nodes
+            // themselves tell.
+            "pci" | "net" | "vfio" => return,
+            "usb" => return self.buses(),
             "tty" => "serial",
             "video4linux" => "v4l",
             "block" | "nvme" => "disk",
