@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use sysinfo::Components;
-
 use super::Finding;
 use super::process::Process;
 use crate::config::{Check, Config, Glob, Host, Sensor};
+use crate::health::{Labelled, temperatures};
 
 const DEV: &str = "devices";
 const SYS: &str = "sysfs";
@@ -101,11 +100,7 @@ pub(super) fn links(host: &Host) -> Finding {
 
 /// The sensors that a configuration may name, and those that it names and that are not there.
 pub(super) fn sensors(config: &Config) -> Vec<Finding> {
-    let components = Components::new_with_refreshed_list();
-    let mut labels: Vec<&str> = components.iter().map(sysinfo::Component::label).collect();
-    labels.sort_unstable();
-    labels.dedup();
-    compared(&labels, &wanted(config))
+    compared(&temperatures(), &wanted(config))
 }
 
 /// The labels of the temperatures that healths depend on.
@@ -119,16 +114,24 @@ fn wanted(config: &Config) -> Vec<&Glob> {
         .collect()
 }
 
-fn compared(labels: &[&str], wanted: &[&Glob]) -> Vec<Finding> {
-    let shown = if labels.is_empty() { "none".to_owned() } else { format!("`{}`", labels.join("`, `")) };
-    let missing = wanted.iter().filter(|glob| !labels.iter().any(|label| glob.matches(label)));
+fn compared(sensors: &[Labelled], wanted: &[&Glob]) -> Vec<Finding> {
+    let shown: Vec<String> = sensors.iter().map(shown).collect();
+    let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+    let missing = wanted.iter().filter(|glob| !sensors.iter().any(|sensor| glob.matches(&sensor.label)));
     let missing: Vec<Finding> = missing
         .map(|glob| {
-            let why = format!("no sensor's label is `{}`; there are: {shown}", glob.as_str());
+            let why = format!("no sensor's label is `{glob}`; there are: {shown}");
             Finding::warning(SENSORS, why, "correct the `label` of the check")
         })
         .collect();
     if missing.is_empty() { vec![Finding::fine(SENSORS, format!("sensors: {shown}"))] } else { missing }
+}
+
+fn shown(sensor: &Labelled) -> String {
+    match sensor.celsius {
+        Some(celsius) => format!("`{}` {celsius:.0} °C", sensor.label),
+        None => format!("`{}`", sensor.label),
+    }
 }
 
 /// Whether anything is at `path`, as far as this process may look.
@@ -181,12 +184,13 @@ mod tests {
                      {sensor: {temperature: {label: 'Package*', below: 90}}}]}}]";
         let config = Config::parse(wants).unwrap();
         let globs = wanted(&config);
-        for (labels, state) in [
-            (&["coretemp Core 0"][..], State::Warning),
-            (&[], State::Warning),
-            (&["Package id 0"], State::Fine),
-        ] {
-            assert_eq!(compared(labels, &globs).first().unwrap().state, state, "{labels:?}");
+        for (label, state) in
+            [("coretemp Core 0", State::Warning), ("", State::Warning), ("Package id 0", State::Fine)]
+        {
+            let sensor = Labelled { label: label.to_owned(), celsius: Some(41.3) };
+            let found = compared(&[sensor], &globs);
+            assert_eq!(found.first().unwrap().state, state, "{label}");
+            assert!(found.first().unwrap().why.contains("41 °C"), "{found:?}");
         }
         assert_eq!(compared(&[], &[]).first().unwrap().why, "sensors: none");
     }

@@ -2,6 +2,7 @@
 //! default is one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::time::Duration;
 
 use device_plugin::config::Config;
@@ -58,10 +59,10 @@ fn told(page: &str, title: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_configuration_of_the_readme_is_one() {
-    let page = page();
+    let pages = [page(), text("../README.md")];
     let configurations: Vec<&str> =
-        blocks(&page).into_iter().filter(|block| block.starts_with("resources:")).collect();
-    assert!(configurations.len() >= 8, "{}", configurations.len());
+        pages.iter().flat_map(|page| blocks(page)).filter(|block| block.starts_with("resources:")).collect();
+    assert!(configurations.len() >= 11, "{}", configurations.len());
     for text in configurations {
         let config = Config::parse(text).unwrap_or_else(|e| panic!("{}\n{text}", e.chain()));
         let warnings = config.warnings();
@@ -139,4 +140,16 @@ fn metric(line: &str) -> Option<(String, String)> {
     let labels: Vec<&str> =
         labels.split(',').filter_map(|pair| pair.split_once('=')).map(|(l, _)| l).collect();
     Some((name.to_owned(), labels.join(", ")))
+}
+#[test]
+fn the_table_of_commands_has_every_command() {
+    let help = Command::new(env!("CARGO_BIN_EXE_nodeplug-device-plugin")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = lines.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
+    let known: BTreeSet<String> = names.filter(|name| *name != "help").map(str::to_owned).collect();
+    let page = page();
+    let rows = table(&page, "Commands");
+    let told = rows.iter().filter_map(|row| quoted(row[0]).next()?.split(' ').next());
+    assert_eq!(told.map(str::to_owned).collect::<BTreeSet<_>>(), known);
 }
