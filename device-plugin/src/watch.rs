@@ -17,6 +17,8 @@ use crate::kernel::uevent::Uevents;
 pub struct Told {
     /// Folders in which something came, went or was moved.
     pub folders: BTreeSet<PathBuf>,
+    /// What came or went there may have been a socket.
+    pub sockets: bool,
     /// Subsystems in which a device came, went or changed.
     pub subsystems: BTreeSet<String>,
     /// How many announcements of devices that were.
@@ -51,9 +53,9 @@ impl Watch {
     }
 
     /// Watches exactly these folders; see [`Inotify::watch`].
-    pub fn folders(&mut self, folders: &BTreeSet<PathBuf>, contents: &BTreeSet<PathBuf>) {
+    pub fn folders(&mut self, folders: &BTreeSet<PathBuf>, contents: &BTreeSet<PathBuf>, anew: bool) {
         let Some(inotify) = &mut self.inotify else { return };
-        match inotify.get_mut().watch(folders, contents) {
+        match inotify.get_mut().watch(folders, contents, anew) {
             Ok(()) => self.blind = false,
             Err(error) if self.blind => drop(error),
             Err(error) => {
@@ -68,13 +70,13 @@ impl Watch {
     }
 
     /// Waits for something to be told.
-    pub async fn told(&self) -> Told {
+    pub async fn told(&mut self) -> Told {
         tokio::select! {
-            told = read(self.inotify.as_ref(), Inotify::read) => match told {
-                Ok(told) => Told { folders: told.folders, all: told.all, ..Told::default() },
+            told = read(self.inotify.as_mut(), Inotify::read) => match told {
+                Ok(told) => Told { folders: told.folders, sockets: told.sockets, all: told.all, ..Told::default() },
                 Err(_) => Told { all: true, ..Told::default() },
             },
-            told = read(self.uevents.as_ref(), Uevents::read) => match told {
+            told = read(self.uevents.as_mut(), |uevents| uevents.read()) => match told {
                 Ok(told) => {
                     Told { subsystems: told.subsystems, uevents: told.count, all: told.all, ..Told::default() }
                 }
@@ -85,11 +87,14 @@ impl Watch {
 }
 
 /// Reads when there is something; for ever where there is nobody to read from.
-async fn read<T: AsRawFd, R>(from: Option<&AsyncFd<T>>, read: impl Fn(&T) -> io::Result<R>) -> io::Result<R> {
+async fn read<T: AsRawFd, R>(
+    from: Option<&mut AsyncFd<T>>,
+    read: impl Fn(&mut T) -> io::Result<R>,
+) -> io::Result<R> {
     let Some(from) = from else { return std::future::pending().await };
     loop {
-        let mut ready = from.readable().await?;
-        if let Ok(told) = ready.try_io(|inner| read(inner.get_ref())) {
+        let mut ready = from.readable_mut().await?;
+        if let Ok(told) = ready.try_io(|inner| read(inner.get_mut())) {
             return told;
         }
     }

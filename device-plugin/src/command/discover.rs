@@ -3,7 +3,7 @@
 use node::{Error, Kind, Result};
 use serde_json::{Value, json};
 
-use crate::config::{Config, Resource};
+use crate::config::{Config, Resource, overlaps};
 use crate::discover::look;
 use crate::inventory::{Found, Looked, Node, Rejected};
 
@@ -88,6 +88,17 @@ impl<'a> Report<'a> {
         Self { seen }
     }
 
+    /// Devices that two resources have: two pods could get one, each for itself alone.
+    fn overlaps(&self) -> Vec<String> {
+        let found: Vec<(&str, Vec<Found>)> = self
+            .seen
+            .iter()
+            .map(|seen| (seen.resource.name.as_str(), seen.devices().into_iter().cloned().collect()))
+            .collect();
+        let found: Vec<(&str, &[Found])> = found.iter().map(|(name, all)| (*name, all.as_slice())).collect();
+        overlaps(&found).iter().map(ToString::to_string).collect()
+    }
+
     /// Whether each resource has a device that can be had.
     pub fn is_fine(&self) -> bool {
         self.seen.iter().all(|seen| seen.devices().iter().any(|found| found.ailing.is_none()))
@@ -110,14 +121,16 @@ impl<'a> Report<'a> {
         let tables = [rows, others].into_iter().filter(|table| table.len() > 1);
         let text: Vec<String> = tables.map(|table| columns(0, &table)).collect();
         let gap = if text.is_empty() { "" } else { "\n" };
-        format!("{}{gap}{}\n", text.join("\n"), self.summary())
+        let overlaps: String = self.overlaps().into_iter().map(|overlap| overlap + "\n").collect();
+        format!("{}{gap}{overlaps}{}\n", text.join("\n"), self.summary())
     }
 
-    /// `{"resources": [{"resource", "replicas", "devices": […], "rejected": [{"what", "why"} …]} …], "fine": BOOL,
-    /// "summary": TEXT}`.
+    /// `{"resources": [{"resource", "replicas", "devices": […], "rejected": [{"what", "why"} …]} …],
+    /// "overlaps": [TEXT …], "fine": BOOL, "summary": TEXT}`.
     pub fn to_json(&self) -> Value {
         let resources: Vec<Value> = self.seen.iter().map(resource_json).collect();
-        json!({"resources": resources, "fine": self.is_fine(), "summary": self.summary()})
+        let overlaps = self.overlaps();
+        json!({"resources": resources, "overlaps": overlaps, "fine": self.is_fine(), "summary": self.summary()})
     }
 
     fn summary(&self) -> String {

@@ -12,8 +12,8 @@ use crate::config::{self, Config};
 use crate::kernel::memory;
 use crate::{daemon, log};
 
-/// Looks, checks and commands may wait for each other here; the kubelet's calls wait for none of them.
-const WORKERS: usize = 4;
+/// Threads for what may block, at most. Looks and checks take eight of them; the rest is for the kubelet's calls.
+const WORKERS: usize = 24;
 
 /// What runs there walks folders and parses small files.
 const STACK: usize = 512 << 10;

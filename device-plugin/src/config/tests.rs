@@ -455,7 +455,7 @@ fn a_device_that_two_resources_found_is_told() {
         ("path:v", "/dev/vfio/vfio", Some(9)),
         ("path:g", "/run/x", None),
     ]);
-    let told: Vec<_> = overlaps(&[("a/one", &one), ("a/two", &two), ("a/three", &three)])
+    let told: Vec<_> = overlaps(&[("a/one", &one.found), ("a/two", &two.found), ("a/three", &three.found)])
         .iter()
         .map(ToString::to_string)
         .collect();
@@ -474,7 +474,10 @@ fn a_device_that_two_resources_found_is_told() {
         }],
         ..Looked::default()
     };
-    assert_eq!(overlaps(&[("a/one", &interface("net:eth0")), ("a/two", &interface("net:eth0"))]).len(), 1);
+    assert_eq!(
+        overlaps(&[("a/one", &interface("net:eth0").found), ("a/two", &interface("net:eth0").found)]).len(),
+        1
+    );
 }
 
 #[test]

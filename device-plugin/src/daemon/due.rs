@@ -22,16 +22,18 @@ impl Daemon {
             self.calm = None;
             self.reload().await;
         }
-        for slot in &mut self.slots {
-            slot.dirty |= slot.next_look <= now && !slot.looking;
+        let mut anew = false;
+        for slot in self.slots.iter_mut().filter(|slot| slot.next_look <= now && !slot.looking) {
+            slot.dirty = true;
+            anew = true;
         }
         if is_due(self.settled) || (self.settled.is_none() && self.slots.iter().any(|slot| slot.dirty)) {
             self.settled = None;
-            self.look_where_dirty();
+            self.look_where_dirty(anew);
         }
         self.check_where_due(now);
         if is_due(self.part) {
-            self.part().await;
+            self.ask_who_holds();
         }
     }
 }

@@ -21,15 +21,15 @@ use tracing::{info, warn};
 
 use crate::board::{Board, Ping};
 use crate::cdi;
-use crate::config::Config;
+use crate::config::{Config, Registration};
 use crate::features;
-use crate::holders;
+use crate::holders::{self, Held};
 use crate::metrics::Metrics;
 use crate::session;
 use crate::watch::{Told, Watch};
 
 pub use ask::{lock, lock_path};
-use jobs::Done;
+use jobs::{Done, Workers};
 use slot::Slot;
 
 /// How long a configuration has to be left alone before it is read again: editors write in several steps.
@@ -48,12 +48,15 @@ pub struct Daemon {
     watch: Watch,
     slots: Vec<Slot>,
     done: mpsc::UnboundedSender<Done>,
+    workers: Workers,
     /// When what is dirty is looked at.
     settled: Option<Instant>,
     /// When the configuration's file is read again.
     calm: Option<Instant>,
     /// When the kubelet is asked who holds what is gone.
     part: Option<Instant>,
+    /// Devices of two resources that were told of.
+    overlaps: BTreeSet<String>,
 }
 
 /// What wakes the loop.
@@ -151,21 +154,33 @@ impl Daemon {
             watch: Watch::start(),
             slots: Vec::new(),
             done,
+            workers: Workers::default(),
             settled: None,
             calm: None,
             part: None,
+            overlaps: BTreeSet::new(),
         };
         for resource in daemon.config.resources.clone() {
             daemon.slots.push(daemon.slot(resource));
         }
         daemon.announce();
-        daemon.look_where_dirty();
+        daemon.look_where_dirty(false);
+        daemon.greet();
         daemon
+    }
+
+    fn greet(&self) {
+        let socket = self.config.kubelet.device_plugins.join("kubelet.sock");
+        let direct = self.config.kubelet.registration == Registration::Direct;
+        info!(resources = self.slots.len(), "started");
+        if direct && !socket.exists() {
+            info!(socket = %socket.display(), "the kubelet is not there yet: waiting for it");
+        }
     }
 
     /// The folders that are watched, for the devices and for ourselves. To be called before a look, so that what
     /// changes during it is told.
-    fn watch_folders(&mut self) {
+    fn watch_folders(&mut self, anew: bool) {
         let mut folders: BTreeSet<PathBuf> =
             BTreeSet::from([session::folder(&self.config.kubelet).to_owned()]);
         let mut contents: BTreeSet<PathBuf> = self.path.parent().map(Path::to_owned).into_iter().collect();
@@ -175,13 +190,13 @@ impl Daemon {
             to.insert(folder.clone());
         }
         let contents = contents.difference(&folders).cloned().collect();
-        self.watch.folders(&folders, &contents);
+        self.watch.folders(&folders, &contents, anew);
     }
 
     fn told(&mut self, told: &Told) {
         self.metrics.announced(told.uevents);
         let kubelet = session::folder(&self.config.kubelet);
-        if told.all || told.folders.contains(kubelet) {
+        if told.all || (told.sockets && told.folders.contains(kubelet)) {
             self.order(|orders| orders.looks += 1);
         }
         if told.all || self.path.parent().is_some_and(|folder| told.folders.contains(folder)) {
@@ -230,22 +245,29 @@ impl Daemon {
         }
     }
 
-    /// Asks the kubelet who holds what is gone, and lets go what nobody holds.
-    async fn part(&mut self) {
+    /// Asks the kubelet who holds what is gone. It may take its time.
+    fn ask_who_holds(&mut self) {
         self.part = None;
+        let (socket, done) = (self.config.kubelet.pod_resources.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let held = holders::ask(&socket).await;
+            let _ = done.send(Done::Asked { held });
+        });
+    }
+
+    /// Lets go what nobody holds. Where the kubelet did not say who holds what, everything may be held.
+    fn part(&mut self, held: Result<Option<Held>>) {
         let then = Instant::now().checked_sub(self.config.discovery.forget_after.duration());
-        match (holders::ask(&self.config.kubelet.pod_resources).await, then) {
+        match (held, then) {
             (Ok(Some(held)), Some(then)) => {
                 for slot in &self.slots {
                     let ours = held.get(slot.offer.name().as_str());
                     slot.offer.part(then, &|id| ours.is_some_and(|ids| ids.contains(id)));
                 }
             }
-            // Without an answer nobody is known to hold nothing.
             (Ok(_), _) => {}
             (Err(error), _) => complain(&error),
         }
-        self.part_later();
     }
 
     fn part_later(&mut self) {

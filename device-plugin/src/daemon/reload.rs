@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use node::{Error, Kind, Result};
 use tracing::{error, info};
 
 use super::Daemon;
@@ -48,7 +49,7 @@ impl Daemon {
             Ok(text) => text,
             Err(e) => return self.refuse(&e),
         };
-        match Config::parse(&text) {
+        match Config::parse(&text).and_then(|config| self.takes(config)) {
             Ok(config) => {
                 self.text = text;
                 self.take_over(config).await;
@@ -58,23 +59,32 @@ impl Daemon {
         }
     }
 
-    fn refuse(&self, e: &node::Error) {
+    /// Where the kubelet and the node's files are is settled when the daemon starts.
+    fn takes(&self, config: Config) -> Result<Config> {
+        let same = [
+            ("kubelet", config.kubelet == self.config.kubelet),
+            ("host", config.host == self.config.host),
+            ("http", config.http == self.config.http),
+        ];
+        match same.into_iter().find(|(_, same)| !same) {
+            None => Ok(config),
+            Some((key, _)) => Err(Error::caused(
+                Kind::Config,
+                "take the changed configuration",
+                format!("`{key}` cannot change while the daemon runs"),
+            )
+            .hint("restart the daemon")),
+        }
+    }
+
+    fn refuse(&self, e: &Error) {
         self.metrics.reloaded(false);
         error!(hint = e.advice(), "the configuration stays as it was: {}", e.chain());
     }
 
     async fn take_over(&mut self, config: Config) {
-        let everything = config.kubelet != self.config.kubelet || config.host != self.config.host;
-        let old = if everything { Vec::new() } else { self.config.resources.clone() };
-        let changes = Changes::between(&old, &config.resources);
-        if config.http != self.config.http {
-            error!("a changed `http` is in force after the next start only");
-        }
-        let http = self.config.http.clone();
-        self.config = Config { http, ..config };
-        if everything {
-            self.stop().await;
-        }
+        let changes = Changes::between(&self.config.resources, &config.resources);
+        self.config = config;
         for name in &changes.removed {
             self.remove(name).await;
         }
@@ -92,7 +102,7 @@ impl Daemon {
             "the configuration was read"
         );
         self.announce();
-        self.look_where_dirty();
+        self.look_where_dirty(false);
     }
 
     async fn remove(&mut self, name: &str) {
@@ -111,7 +121,7 @@ impl Daemon {
 
     fn change(&mut self, resource: &Resource) {
         let Some(at) = self.slots.iter().position(|slot| slot.offer.name() == &resource.name) else { return };
-        let watches = merged(resource, self);
+        let watches = merged(resource, &self.config.host);
         let Some(slot) = self.slots.get_mut(at) else { return };
         let options = slot.offer.options();
         slot.offer.reconfigure(Arc::new(resource.clone()));

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Daemon;
-use crate::config::{Discovery, Resource};
+use crate::config::{Discovery, Host, Resource};
 use crate::discover::{self, Watches};
 use crate::kernel::random;
 use crate::service::Offer;
@@ -65,7 +65,7 @@ impl Daemon {
     /// A resource that is offered from now on.
     pub(super) fn slot(&self, resource: Resource) -> Slot {
         let host = self.config.host.clone();
-        let watches = merged(&resource, self);
+        let watches = merged(&resource, &host);
         let offer = Arc::new(Offer::new(Arc::new(resource), host, self.metrics.clone()));
         let orders = Orders { looks: 0, renewals: 0, poll: self.watch.is_blind(), stop: false };
         let (orders, taken) = watch::channel(orders);
@@ -85,10 +85,10 @@ impl Daemon {
 }
 
 /// What to watch for all sources of a resource.
-pub(super) fn merged(resource: &Resource, daemon: &Daemon) -> Watches {
+pub(super) fn merged(resource: &Resource, host: &Host) -> Watches {
     let mut all = Watches::default();
     for selector in &resource.devices {
-        let one = discover::watches(selector, &daemon.config.host);
+        let one = discover::watches(selector, host);
         all.folders.extend(one.folders);
         all.subsystems.extend(one.subsystems);
         all.every = [all.every, one.every].into_iter().flatten().min();

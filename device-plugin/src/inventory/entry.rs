@@ -1,9 +1,10 @@
 //! A device over time.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Found;
+use super::{Found, weight};
 use crate::config::{Health, Resource};
 
 /// What is to be said of a device.
@@ -23,6 +24,9 @@ pub struct Entry {
     id: Arc<str>,
     found: Found,
     gone_since: Option<Instant>,
+    /// How many replicas the kubelet knows, and since when that is more than there are to be.
+    listed: u32,
+    surplus_since: Option<Instant>,
     /// What its checks say, after hysteresis; the reason where they don't hold.
     ill: Option<String>,
     unchecked: bool,
@@ -34,12 +38,13 @@ impl Entry {
     /// A device with checks is ill until they were made.
     pub(super) fn new(resource: &Resource, id: Arc<str>, found: Found) -> Self {
         let unchecked = !resource.health.checks.is_empty();
-        let ill = unchecked.then(|| "its checks were not made yet".to_owned());
         Self {
             id,
             found,
             gone_since: None,
-            ill,
+            listed: resource.replicas,
+            surplus_since: None,
+            ill: unchecked.then(|| "its checks were not made yet".to_owned()),
             unchecked,
             failures: 0,
             successes: resource.health.successes,
@@ -48,17 +53,39 @@ impl Entry {
 
     /// It is there. Says whether the list is another one.
     pub(super) fn seen(&mut self, resource: &Resource, found: Found) -> bool {
-        let before = self.listed();
+        let before = self.shown();
         // One that comes back may be another one behind the same name: it is checked like a new one.
         if self.gone_since.take().is_some() {
-            *self = Self::new(resource, self.id.clone(), found);
+            let (listed, surplus_since) = (self.listed, self.surplus_since);
+            *self = Self { listed, surplus_since, ..Self::new(resource, self.id.clone(), found) };
         } else {
             self.found = found;
             if resource.health.checks.is_empty() {
                 (self.ill, self.unchecked) = (None, false);
             }
         }
-        self.listed() != before
+        self.shown() != before
+    }
+
+    /// There are to be so many replicas. Those that are too many stay listed, as what is gone does. Says whether the
+    /// list is another one.
+    pub(super) fn replicate(&mut self, replicas: u32, now: Instant) -> bool {
+        if replicas < self.listed {
+            self.surplus_since.get_or_insert(now);
+            return false;
+        }
+        self.surplus_since = None;
+        let more = replicas > self.listed;
+        self.listed = replicas;
+        more
+    }
+
+    /// The replicas that are too many leave the list. Says whether that made it another one.
+    pub(super) fn drop_surplus(&mut self, replicas: u32) -> bool {
+        let surplus = self.listed > replicas;
+        self.listed = self.listed.min(replicas);
+        self.surplus_since = None;
+        surplus
     }
 
     /// It is not there. Says whether the list is another one.
@@ -99,7 +126,7 @@ impl Entry {
     }
 
     /// What the kubelet sees of it, its name aside.
-    fn listed(&self) -> (bool, Option<u32>) {
+    fn shown(&self) -> (bool, Option<u32>) {
         (self.is_healthy(), self.found.numa)
     }
 
@@ -142,6 +169,16 @@ impl Entry {
         self.gone_since
     }
 
+    /// Since when it has more replicas than there are to be.
+    pub fn surplus_since(&self) -> Option<Instant> {
+        self.surplus_since
+    }
+
+    /// How many replicas the kubelet knows.
+    pub fn listed(&self) -> u32 {
+        self.listed
+    }
+
     /// As it was seen last.
     pub fn found(&self) -> &Found {
         &self.found
@@ -150,6 +187,11 @@ impl Entry {
     /// The ID of the first replica.
     pub fn base(&self) -> &str {
         &self.id
+    }
+
+    /// The bytes of these replicas in the kubelet's list, at their worst.
+    pub(super) fn weight(&self, replicas: Range<u32>) -> usize {
+        replicas.map(|n| weight(self.id(n).len(), self.found.numa)).sum()
     }
 
     /// The ID of a replica.

@@ -9,8 +9,8 @@ mod entry;
 mod found;
 pub mod id;
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,15 +31,24 @@ pub struct Inventory {
     entries: BTreeMap<Arc<str>, Box<Entry>>,
     /// By the ID of the first replica.
     identities: BTreeMap<Arc<str>, Arc<str>>,
+    /// The bytes of the list at its worst.
+    weight: usize,
+    left_out: usize,
 }
 
 impl Inventory {
     /// Takes a look's devices for what is there at `now`; says whether the list is another one. Where a source could
     /// not be looked at, what is missing is not gone, but can't be had.
     pub fn saw(&mut self, resource: &Resource, looked: Looked, now: Instant) -> bool {
-        let mut changed = false;
-        let seen: BTreeSet<Arc<str>> =
-            looked.found.into_iter().map(|device| self.meet(resource, device, &mut changed)).collect();
+        let mut changed = self.replicate(resource.replicas, now);
+        let mut seen = BTreeSet::new();
+        self.left_out = 0;
+        for found in looked.found {
+            match self.meet(resource, found, &mut changed) {
+                Some(identity) => drop(seen.insert(identity)),
+                None => self.left_out += 1,
+            }
+        }
         for (identity, entry) in &mut self.entries {
             if !seen.contains(identity) {
                 changed |= match &looked.failed {
@@ -51,19 +60,38 @@ impl Inventory {
         changed
     }
 
-    fn meet(&mut self, resource: &Resource, found: Found, changed: &mut bool) -> Arc<str> {
-        let known = self.entries.get_key_value(found.identity.as_str()).map(|(identity, _)| identity.clone());
-        let identity = known.unwrap_or_else(|| found.identity.as_str().into());
-        match self.entries.entry(identity.clone()) {
-            MapEntry::Occupied(mut entry) => *changed |= entry.get_mut().seen(resource, found),
-            MapEntry::Vacant(place) => {
-                let id: Arc<str> = id(resource.name.as_str(), &found.identity, 0).into();
-                self.identities.insert(id.clone(), identity.clone());
-                place.insert(Box::new(Entry::new(resource, id, found)));
-                *changed = true;
+    /// Brings the replicas of all devices to their number, as far as the list can take them.
+    fn replicate(&mut self, replicas: u32, now: Instant) -> bool {
+        let mut changed = false;
+        for entry in self.entries.values_mut() {
+            let more = entry.weight(entry.listed()..replicas);
+            if self.weight + more <= proto::MESSAGE_LIMIT {
+                self.weight += more;
+                changed |= entry.replicate(replicas, now);
             }
         }
-        identity
+        changed
+    }
+
+    /// None where the list has no room for a device that is new.
+    fn meet(&mut self, resource: &Resource, found: Found, changed: &mut bool) -> Option<Arc<str>> {
+        let known = self.entries.get_key_value(found.identity.as_str()).map(|(identity, _)| identity.clone());
+        if let Some(identity) = known {
+            *changed |= self.entries.get_mut(&identity)?.seen(resource, found);
+            return Some(identity);
+        }
+        let identity: Arc<str> = found.identity.as_str().into();
+        let id: Arc<str> = id(resource.name.as_str(), &found.identity, 0).into();
+        let entry = Entry::new(resource, id.clone(), found);
+        let weight = entry.weight(0..resource.replicas);
+        if self.weight + weight > proto::MESSAGE_LIMIT {
+            return None;
+        }
+        self.weight += weight;
+        self.identities.insert(id, identity.clone());
+        self.entries.insert(identity.clone(), Box::new(entry));
+        *changed = true;
+        Some(identity)
     }
 
     /// Takes the outcome of a device's checks; says whether the list is another one.
@@ -71,25 +99,38 @@ impl Inventory {
         self.entries.get_mut(identity).is_some_and(|entry| entry.checked(&resource.health, outcome))
     }
 
-    /// Lets go what was gone before `then` and is held by nobody (`is_held` of an ID); says whether the list is
-    /// another one.
+    /// Lets go what was gone before `then` and is held by nobody (`is_held` of an ID), and replicas that were too many
+    /// then; says whether the list is another one.
     pub fn part(&mut self, resource: &Resource, then: Instant, is_held: &dyn Fn(&str) -> bool) -> bool {
-        let before = self.entries.len();
-        let (entries, identities) = (&mut self.entries, &mut self.identities);
+        let mut changed = false;
+        let (entries, identities, weight) = (&mut self.entries, &mut self.identities, &mut self.weight);
         entries.retain(|_, entry| {
-            let may_go = entry.gone_since().is_some_and(|since| since <= then)
-                && !(0..resource.replicas).any(|n| is_held(&entry.id(n)));
-            if may_go {
+            let held = |range: Range<u32>| range.into_iter().any(|n| is_held(&entry.id(n)));
+            let due = |since: Option<Instant>| since.is_some_and(|since| since <= then);
+            let surplus = resource.replicas..entry.listed();
+            if due(entry.gone_since()) && !held(0..entry.listed()) {
+                *weight -= entry.weight(0..entry.listed());
                 identities.remove(entry.base());
+                changed = true;
+                return false;
             }
-            !may_go
+            if due(entry.surplus_since()) && !held(surplus.clone()) {
+                *weight -= entry.weight(surplus);
+                changed |= entry.drop_surplus(resource.replicas);
+            }
+            true
         });
-        self.entries.len() != before
+        changed
     }
 
-    /// Whether anything is listed that is gone.
+    /// Whether anything is listed that is gone, or too many.
     pub fn has_gone(&self) -> bool {
-        self.entries.values().any(|entry| entry.state() == State::Gone)
+        self.entries.values().any(|entry| entry.state() == State::Gone || entry.surplus_since().is_some())
+    }
+
+    /// How many devices of the last look are not listed, since the kubelet takes no longer list.
+    pub fn left_out(&self) -> usize {
+        self.left_out
     }
 
     /// The devices, by their identity.
@@ -99,37 +140,40 @@ impl Inventory {
 
     /// How many devices the kubelet knows: healthy, and unhealthy ones.
     pub fn counts(&self, resource: &Resource) -> (usize, usize) {
-        let replicas = usize::try_from(resource.replicas).unwrap_or(usize::MAX);
-        let healthy = self.entries.values().filter(|entry| entry.is_healthy()).count();
-        (healthy.saturating_mul(replicas), (self.entries.len() - healthy).saturating_mul(replicas))
+        let (mut healthy, mut all) = (0, 0);
+        for entry in self.entries.values() {
+            let listed = usize::try_from(entry.listed()).unwrap_or(usize::MAX);
+            let meant = usize::try_from(resource.replicas).unwrap_or(usize::MAX);
+            all += listed;
+            healthy += if entry.is_healthy() { listed.min(meant) } else { 0 };
+        }
+        (healthy, all - healthy)
     }
 
     /// The list, as the kubelet is to know it. It is encoded device by device: ten thousand of them are never there as
     /// messages.
     pub fn list(&self, resource: &Resource) -> EncodedList {
         EncodedList::of(self.entries.values().flat_map(|entry| {
-            let health = if entry.is_healthy() { proto::HEALTHY } else { proto::UNHEALTHY };
             let near = |node| TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] };
-            (0..resource.replicas).map(move |n| Device {
-                id: entry.id(n),
-                health: health.to_owned(),
-                topology: entry.found().numa.map(near),
+            (0..entry.listed()).map(move |n| {
+                let healthy = entry.is_healthy() && n < resource.replicas;
+                let health = if healthy { proto::HEALTHY } else { proto::UNHEALTHY }.to_owned();
+                Device { id: entry.id(n), health, topology: entry.found().numa.map(near) }
             })
         }))
     }
 
     /// The device that has this ID.
-    pub fn choose<'a>(&'a self, resource: &Resource, id: &'a str) -> Option<(Chosen<'a>, &'a Entry)> {
+    pub fn choose<'a>(&'a self, id: &'a str) -> Option<(Chosen<'a>, &'a Entry)> {
         // The first replica's ID has no number.
         let (identity, replica) = if let Some(identity) = self.identities.get(id) {
             (identity, 0)
         } else {
             let (base, number) = id.rsplit_once('-')?;
-            let replica = number.parse().ok().filter(|n| (1..resource.replicas).contains(n))?;
-            (self.identities.get(base)?, replica)
+            (self.identities.get(base)?, number.parse().ok().filter(|n| *n > 0)?)
         };
         let entry = self.entries.get(identity)?;
-        Some((Chosen { id, found: entry.found(), replica }, entry))
+        (replica < entry.listed()).then_some((Chosen { id, found: entry.found(), replica }, entry))
     }
 
     /// Whether nothing was ever seen.

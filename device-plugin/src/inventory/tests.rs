@@ -44,7 +44,7 @@ fn a_device_that_is_gone_stays_listed_until_nobody_holds_it() {
     assert!(!inventory.part(&resource, later, &|id| id.starts_with('a')), "held");
     assert!(inventory.part(&resource, later, &|_| false));
     assert_eq!(list(&inventory, &resource), "+b");
-    assert!(inventory.choose(&resource, &id("example.com/x", "a", 0)).is_none());
+    assert!(inventory.choose(&id("example.com/x", "a", 0)).is_none());
 }
 
 #[test]
@@ -104,10 +104,10 @@ fn replicas_are_devices_of_their_own() {
         inventory.list(&resource).decoded().unwrap().devices.into_iter().map(|d| d.id).collect();
     assert_eq!(ids.len(), 3);
     for (n, id) in ids.iter().enumerate() {
-        let (chosen, _) = inventory.choose(&resource, id).unwrap();
+        let (chosen, _) = inventory.choose(id).unwrap();
         assert_eq!((chosen.found.identity.as_str(), chosen.replica as usize), ("a", n));
     }
-    assert!(inventory.choose(&resource, &format!("{}-3", ids[0])).is_none());
+    assert!(inventory.choose(&format!("{}-3", ids[0])).is_none());
     assert_eq!(inventory.counts(&resource), (3, 0));
 }
 
@@ -121,4 +121,34 @@ fn what_nobody_could_look_at_is_not_gone() {
     assert!(!inventory.has_gone());
     assert!(inventory.saw(&resource, all(vec![found("a"), found("b")]), now));
     assert_eq!(list(&inventory, &resource), "+a +b");
+}
+
+#[test]
+fn replicas_that_are_too_many_stay_until_nobody_holds_them() {
+    let (three, one, now) = (resource(", replicas: 3"), resource(""), Instant::now());
+    let mut inventory = Inventory::default();
+    inventory.saw(&three, all(vec![found("a")]), now);
+    assert_eq!(list(&inventory, &one), "+a -a -a", "at once unhealthy");
+    inventory.saw(&one, all(vec![found("a")]), now);
+    assert_eq!(inventory.counts(&one), (1, 2));
+    assert!(inventory.has_gone());
+    assert!(!inventory.part(&one, now, &|id| id.ends_with("-2")), "held");
+    assert!(inventory.part(&one, now, &|_| false));
+    assert_eq!(list(&inventory, &one), "+a");
+    assert!(inventory.saw(&three, all(vec![found("a")]), now));
+    assert_eq!(list(&inventory, &three), "+a +a +a");
+}
+
+#[test]
+fn no_list_is_longer_than_the_kubelet_takes() {
+    let (resource, mut inventory, now) =
+        (resource(", replicas: 10000"), Inventory::default(), Instant::now());
+    let many = (0..20).map(|n| found(&format!("a{n:020}"))).collect();
+    inventory.saw(&resource, all(many), now);
+    let bytes = inventory.list(&resource).bytes();
+    assert!(bytes <= proto::MESSAGE_LIMIT && bytes > proto::MESSAGE_LIMIT / 2, "{bytes}");
+    assert!(inventory.left_out() > 0);
+    let listed = inventory.entries().len();
+    assert!(!inventory.saw(&resource, all((0..20).map(|n| found(&format!("a{n:020}"))).collect()), now));
+    assert_eq!((inventory.entries().len(), inventory.left_out()), (listed, 20 - listed));
 }

@@ -19,12 +19,15 @@ const COMINGS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
+/// The path leads to that folder no longer.
+const ENDS: ReadFlags = ReadFlags::IGNORED.union(ReadFlags::MOVE_SELF).union(ReadFlags::UNMOUNT);
+
 /// An inotify instance and the folders that it watches.
 #[derive(Debug)]
 pub struct Inotify {
     descriptor: OwnedFd,
-    /// By watch descriptor: the paths that lead to that folder.
-    watched: BTreeMap<i32, BTreeSet<PathBuf>>,
+    /// By watch descriptor: the paths that lead to that folder, and whether what is written there is told.
+    watched: BTreeMap<i32, BTreeSet<(PathBuf, bool)>>,
 }
 
 /// What was told since the last time.
@@ -32,6 +35,8 @@ pub struct Inotify {
 pub struct Told {
     /// Folders in which something came, went or was moved.
     pub folders: BTreeSet<PathBuf>,
+    /// What came or went has a socket's name (`*.sock`), or no name.
+    pub sockets: bool,
     /// Something was lost: every folder may have changed.
     pub all: bool,
 }
@@ -49,15 +54,29 @@ impl Inotify {
         Ok(Self { descriptor, watched: BTreeMap::new() })
     }
 
-    /// Watches exactly these folders: what is there of them, each seen once. `contents` are those where a file that
-    /// was written and closed is told of, too.
-    pub fn watch(&mut self, folders: &BTreeSet<PathBuf>, contents: &BTreeSet<PathBuf>) -> Result<()> {
-        let mut watched: BTreeMap<i32, BTreeSet<PathBuf>> = BTreeMap::new();
+    /// Watches exactly these folders: what is there of them. `contents` are those where a file that was written and
+    /// closed is told of, too. What is watched already is left as it is, unless `anew`: a folder may have been exchanged
+    /// far above, which nothing tells.
+    pub fn watch(
+        &mut self,
+        folders: &BTreeSet<PathBuf>,
+        contents: &BTreeSet<PathBuf>,
+        anew: bool,
+    ) -> Result<()> {
+        let known: BTreeMap<&(PathBuf, bool), i32> =
+            self.watched.iter().flat_map(|(watch, paths)| paths.iter().map(|path| (path, *watch))).collect();
+        let mut watched: BTreeMap<i32, BTreeSet<(PathBuf, bool)>> = BTreeMap::new();
         for folder in folders.union(contents) {
-            let closed =
-                if contents.contains(folder) { WatchFlags::CLOSE_WRITE } else { WatchFlags::empty() };
-            if let Some(watch) = self.add(folder, COMINGS | closed)? {
-                watched.entry(watch).or_default().insert(folder.clone());
+            let wanted = (folder.clone(), contents.contains(folder));
+            let before = known.get(&wanted).copied().filter(|_| !anew);
+            let watch = match before {
+                Some(watch) => Some(watch),
+                None => {
+                    self.add(folder, if wanted.1 { COMINGS | WatchFlags::CLOSE_WRITE } else { COMINGS })?
+                }
+            };
+            if let Some(watch) = watch {
+                watched.entry(watch).or_default().insert(wanted);
             }
         }
         for gone in self.watched.keys().filter(|watch| !watched.contains_key(watch)) {
@@ -84,23 +103,35 @@ impl Inotify {
         }
     }
 
-    /// Takes all that is there to be read; none without waiting where there is nothing.
-    pub fn read(&self) -> io::Result<Told> {
+    /// Takes all that is there to be read; `WouldBlock` where there is nothing.
+    pub fn read(&mut self) -> io::Result<Told> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(&self.descriptor, &mut buffer);
         let mut told = Told::default();
-        loop {
+        let mut gone = Vec::new();
+        let outcome = loop {
             match reader.next() {
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => told.all = true,
                 Ok(event) => {
-                    told.folders.extend(self.watched.get(&event.wd()).into_iter().flatten().cloned());
+                    if event.events().intersects(ENDS) {
+                        gone.push(event.wd());
+                    }
+                    told.sockets |= event.file_name().is_none_or(|name| name.to_bytes().ends_with(b".sock"));
+                    let folders = self.watched.get(&event.wd()).into_iter().flatten();
+                    told.folders.extend(folders.map(|(folder, _)| folder.clone()));
                 }
-                Err(Errno::AGAIN) if told == Told::default() => return Err(Errno::AGAIN.into()),
-                Err(Errno::AGAIN) => return Ok(told),
+                Err(Errno::AGAIN) if told == Told::default() => break Err(Errno::AGAIN.into()),
+                Err(Errno::AGAIN) => break Ok(told),
                 Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+                Err(e) => break Err(e.into()),
             }
+        };
+        for watch in gone {
+            // One that was moved is watched still; what was removed is not.
+            let _ = inotify::remove_watch(&self.descriptor, watch);
+            self.watched.remove(&watch);
         }
+        outcome
     }
 }
 

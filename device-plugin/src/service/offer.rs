@@ -1,6 +1,7 @@
 //! What the daemon, the session and the kubelet's calls share of one resource.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Offer {
     metrics: Arc<Metrics>,
     core: Mutex<Core>,
     lists: watch::Sender<Option<EncodedList>>,
+    /// Allocations under way: nothing leaves the list meanwhile.
+    allocating: AtomicUsize,
     streams: watch::Sender<Streams>,
 }
 
@@ -57,6 +60,7 @@ impl Offer {
             metrics,
             core: Mutex::new(Core { resource, inventory: Inventory::default(), looked_at: false }),
             lists: watch::Sender::new(None),
+            allocating: AtomicUsize::new(0),
             streams: watch::Sender::new(streams),
         }
     }
@@ -189,6 +193,7 @@ impl Offer {
     /// What a container with these devices gets. What may be on a server that does not answer is looked at on a thread
     /// of its own: every pod of the node waits for this call.
     pub(super) async fn allocate(&self, ids: &[String]) -> Result<ContainerAllocateResponse> {
+        let _under_way = UnderWay::of(&self.allocating);
         let answer = self.answer(ids)?;
         if answer.files.values().all(|given| matches!(given.hand, Hand::Node(..))) {
             return answer.check(&self.host);
@@ -202,8 +207,11 @@ impl Offer {
         self.with(|resource, inventory| {
             let mut chosen = Vec::with_capacity(ids.len());
             for id in ids {
-                let (device, entry) =
-                    inventory.choose(resource, id).ok_or_else(|| unknown(&self.name, id))?;
+                let (device, entry) = inventory.choose(id).ok_or_else(|| unknown(&self.name, id))?;
+                if device.replica >= resource.replicas {
+                    let why = "there are to be fewer replicas by now";
+                    return Err(Error::caused(Kind::Mismatch, format!("allocate `{id}`"), why));
+                }
                 if let Some(why) = entry.why() {
                     return Err(Error::caused(Kind::Mismatch, format!("allocate `{id}`"), why.to_owned()));
                 }
@@ -221,7 +229,7 @@ impl Offer {
             let available: Vec<Chosen<'_>> = wanted
                 .available_device_i_ds
                 .iter()
-                .filter_map(|id| inventory.choose(resource, id).map(|(chosen, _)| chosen))
+                .filter_map(|id| inventory.choose(id).map(|(chosen, _)| chosen))
                 .collect();
             let mut free: BTreeMap<&str, u32> = BTreeMap::new();
             for chosen in &available {
@@ -240,8 +248,7 @@ impl Offer {
             let devices: Result<Vec<Found>> = ids
                 .iter()
                 .map(|id| {
-                    let (chosen, _) =
-                        inventory.choose(resource, id).ok_or_else(|| unknown(&self.name, id))?;
+                    let (chosen, _) = inventory.choose(id).ok_or_else(|| unknown(&self.name, id))?;
                     Ok(chosen.found.clone())
                 })
                 .collect();
@@ -261,7 +268,25 @@ impl Offer {
 
     /// Lets go what is gone; see [`Inventory::part`].
     pub fn part(&self, then: Instant, is_held: &dyn Fn(&str) -> bool) -> bool {
-        self.change(|resource, inventory| inventory.part(resource, then, is_held))
+        self.change(|resource, inventory| {
+            self.allocating.load(Ordering::Relaxed) == 0 && inventory.part(resource, then, is_held)
+        })
+    }
+}
+
+/// Counts for as long as it lives; a call that takes too long is dropped where it stands.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

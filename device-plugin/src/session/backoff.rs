@@ -7,7 +7,7 @@ use crate::kernel::random;
 const FIRST: Duration = Duration::from_millis(10);
 const LAST: Duration = Duration::from_secs(5);
 
-/// After so long without a try, the first wait is short again.
+/// After so long without a mishap, the first wait is short again.
 const FORGET: Duration = Duration::from_secs(1);
 
 /// The waits between tries.
@@ -22,7 +22,7 @@ impl Backoff {
         Self { wait: FIRST, next: None }
     }
 
-    /// A try begins: the next one has to wait.
+    /// Something went wrong: the next try has to wait.
     pub(super) fn begin(&mut self) {
         let now = Instant::now();
         let rested = self.next.is_none_or(|next| now.saturating_duration_since(next) >= FORGET);
@@ -31,6 +31,11 @@ impl Backoff {
         let half = self.wait / 2;
         let more = half.mul_f64(random::part());
         self.next = Some(now + half + more);
+    }
+
+    /// What went wrong is over: another kubelet is there.
+    pub(super) fn end(&mut self) {
+        self.next = None;
     }
 
     /// How long the next try has to wait yet.

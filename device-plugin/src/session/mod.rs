@@ -1,7 +1,7 @@
 //! One resource before the kubelet: its socket, its registration, its stream. The kubelet never asks a second
 //! time for anything, so whatever ends is begun anew from here.
 //!
-//! [`plan`] says what is next, from what was seen; everything else does it.
+//! [`mod@plan`] says what is next, from what was seen; everything else does it.
 
 mod backoff;
 mod plan;
@@ -51,6 +51,11 @@ struct Session {
     server: Option<Server>,
     /// With which kubelet it is registered, and since when.
     registered: Option<(SocketId, Instant)>,
+    /// The kubelet of the last registration, and the one that was seen last.
+    last: Option<SocketId>,
+    known: Option<SocketId>,
+    /// The configuration asked for the next registration.
+    renewed: bool,
     backoff: Backoff,
     /// The end of the stream was noticed: the kubelet gets a moment to see it, too, since it looks its client up by name
     /// and would end a new stream with the old one.
@@ -81,6 +86,9 @@ pub async fn run(kubelet: Kubelet, offer: Arc<Offer>, mut orders: watch::Receive
         socket,
         server: None,
         registered: None,
+        last: None,
+        known: None,
+        renewed: false,
         backoff: Backoff::new(),
         mourned: false,
         said: None,
@@ -136,7 +144,10 @@ impl Session {
             };
             match outcome {
                 Ok(()) => self.said = None,
-                Err(error) => self.complain(&error),
+                Err(error) => {
+                    self.backoff.begin();
+                    self.complain(&error);
+                }
             }
         }
     }
@@ -149,16 +160,20 @@ impl Session {
         self.mourned = ended;
     }
 
-    fn look(&self) -> Seen {
-        let newest = self.offer.stream();
+    fn look(&mut self) -> Seen {
+        let kubelet = match self.kubelet.registration {
+            Registration::Direct => SocketId::of(&self.kubelet.device_plugins.join("kubelet.sock")),
+            Registration::Watcher => None,
+        };
+        if kubelet.is_some() && kubelet != self.known {
+            self.known = kubelet;
+            self.backoff.end();
+        }
         Seen {
-            own: self.server.as_ref().map(|server| server.id() == SocketId::of(&self.socket)),
-            kubelet: match self.kubelet.registration {
-                Registration::Direct => SocketId::of(&self.kubelet.device_plugins.join("kubelet.sock")),
-                Registration::Watcher => None,
-            },
+            own: self.server.as_ref().map(|server| server.is_at(&self.socket)),
+            kubelet,
             registered: self.registered.map(|(kubelet, since)| (kubelet, since.elapsed())),
-            stream: newest,
+            stream: self.offer.stream(),
             watcher: self.kubelet.registration == Registration::Watcher,
             pause: self.backoff.left(),
         }
@@ -167,27 +182,33 @@ impl Session {
     /// Opens the socket and serves on it; what was served before ends.
     async fn serve(&mut self) -> node::Result<()> {
         self.close().await;
-        self.backoff.begin();
         let watcher = self.kubelet.registration == Registration::Watcher;
         self.server = Some(Server::start(&self.socket, &self.offer, watcher)?);
         Ok(())
     }
 
     async fn register(&mut self, kubelet: SocketId) -> node::Result<()> {
-        let reason = match self.registered.take() {
-            None => "start",
-            Some((before, _)) if before != kubelet => "kubelet restarted",
-            Some(_) => "stream ended",
-        };
+        let reason = self.reason(kubelet);
+        self.registered = None;
         self.offer.end_streams();
-        self.backoff.begin();
         let path = self.kubelet.device_plugins.join("kubelet.sock");
         let result = register::register(&path, &self.socket, self.offer.name(), self.offer.options()).await;
         self.offer.metrics().registered(self.offer.name(), reason, result.is_ok());
         result?;
         info!(resource = %self.offer.name(), reason, "registered");
         self.registered = Some((kubelet, Instant::now()));
+        (self.last, self.renewed) = (Some(kubelet), false);
         Ok(())
+    }
+
+    fn reason(&self, kubelet: SocketId) -> &'static str {
+        match self.last {
+            None => "start",
+            Some(last) if last != kubelet => "kubelet restarted",
+            Some(_) if self.renewed => "configuration changed",
+            Some(_) if self.registered.is_some() => "stream ended",
+            Some(_) => "socket gone",
+        }
     }
 
     /// One line a change, however often it is tried.
@@ -201,8 +222,12 @@ impl Session {
 
     /// The kubelet is to ask for everything again.
     async fn renew(&mut self) {
+        if self.offer.stream() == Stream::Open {
+            // The kubelet gets a moment to see the old stream's end, as in `mourn`.
+            self.backoff.begin();
+        }
         self.offer.end_streams();
-        self.registered = None;
+        (self.registered, self.renewed) = (None, true);
         if self.kubelet.registration == Registration::Watcher {
             self.close().await;
         }

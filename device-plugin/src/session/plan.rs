@@ -36,7 +36,7 @@ pub enum Stream {
 /// What there is to go by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
-    /// Whether the socket at our path is ours; none where nothing is served.
+    /// Whether the socket at our path is ours and served; none where nothing is.
     pub(super) own: Option<bool>,
     /// The kubelet's socket.
     pub(super) kubelet: Option<SocketId>,
@@ -62,8 +62,11 @@ pub(super) enum Action {
 
 pub(super) fn plan(seen: &Seen) -> Action {
     let try_to = |action| if seen.pause.is_zero() { action } else { Action::Wait(Some(seen.pause)) };
-    if seen.own != Some(true) {
-        return try_to(Action::Serve);
+    match seen.own {
+        None => return try_to(Action::Serve),
+        // A kubelet that starts removes it, and comes for the new one within milliseconds.
+        Some(false) => return Action::Serve,
+        Some(true) => {}
     }
     if seen.watcher {
         // The kubelet asks once for each socket: a stream that ended comes back with a new one.
@@ -101,7 +104,12 @@ mod tests {
             ("all is well", ready, wait),
             ("nothing is served", Seen { own: None, ..ready }, Action::Serve),
             ("our socket is gone", Seen { own: Some(false), ..ready }, Action::Serve),
-            ("not so soon", Seen { own: Some(false), pause: ms(7), ..ready }, paused),
+            (
+                "a kubelet that starts removed it",
+                Seen { own: Some(false), pause: ms(7), ..ready },
+                Action::Serve,
+            ),
+            ("it could not be served", Seen { own: None, pause: ms(7), ..ready }, paused),
             ("no kubelet yet", Seen { kubelet: None, registered: None, ..ready }, wait),
             ("a kubelet", Seen { registered: None, ..ready }, Action::Register(OLD)),
             ("it said no", Seen { registered: None, pause: ms(7), ..ready }, paused),

@@ -53,8 +53,9 @@ impl Server {
         Ok(Self { id, stop, task })
     }
 
-    pub(super) fn id(&self) -> Option<SocketId> {
-        self.id
+    /// Whether the socket at the path is this one, and somebody accepts on it.
+    pub(super) fn is_at(&self, socket: &Path) -> bool {
+        self.id.is_some() && SocketId::of(socket) == self.id && !self.task.is_finished()
     }
 
     /// Closes the socket and takes it off the path, where it is still ours.

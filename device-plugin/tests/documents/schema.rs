@@ -7,7 +7,7 @@ use serde_json::Value;
 /// The keys of each type that has some: fields, or the choices of an enumeration, with `CHOICE.FIELD` where a choice has
 /// fields of its own.
 pub fn keys() -> BTreeMap<String, BTreeSet<String>> {
-    let schema = serde_json::from_str(device_plugin::config::SCHEMA).unwrap();
+    let schema: Value = serde_json::from_str(device_plugin::config::SCHEMA).unwrap();
     let definitions = schema["$defs"].as_object().unwrap();
     let named = definitions.iter().map(|(name, definition)| (name.clone(), of(definition)));
     let whole = [("Config".to_owned(), of(&schema))];

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::selector::literal;
 use crate::config::{PathSelector, Resource, Selector};
-use crate::inventory::{DeviceNumber, Looked};
+use crate::inventory::{DeviceNumber, Found};
 
 /// A node that belongs to no device: it is handed out beside each of its kind.
 const COMMON: &str = "/dev/vfio/vfio";
@@ -41,11 +41,11 @@ enum Mark<'a> {
 }
 
 /// Devices that were found twice, each pair once.
-pub fn overlaps(resources: &[(&str, &Looked)]) -> Vec<Overlap> {
+pub fn overlaps(resources: &[(&str, &[Found])]) -> Vec<Overlap> {
     let mut known: BTreeMap<Mark<'_>, (&str, &str)> = BTreeMap::new();
     let mut overlaps: Vec<Overlap> = Vec::new();
-    for (resource, looked) in resources {
-        for found in &looked.found {
+    for (resource, found) in resources {
+        for found in *found {
             let own = (*resource, found.identity.as_str());
             let nodes = found.nodes.iter().filter(|node| node.real.as_path() != Path::new(COMMON));
             let nodes = nodes.map(|node| (mark(node.device, &node.real), node.real.as_path()));
