@@ -47,6 +47,21 @@ pub struct Found {
     pub ailing: Option<String>,
 }
 
+impl Found {
+    /// Gives back the room that was kept for more: ten thousand devices are kept for as long as the daemon runs.
+    #[must_use]
+    pub fn compact(mut self) -> Self {
+        self.identity.shrink_to_fit();
+        self.name.shrink_to_fit();
+        self.nodes.shrink_to_fit();
+        for node in &mut self.nodes {
+            node.path.shrink_to_fit();
+            node.real.shrink_to_fit();
+        }
+        self
+    }
+}
+
 /// A file that a container gets with a device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {

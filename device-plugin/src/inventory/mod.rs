@@ -44,7 +44,7 @@ impl Inventory {
         let mut seen = BTreeSet::new();
         self.left_out = 0;
         for found in looked.found {
-            match self.meet(resource, found, &mut changed) {
+            match self.meet(resource, found.compact(), &mut changed) {
                 Some(identity) => drop(seen.insert(identity)),
                 None => self.left_out += 1,
             }
