@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use node::{Context, Error, Kind, Result};
 use proto::podresources::ListPodResourcesRequest;
 use proto::podresources::pod_resources_lister_client::PodResourcesListerClient;
-use tokio::net::UnixStream;
-use tonic::transport::Endpoint;
-use tower::service_fn;
+
+use crate::dial::{dial, origin};
 
 /// The kubelet's own limit for its answers.
 const LARGEST: usize = 16 << 20;
@@ -27,14 +25,9 @@ pub async fn ask(socket: &Path) -> Result<Option<Held>> {
     }
     let doing = || format!("ask `{}` who holds devices", socket.display());
     let call = async {
-        let path = socket.to_owned();
-        let dial = service_fn(move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        let endpoint = Endpoint::from_static("http://localhost");
-        let channel = endpoint.connect_with_connector(dial).await.doing(Kind::Unavailable, doing)?;
-        let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(LARGEST);
+        let connection = dial(socket, doing).await?;
+        let client = PodResourcesListerClient::with_origin(connection, origin());
+        let mut client = client.max_decoding_message_size(LARGEST);
         let answer = client.list(ListPodResourcesRequest {}).await.doing(Kind::Unavailable, doing)?;
         let mut held = Held::new();
         for pod in answer.into_inner().pod_resources {

@@ -7,6 +7,7 @@ pub mod cdi;
 pub mod command;
 pub mod config;
 pub mod daemon;
+pub mod dial;
 pub mod discover;
 pub mod doctor;
 pub mod features;

@@ -3,15 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use node::{Context, Error, Kind, Result};
+use node::{Error, Kind, Result};
 use proto::deviceplugin::registration_client::RegistrationClient;
 use proto::deviceplugin::{DevicePluginOptions, RegisterRequest};
-use tokio::net::UnixStream;
-use tonic::transport::Endpoint;
-use tower::service_fn;
 
 use crate::config::ResourceName;
+use crate::dial::{dial, origin};
 
 /// The kubelet dials back before it answers, for up to 10 seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -31,15 +28,8 @@ pub(super) async fn register(
         options: Some(options),
     };
     let call = async {
-        let path = kubelet.to_owned();
-        let dial = service_fn(move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        // A Unix socket has no host, and a request has to name one.
-        let endpoint = Endpoint::from_static("http://localhost");
-        let channel = endpoint.connect_with_connector(dial).await.doing(Kind::Unavailable, doing)?;
-        let answer = RegistrationClient::new(channel).register(request).await;
+        let connection = dial(kubelet, doing).await?;
+        let answer = RegistrationClient::with_origin(connection, origin()).register(request).await;
         answer.map(drop).map_err(|status| Error::caused(Kind::Unavailable, doing(), said(&status)))
     };
     match tokio::time::timeout(PATIENCE, call).await {
