@@ -162,11 +162,7 @@ impl Layer<'_, '_, '_> {
     fn attempt(&self, how: How, until: Instant) -> Result<Try> {
         let outcome = match self.patience {
             None if how == How::Plain => self.place.unmount(how).map(drop),
-            _ => {
-                let mut keep = self.hands.locked();
-                keep.push(self.place.parent());
-                workshop::apart(until, &keep, || self.place.unmount(how).map(|_| Vec::new())).map(drop)
-            }
+            _ => self.place.unmount_apart(how, until, &self.hands.locked()).map(drop),
         };
         match outcome {
             Ok(()) => Ok(Try::Gone),
