@@ -137,7 +137,7 @@ impl Layer<'_, '_, '_> {
 
     /// Tries until it is not in use any more, or has been for as long as the policy waits.
     fn while_busy(&mut self, until: Instant) -> Result<Try> {
-        let patient = (Instant::now() + self.hands.busy.0).min(self.hands.patience());
+        let begun = Instant::now();
         let mut nap = NAPS.0;
         let mut below = true;
         loop {
@@ -149,6 +149,7 @@ impl Layer<'_, '_, '_> {
                 below = self.below(until)?;
                 continue;
             }
+            let patient = (begun + self.hands.busy().0).min(self.hands.patience());
             let left = patient.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(Try::Busy);
@@ -204,7 +205,7 @@ impl Layer<'_, '_, '_> {
                 return self.give_up(&format!("its server or daemon is gone ({words})"));
             }
         }
-        if self.hands.busy.1 == Busy::Lazy {
+        if self.hands.busy().1 == Busy::Lazy {
             return self.lazily("it was still in use");
         }
         Err(self.in_use())
