@@ -14,6 +14,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpid};
 use node::{Context, Kind, Result};
 use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::{process, workshop};
 
@@ -67,13 +68,27 @@ fn start(errand: &Errand<'_>, stack: &mut [MaybeUninit<u8>]) -> nix::Result<Pid>
     let top = end.wrapping_sub(end.addr() % ALIGNMENT);
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    let pinned = stay();
     let argument = std::ptr::from_ref(errand).cast_mut().cast::<c_void>();
     // SAFETY: the stack and the errand outlive the child, or are never given back; `live` takes an `Errand`, and
     // writes to nothing but its stack.
     let child = unsafe { libc::clone(live, top.cast(), libc::CLONE_VM | libc::SIGCHLD, argument) };
     let started = nix::errno::Errno::result(child);
+    if let Some(before) = pinned {
+        let _ = sched_setaffinity(None, &before);
+    }
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
     started.map(Pid::from_raw)
+}
+
+/// Keeps what is started now on this processor, which is about to be free, since this process waits. Another one would
+/// have to be woken first, or be at work: on a busy node that is most of what a child takes. Gives where this
+/// process may run otherwise.
+fn stay() -> Option<CpuSet> {
+    let before = sched_getaffinity(None).ok()?;
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu());
+    sched_setaffinity(None, &here).ok().map(|()| before)
 }
 
 /// The child's life; what it returns is its exit code.
@@ -107,6 +122,7 @@ mod tests {
         // SAFETY: the calls are rustix's, and the descriptor is open as long as they are made.
         let look = || rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) }).map(drop);
         let later = Instant::now() + LONG;
+        let processors = sched_getaffinity(None).unwrap();
         // SAFETY: fstat(2) alone.
         let kept = unsafe { run(later, &[file.as_fd()], &look) }.unwrap();
         assert_eq!(kept, Ok(()));
@@ -114,6 +130,7 @@ mod tests {
         let closed = unsafe { run(later, &[], &look) }.unwrap();
         assert_eq!(closed, Err(Errno::BADF));
         assert_eq!(look(), Ok(()), "the child has descriptors of its own");
+        assert_eq!(sched_getaffinity(None).unwrap(), processors);
     }
 
     #[test]
