@@ -1,7 +1,8 @@
 //! The mounts of this process, as the kernel lists them (proc_pid_mountinfo(5)).
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,8 @@ use crate::{Context, Kind, Result};
 
 /// The list of the calling thread: a thread may be in a mount namespace of its own.
 const LIST: &str = "/proc/thread-self/mountinfo";
+/// Room for the mounts of a small node.
+const PAGE: usize = 4096;
 /// What the kernel writes behind a path whose folder or file was deleted.
 const DELETED: &[u8] = b"//deleted";
 
@@ -48,11 +51,17 @@ impl Mount {
 
 /// All mounts that this thread sees, in the kernel's order.
 pub fn read() -> Result<Vec<Mount>> {
-    let list = fs::read(LIST)
-        .doing(Kind::Io, || format!("read `{LIST}`"))
-        .map_err(|e| e.hint("/proc must be mounted"))?;
+    let list =
+        listed().doing(Kind::Io, || format!("read `{LIST}`")).map_err(|e| e.hint("/proc must be mounted"))?;
     // A line that cannot be read is a newer kernel's; the other mounts are as true without it.
     Ok(list.split(|b| *b == b'\n').filter_map(parse).collect())
+}
+
+fn listed() -> io::Result<Vec<u8>> {
+    // The kernel writes a page at a time; fs::read would begin with a few bytes.
+    let mut list = Vec::with_capacity(PAGE);
+    File::open(LIST)?.read_to_end(&mut list)?;
+    Ok(list)
 }
 
 /// The mounts at exactly `path`: a later one covers those before it.

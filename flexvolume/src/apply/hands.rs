@@ -84,8 +84,8 @@ pub struct Hands<'a> {
     pub notes: Vec<String>,
     /// The lower layers of an overlay that are made so far, topmost first.
     pub lower: Vec<Tree>,
-    /// How long an unmount waits for a volume that is in use, and what it does then.
-    pub busy: (Duration, Busy),
+    /// How long an unmount waits for a volume that is in use, and what it does then; `None` until it is asked for.
+    pub busy: Option<(Duration, Busy)>,
     tree: Option<Tree>,
 }
 
@@ -93,8 +93,6 @@ impl<'a> Hands<'a> {
     /// Empty hands.
     pub fn new(secrets: &'a Secrets, deadline: Instant) -> Self {
         let (open, locks, notes, lower) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
-        let usual = Policy::default();
-        let busy = (usual.busy_wait.duration(), usual.busy);
         Self {
             target: None,
             secrets,
@@ -106,9 +104,18 @@ impl<'a> Hands<'a> {
             unfinished: false,
             notes,
             lower,
-            busy,
+            busy: None,
             tree: None,
         }
+    }
+
+    /// How long to wait for a volume that is in use, and what to do then. An unmount is done without the policy as long
+    /// as nobody has the volume in use, and goes by the default where it cannot be read.
+    pub fn busy(&mut self) -> (Duration, Busy) {
+        *self.busy.get_or_insert_with(|| {
+            let policy = Policy::load().unwrap_or_default();
+            (policy.busy_wait.duration(), policy.busy)
+        })
     }
 
     /// The device in hand.

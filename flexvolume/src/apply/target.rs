@@ -137,7 +137,7 @@ impl Layer<'_, '_, '_> {
 
     /// Tries until it is not in use any more, or has been for as long as the policy waits.
     fn while_busy(&mut self, until: Instant) -> Result<Try> {
-        let patient = (Instant::now() + self.hands.busy.0).min(self.hands.patience());
+        let begun = Instant::now();
         let mut nap = NAPS.0;
         let mut below = true;
         loop {
@@ -149,6 +149,7 @@ impl Layer<'_, '_, '_> {
                 below = self.below(until)?;
                 continue;
             }
+            let patient = (begun + self.hands.busy().0).min(self.hands.patience());
             let left = patient.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(Try::Busy);
@@ -162,11 +163,7 @@ impl Layer<'_, '_, '_> {
     fn attempt(&self, how: How, until: Instant) -> Result<Try> {
         let outcome = match self.patience {
             None if how == How::Plain => self.place.unmount(how).map(drop),
-            _ => {
-                let mut keep = self.hands.locked();
-                keep.push(self.place.parent());
-                workshop::apart(until, &keep, || self.place.unmount(how).map(|_| Vec::new())).map(drop)
-            }
+            _ => self.place.unmount_apart(how, until, &self.hands.locked()).map(drop),
         };
         match outcome {
             Ok(()) => Ok(Try::Gone),
@@ -208,7 +205,7 @@ impl Layer<'_, '_, '_> {
                 return self.give_up(&format!("its server or daemon is gone ({words})"));
             }
         }
-        if self.hands.busy.1 == Busy::Lazy {
+        if self.hands.busy().1 == Busy::Lazy {
             return self.lazily("it was still in use");
         }
         Err(self.in_use())

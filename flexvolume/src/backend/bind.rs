@@ -95,7 +95,7 @@ fn sub_path(reader: &mut Reader<'_>, pod: &Pod, volume: &str) -> Option<PathBuf>
 
 impl Wish for Bind {
     fn observe(self: Box<Self>, hands: &mut Hands<'_>) -> Result<Box<dyn Seen>> {
-        answers(&self.root, &self.relative, hands)?;
+        let mounts = answers(&self.root, &self.relative, hands)?;
         let root = root(&self.root)?;
         let found = match path::beneath(root.as_fd(), &self.relative, Want::Folder) {
             Err(error) if error.errno() == Some(libc::ENOENT) && self.create => None,
@@ -107,10 +107,10 @@ impl Wish for Bind {
         let missing = found.is_none();
         let local = if let Some(found) = &found {
             let part = if self.recursive { Part::WithMountsBelow } else { Part::Itself };
-            fit(found.as_fd(), &self.path(), &self.kubelet_root, part)?;
+            fit(found.as_fd(), &self.path(), &self.kubelet_root, part, mounts)?;
             path::is_local(found.as_fd())?
         } else {
-            let above = fit_to_make(root.as_fd(), &self.relative, &self.path(), &self.kubelet_root)?;
+            let above = fit_to_make(root.as_fd(), &self.relative, &self.path(), &self.kubelet_root, mounts)?;
             path::is_local(above.as_fd())?
         };
         hands.open.extend(found.map(|source| (Handle::Source, source)));

@@ -184,9 +184,10 @@ fn failure(text: &str) -> String {
     format!("{}\n", json!({"status": "Failure", "message": text}))
 }
 
-/// A handler cannot run on the stack whose end is why it was called (sigaltstack(2)).
+/// A handler cannot run on the stack whose end is why it was called (sigaltstack(2)). Memory that is not even zeroed
+/// has no pages before a handler needs them.
 fn use_handler_stack() {
-    let memory = Box::leak(vec![0_u8; HANDLER_STACK].into_boxed_slice());
+    let memory = Box::leak(Box::<[u8]>::new_uninit_slice(HANDLER_STACK));
     let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
     // SAFETY: the memory is never freed, and nobody else has a reference to it.
     unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) };

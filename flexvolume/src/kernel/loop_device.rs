@@ -167,16 +167,15 @@ pub fn is_read_only(number: u32) -> bool {
     fs::read_to_string(ro).map_or(true, |text| text.trim() == "1")
 }
 
-/// The devices that have a file: those with a folder `loop` in sysfs.
+/// The devices that have a file. The kernel lists the disks that are larger than nothing; sysfs would have to be asked
+/// about each device that is there, and most are free.
 fn configured() -> Result<Vec<u32>> {
-    let devices = fs::read_dir("/sys/block")
-        .doing(Kind::Io, || "list `/sys/block`".to_owned())
-        .map_err(|e| e.hint("/sys must be mounted"))?;
-    let number = |name: &str| name.strip_prefix("loop")?.parse().ok();
-    Ok(devices
-        .filter_map(|entry| number(entry.ok()?.file_name().to_str()?))
-        .filter(|number| sysfs(*number).exists())
-        .collect())
+    const LIST: &str = "/proc/partitions";
+    let disks = fs::read_to_string(LIST)
+        .doing(Kind::Io, || format!("read `{LIST}`"))
+        .map_err(|e| e.hint("/proc must be mounted"))?;
+    let number = |line: &str| line.split_ascii_whitespace().last()?.strip_prefix("loop")?.parse().ok();
+    Ok(disks.lines().filter_map(number).collect())
 }
 
 fn named(number: u32) -> Option<PathBuf> {

@@ -3,6 +3,7 @@
 pub mod block_device;
 pub mod crash;
 pub mod daemon;
+mod errand;
 pub mod fuse;
 pub mod grow;
 pub mod helper;

@@ -21,8 +21,8 @@ use rustix::mount::{
 };
 
 pub use attributes::{Attributes, Propagation, set_attributes, user_namespace};
-pub use detach::{How, detach, detach_all_below};
-pub use identity::{ask_server, is_root, listed_id, unique_id};
+pub use detach::{How, detach, detach_all_below, detach_apart};
+pub use identity::{ask_server, is_root, listed_at, listed_id, unique_id};
 
 /// Longer than any message that a file system puts into its context; a longer one is left out.
 const MESSAGE: usize = 4096;

@@ -11,12 +11,12 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use node::{Context, Error, Kind, Result};
-use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, openat, stat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat, openat2, stat};
 
-pub use beneath::{Want, beneath, reopen};
+pub use beneath::{Want, beneath, is_known, reopen};
 pub use change::{create_file, make_folders, make_folders_as_they_come, remove_file_beneath, rename_beneath};
 
 /// Opens a folder that the operator named (`O_PATH`).
@@ -28,6 +28,18 @@ pub fn open_root(path: &Path) -> Result<OwnedFd> {
     openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(io::Error::from)
         .doing(Kind::Io, doing)
+}
+
+/// The same where no symlink and no `..` is on the way (`O_PATH`); `None` where one is, and for whatever else keeps the
+/// folder from being opened.
+pub fn open_straight(path: &Path) -> Option<OwnedFd> {
+    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    if !plain || !path.is_absolute() {
+        return None;
+    }
+    openat2(CWD, path, flags, Mode::empty(), resolve).ok()
 }
 
 /// Where an open file is now, seen from this process's root. [`Kind::Mismatch`] when it has no path any
@@ -90,24 +102,29 @@ pub fn is_kernel_filesystem(fd: BorrowedFd<'_>) -> Result<Option<&'static str>> 
     Ok(KERNELS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name))
 }
 
-/// File systems whose data is on a disk of the node or in its memory (linux/magic.h).
-const LOCAL: [u64; 10] = [
-    TMPFS,
-    RAMFS,
-    // ext2, ext3 and ext4; xfs; btrfs; f2fs; zfs; bcachefs; erofs; squashfs.
-    0xef53,
-    0x5846_5342,
-    0x9123_683e,
-    0xf2f5_2010,
-    0x2fc1_2fc1,
-    0xca45_1a4e,
-    0xe0f5_e1e2,
-    0x7371_7368,
+/// File systems whose data is on a disk of the node or in its memory: their numbers (linux/magic.h), and what
+/// mountinfo calls them.
+const LOCAL: [(u64, &[&str]); 10] = [
+    (TMPFS, &["tmpfs"]),
+    (RAMFS, &["ramfs"]),
+    (0xef53, &["ext4", "ext3", "ext2"]),
+    (0x5846_5342, &["xfs"]),
+    (0x9123_683e, &["btrfs"]),
+    (0xf2f5_2010, &["f2fs"]),
+    (0x2fc1_2fc1, &["zfs"]),
+    (0xca45_1a4e, &["bcachefs"]),
+    (0xe0f5_e1e2, &["erofs"]),
+    (0x7371_7368, &["squashfs"]),
 ];
 
 /// Whether `fd` lies on a file system that needs nobody else to answer: no share, no FUSE, and nothing unknown.
 pub fn is_local(fd: BorrowedFd<'_>) -> Result<bool> {
-    magic(fd).map(|number| LOCAL.contains(&number))
+    magic(fd).map(|number| LOCAL.iter().any(|(local, _)| *local == number))
+}
+
+/// The same of a file system by mountinfo's name for it.
+pub fn is_local_kind(kind: &str) -> bool {
+    LOCAL.iter().any(|(_, names)| names.contains(&kind))
 }
 
 /// The kind of file system that `fd` lies on, as a number (statfs(2)).

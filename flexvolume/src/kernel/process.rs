@@ -164,20 +164,34 @@ pub(crate) fn hand_on(keep: &[RawFd]) -> io::Result<()> {
 
 /// Closes every descriptor of this child but the standard three and `keep`.
 pub(crate) fn close_all_but(keep: &[RawFd]) {
+    close_all(&all_but(keep));
+}
+
+/// The numbers of descriptors that are neither standard nor in `keep`, as the first and the last of each row.
+pub(crate) fn all_but(keep: &[RawFd]) -> Vec<(RawFd, RawFd)> {
     let mut kept: Vec<RawFd> = keep.iter().copied().filter(|n| *n > 2).collect();
     kept.sort_unstable();
     kept.dedup();
     let mut first = 3;
-    for number in kept.iter().copied().chain([RawFd::MAX]) {
-        if first < number && close_range(first, number - 1, 0).is_err() {
-            close_each(first, number.min(USUAL_DESCRIPTORS));
-        }
+    let mut rows = Vec::with_capacity(kept.len() + 1);
+    for number in kept.into_iter().chain([RawFd::MAX]) {
+        rows.extend((first < number).then(|| (first, number - 1)));
         first = number.saturating_add(1);
+    }
+    rows
+}
+
+/// Closes the descriptors of this child in these rows. Takes no memory: a child that shares its parent's may do it.
+pub(crate) fn close_all(rows: &[(RawFd, RawFd)]) {
+    for (first, last) in rows.iter().copied() {
+        if close_range(first, last, 0).is_err() {
+            close_each(first, last.min(USUAL_DESCRIPTORS - 1));
+        }
     }
 }
 
-fn close_each(first: RawFd, end: RawFd) {
-    for number in first..end {
+fn close_each(first: RawFd, last: RawFd) {
+    for number in first..=last {
         // SAFETY: the child that this runs in uses none of them, and drops no owner of one.
         unsafe { libc::close(number) };
     }
@@ -271,6 +285,20 @@ mod tests {
     #[test]
     fn arguments_print_their_number_and_no_word() {
         assert_eq!(format!("{:?}", take(&["a", "hunter2"]).0), "Arguments(2 words)");
+    }
+
+    #[test]
+    fn what_a_child_closes_is_all_between_what_it_keeps() {
+        let last = RawFd::MAX - 1;
+        let table = [
+            (&[][..], &[(3, last)][..]),
+            (&[3, 4], &[(5, last)]),
+            (&[9, 1, 5, 5], &[(3, 4), (6, 8), (10, last)]),
+            (&[3, last], &[(4, last - 1)]),
+        ];
+        for (keep, rows) in table {
+            assert_eq!(all_but(keep), rows, "{keep:?}");
+        }
     }
 
     #[test]

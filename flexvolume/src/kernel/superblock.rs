@@ -15,6 +15,11 @@ use node::{Context, Kind, Result};
 const EDGE: u64 = 4 << 20;
 /// Nearly all superblocks lie in these first bytes; others are looked for one by one.
 const HEAD: usize = 0x1_1000;
+/// All labels and the superblocks of our file systems lie in these, but for that of btrfs: the others of [`HEAD`] are
+/// read where there is none.
+const NEAR: usize = 0x2000;
+const FAR: u64 = 0x1_0000;
+const FAR_LENGTH: usize = 0x80;
 
 /// What lies on a device or in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,16 +75,37 @@ impl fmt::Display for Type {
     }
 }
 
-/// What lies in `file`, of `size` bytes.
-pub fn probe(file: &File, size: u64) -> Result<Content> {
-    look(file, size).doing(Kind::Io, || "read what lies on the device or in the image".to_owned())
+/// What was found on a device or in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// What it is.
+    pub content: Content,
+    /// How many bytes the file system says it has; `None` where there is none of ours. An image that is shorter is
+    /// cut off; a device that is longer has room to grow into.
+    pub taken: Option<u64>,
+    /// What it says about its own state.
+    pub health: Health,
 }
 
-fn look(file: &File, size: u64) -> io::Result<Content> {
-    let head = read(file, 0, HEAD)?;
+/// What lies in `file`, of `size` bytes.
+pub fn probe(file: &File, size: u64) -> Result<Content> {
+    look(file, size).map(|found| found.content)
+}
+
+/// The same, and how it is.
+pub fn look(file: &File, size: u64) -> Result<Found> {
+    let doing = || "read what lies on the device or in the image".to_owned();
+    let near = read(file, 0, NEAR).doing(Kind::Io, doing)?;
+    let far = read(file, FAR, FAR_LENGTH).doing(Kind::Io, doing)?;
+    let seen = filesystem(&near, &far);
+    let content = content(file, size, &near, seen.map(|(kind, _)| kind)).doing(Kind::Io, doing)?;
+    Ok(Found { content, taken: seen.and_then(|(_, size)| size), health: extended_health(&near) })
+}
+
+fn content(file: &File, size: u64, near: &[u8], seen: Option<Type>) -> io::Result<Content> {
     // A label encloses what else is seen: a mirror's half shows its file system from the first byte on.
-    let label = match table::label(&head) {
-        None => table::raid(file, size)?,
+    let label = match table::label(near) {
+        None => table::raid(file, size, near)?,
         label => label,
     };
     if let Some(name) = label {
@@ -87,23 +113,17 @@ fn look(file: &File, size: u64) -> io::Result<Content> {
     }
     // A file system's superblock is a better answer than what was left over from before; what could be
     // either, such as a partition table, comes last.
-    if let Some((kind, _)) = filesystem(&head) {
+    if let Some(kind) = seen {
         return Ok(Content::Filesystem(kind));
     }
-    if let Some(name) = table::foreign(&head) {
+    let head = &read(file, 0, HEAD)?;
+    if let Some(name) = table::foreign(head) {
         return Ok(Content::Other(name));
     }
-    if let Some(name) = table::at_odd_places(file, size)?.or_else(|| table::partitions(&head)) {
+    if let Some(name) = table::at_odd_places(file, size)?.or_else(|| table::partitions(head)) {
         return Ok(Content::Other(name));
     }
     Ok(if is_empty(file, size)? { Content::Empty } else { Content::Unknown })
-}
-
-/// How many bytes the file system in `file` says it has; `None` where there is none of ours. An image that
-/// is shorter is cut off; a device that is longer has room to grow into.
-pub fn size_of(file: &File) -> Result<Option<u64>> {
-    let head = read(file, 0, HEAD).doing(Kind::Io, || "read the superblock".to_owned())?;
-    Ok(filesystem(&head).and_then(|(_, size)| size))
 }
 
 /// What an ext2, ext3 or ext4 says about its own state. Others look after themselves when they are mounted.
@@ -113,12 +133,6 @@ pub struct Health {
     pub suspect: bool,
     /// Its journal has to be replayed, which the kernel does when it may write to the device.
     pub replay: bool,
-}
-
-/// The state of the file system in `file`.
-pub fn health(file: &File) -> Result<Health> {
-    let head = read(file, 0, HEAD).doing(Kind::Io, || "read the superblock".to_owned())?;
-    Ok(extended_health(&head))
 }
 
 /// The fields s_state and s_feature_incompat.
@@ -134,8 +148,8 @@ fn extended_health(head: &[u8]) -> Health {
     Health { suspect: state & VALID == 0 || state & ERRORS != 0, replay: incompatible & RECOVER != 0 }
 }
 
-/// The file system whose superblock lies in the first bytes, and its size.
-fn filesystem(head: &[u8]) -> Option<(Type, Option<u64>)> {
+/// The file system whose superblock lies in the first bytes, or further on, and its size.
+fn filesystem(head: &[u8], far: &[u8]) -> Option<(Type, Option<u64>)> {
     // One that mkfs.xfs has not finished says so in sb_inprogress; btrfs and ext4 get their magic last.
     if has(head, 0, b"XFSB") && little(head, 126, 1) == Some(0) {
         let blocks = big(head, 8, 8);
@@ -144,8 +158,8 @@ fn filesystem(head: &[u8]) -> Option<(Type, Option<u64>)> {
             big(head, 4, 4).zip(blocks).and_then(|(size, count)| size.checked_mul(count)),
         ));
     }
-    if has(head, 0x1_0040, b"_BHRfS_M") {
-        return Some((Type::Btrfs, little(head, 0x1_0070, 8)));
+    if has(far, 0x40, b"_BHRfS_M") {
+        return Some((Type::Btrfs, little(far, 0x70, 8)));
     }
     if has(head, 0, b"hsqs") {
         return Some((Type::Squashfs, little(head, 40, 8)));

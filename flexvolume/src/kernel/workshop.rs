@@ -177,7 +177,7 @@ fn answer_of(child: Pid, socket: &OwnedFd, deadline: Instant) -> Result<Message>
 
 /// Waits for the child until `deadline`, then kills it and its group, and reaps it: no zombie stays.
 /// `None` where the kernel does not let it end.
-fn end(child: Pid, deadline: Instant) -> Option<WaitStatus> {
+pub(super) fn end(child: Pid, deadline: Instant) -> Option<WaitStatus> {
     if !process::ends_by(child, deadline) {
         let _ = killpg(child, Signal::SIGKILL);
         let _ = kill(child, Signal::SIGKILL);
@@ -188,7 +188,7 @@ fn end(child: Pid, deadline: Instant) -> Option<WaitStatus> {
     waitpid(child, None).ok()
 }
 
-fn ended(status: WaitStatus) -> Box<Error> {
+pub(super) fn ended(status: WaitStatus) -> Box<Error> {
     let how = match status {
         WaitStatus::Signaled(_, signal, _) => format!("it ended with {signal}"),
         WaitStatus::Exited(_, code) => format!("it exited with code {code}"),
@@ -197,7 +197,7 @@ fn ended(status: WaitStatus) -> Box<Error> {
     Error::caused(Kind::Internal, "wait for a child's answer", how)
 }
 
-fn late(gone: bool) -> Box<Error> {
+pub(super) fn late(gone: bool) -> Box<Error> {
     let how = if gone {
         "no answer in time, so it was ended"
     } else {

@@ -39,7 +39,8 @@ pub(super) fn read(path: &Path, owner: u32) -> Result<Option<String>> {
     let Some(opened) = open(&opened, name, path, flags)? else { return Ok(None) };
     let stat = status(path, &opened)?;
     trusted(path, &stat, owner, FileType::RegularFile)?;
-    let mut text = String::new();
+    // One read takes it whole.
+    let mut text = String::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).clamp(1024, 1 << 16));
     let read = File::from(opened).take(MOST + 1).read_to_string(&mut text);
     read.doing(Kind::Io, || format!("read `{}`", path.display()))?;
     if text.len() as u64 > MOST {

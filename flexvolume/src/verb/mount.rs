@@ -107,7 +107,7 @@ fn attempt(driver: Driver, folder: &Path, options: &Options, start: Instant, way
 
     let secrets = options.secrets()?;
     let mut hands = Hands::new(&secrets, asked.common.deadline);
-    hands.busy = (policy.busy_wait.duration(), policy.busy);
+    hands.busy = Some((policy.busy_wait.duration(), policy.busy));
     hands.locks.push(lock(&target.id())?);
     let made = match way {
         Way::New => make(&asked, backend, wish, &mut hands),

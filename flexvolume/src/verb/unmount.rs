@@ -1,6 +1,6 @@
 //! `unmount`: nothing at the folder and nothing left of it. What is gone already is done.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use node::{Error, Kind, Result};
@@ -21,15 +21,11 @@ const LIMIT: Duration = Duration::from_secs(100);
 
 /// Takes away what is at `folder`.
 pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
-    let policy = Policy::load();
-    let target = target(folder, policy.as_ref().ok())?;
+    let target = target(folder)?;
     let deadline = start + LIMIT;
     crash::alarm_at(deadline, LIMIT);
     let secrets = Secrets::default();
     let mut hands = Hands::new(&secrets, deadline);
-    if let Ok(policy) = policy {
-        hands.busy = (policy.busy_wait.duration(), policy.busy);
-    }
     hands.locks.push(lock(&target.id())?);
     let gone = take_away(&target, &mut hands);
     let gone = hands.unlock(gone);
@@ -41,6 +37,9 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
 /// Takes away the mount and what belongs to it.
 fn take_away(target: &Target, hands: &mut Hands<'_>) -> Result<()> {
     let record = Record::find(target)?;
+    if record.is_none() {
+        is_the_kubelets(target)?;
+    }
     if let Some(key) = record.as_ref().and_then(Record::source_lock) {
         // Another pod's mount of the same source may be about to be copied from this one.
         hands.lock_source(key)?;
@@ -53,21 +52,25 @@ fn take_away(target: &Target, hands: &mut Hands<'_>) -> Result<()> {
     empty(target)
 }
 
-/// The folder, beneath the root that the policy names, or the root that it was mounted beneath. A policy
-/// that cannot be read must not keep a pod from ending: then the folder's own shape names the root.
-fn target(folder: &Path, policy: Option<&Policy>) -> Result<Target> {
-    let refused = match policy.map(|p| Target::parse(folder, &p.kubelet_root)) {
-        Some(Ok(target)) => return Ok(target),
-        Some(Err(error)) => Some(error),
-        None => None,
-    };
-    let root: PathBuf = folder.ancestors().nth(5).unwrap_or(Path::new("/")).to_owned();
-    let (shaped, error) = match (Target::parse(folder, &root), refused) {
-        (Ok(shaped), None) => return Ok(shaped),
-        (Err(_), Some(error)) | (Err(error), None) => return Err(error),
-        (Ok(shaped), Some(error)) => (shaped, error),
-    };
-    if Record::find(&shaped)?.is_none() { Err(error) } else { Ok(shaped) }
+/// The folder, by its own shape: what was mounted there once is taken away, whatever the policy says now.
+fn target(folder: &Path) -> Result<Target> {
+    let root = folder.ancestors().nth(5).unwrap_or(Path::new("/"));
+    let shaped = Target::parse(folder, root);
+    if shaped.is_err()
+        && let Ok(policy) = Policy::load()
+    {
+        return Target::parse(folder, &policy.kubelet_root);
+    }
+    shaped
+}
+
+/// Without a record, the folder has to lie beneath the root that the policy names. A policy that cannot be read must
+/// not keep a pod from ending.
+fn is_the_kubelets(target: &Target) -> Result<()> {
+    match Policy::load() {
+        Ok(policy) => Target::parse(&target.path(), &policy.kubelet_root).map(drop),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The kubelet removes the folder next, and cannot where something lies in it. That is data: it stays.

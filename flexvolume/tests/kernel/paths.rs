@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use flexvolume::kernel::mount::attach;
 use flexvolume::kernel::path::{
-    Want, beneath, create_file, is_kernel_filesystem, is_local, make_folders, open_root, real_path,
-    remove_file_beneath,
+    Want, beneath, create_file, is_kernel_filesystem, is_known, is_local, make_folders, open_root,
+    open_straight, real_path, remove_file_beneath,
 };
 use flexvolume::observe::Part;
 use libtest_mimic::Trial;
@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         test("the_kernels_own_file_systems_have_names", kernels_own),
         test("what_is_the_nodes_own_is_off_limits_under_every_name", off_limits),
         test("a_path_is_where_the_file_is_now", real),
+        test("a_path_without_symlinks_is_known_and_opened_as_it_stands", straight),
         test("mounts_with_odd_names_are_found_exactly", odd_names),
     ]
 }
@@ -71,7 +72,8 @@ fn off_limits(s: &Scratch) {
     let why = |name: &str, recursive: bool| {
         let part = if recursive { Part::WithMountsBelow } else { Part::Itself };
         let kubelet = s.path("kubelet");
-        flexvolume::observe::off_limits(s.open(name).as_fd(), &kubelet, part).unwrap()
+        flexvolume::observe::off_limits(s.open(name).as_fd(), &kubelet, part, mountinfo::read().unwrap())
+            .unwrap()
     };
     for folder in ["disk/kubelet/pods", "disk/data", "etc", "jail/proc", "jail/data"] {
         s.folder(folder);
@@ -93,6 +95,24 @@ fn off_limits(s: &Scratch) {
     for (name, recursive) in [("disk/data", true), ("jail", false), ("jail/data", true)] {
         assert_eq!(why(name, recursive), None, "{name}");
     }
+}
+
+fn straight(s: &Scratch) {
+    s.folder("a/b");
+    fs::write(s.path("a/file"), "x").unwrap();
+    symlink("a", s.path("link")).unwrap();
+    symlink("b", s.path("a/last")).unwrap();
+    for (name, known, folder) in
+        [("a/b", true, true), ("a/file", true, false), ("link/b", false, false), ("a/last", false, false)]
+    {
+        // Whatever is there was looked at, so that the kernel knows it.
+        let _ = fs::metadata(s.path(name));
+        assert_eq!(is_known(&s.path(name)), known, "{name}");
+        let opened = open_straight(&s.path(name));
+        assert_eq!(opened.is_some(), folder, "{name}");
+        assert!(opened.is_none_or(|opened| real_path(opened.as_fd()).unwrap() == s.path(name)), "{name}");
+    }
+    assert!(open_straight(&s.path("a/b/..")).is_none() && open_straight(Path::new("tmp")).is_none());
 }
 
 fn exchanged(s: &Scratch) {

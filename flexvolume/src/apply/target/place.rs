@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use node::mountinfo::{self, Mount};
 use node::{Context, Error, Kind, Result};
@@ -72,6 +73,11 @@ impl<'a> Place<'a> {
     /// Unmounts what is mounted last; whether something was.
     pub fn unmount(&self, how: How) -> Result<bool> {
         mount::detach(self.parent(), self.name(), how)
+    }
+
+    /// The same in a child, which keeps `locks`, until `deadline`.
+    pub fn unmount_apart(&self, how: How, deadline: Instant, locks: &[BorrowedFd<'_>]) -> Result<bool> {
+        mount::detach_apart(self.parent(), self.name(), how, deadline, locks)
     }
 
     /// Where it is now: the kernel lists mounts by paths without symlinks.

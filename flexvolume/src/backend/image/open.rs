@@ -27,13 +27,13 @@ pub struct Opened {
 
 /// Opens the image at `place` under its lock. Its folder goes into `hands`.
 pub fn open(place: &Place, hands: &mut Hands<'_>) -> Result<Opened> {
-    answers(&place.root, &place.folder, hands)?;
+    let mounts = answers(&place.root, &place.folder, hands)?;
     let root = root(&place.root)?;
     let folder = path::beneath(root.as_fd(), &place.folder, Want::Folder).map_err(|e| match e.errno() {
         Some(libc::ENOENT) => e.hint("make the folder on the node: only images are made here"),
         _ => e,
     })?;
-    fit(folder.as_fd(), &place.root.join(&place.folder), &place.kubelet_root, Part::Itself)?;
+    fit(folder.as_fd(), &place.root.join(&place.folder), &place.kubelet_root, Part::Itself, mounts)?;
     let status = rustix::fs::fstat(&folder).doing(Kind::Io, || "look at the image's folder".to_owned())?;
     let lock = format!("image {}:{}/{}", status.st_dev, status.st_ino, place.name);
     hands.lock_source(&lock)?;

@@ -209,7 +209,8 @@ impl Found {
 pub fn look(file: &File, length: u64, wanted: Option<ImageFs>, shown: &Path) -> Result<Option<Found>> {
     let doing = || format!("take `{}` for a volume", shown.display());
     let refuse = |why: String| Error::caused(Kind::Config, doing(), why);
-    let kind = match superblock::probe(file, length)? {
+    let seen = superblock::look(file, length)?;
+    let kind = match seen.content {
         Content::Empty => return Ok(None),
         Content::Filesystem(kind) => kind,
         Content::Other(what) => {
@@ -226,13 +227,12 @@ pub fn look(file: &File, length: u64, wanted: Option<ImageFs>, shown: &Path) -> 
         return Err(refuse(format!("`fsType` is {} and there is {kind} on it", other.name()))
             .hint("set `fsType` to what is there, or leave it out"));
     }
-    let taken = superblock::size_of(file)?;
-    if let Some(taken) = taken.filter(|taken| *taken > length) {
+    if let Some(taken) = seen.taken.filter(|taken| *taken > length) {
         let (taken, length) = (Quantity::of(taken), Quantity::of(length));
         return Err(refuse(format!("its {kind} has {taken}, and it is only {length} long"))
             .hint("it was cut off: copy it again, whole"));
     }
-    Ok(Some(Found { fs, length, taken, health: superblock::health(file)? }))
+    Ok(Some(Found { fs, length, taken: seen.taken, health: seen.health }))
 }
 
 fn image_fs(kind: Type) -> Option<ImageFs> {

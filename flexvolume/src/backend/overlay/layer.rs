@@ -27,11 +27,11 @@ pub fn lower(
     kubelet_root: &Path,
     hands: &mut Hands<'_>,
 ) -> Result<Lower> {
-    answers(&place.root, &place.relative, hands)?;
+    let mounts = answers(&place.root, &place.relative, hands)?;
     let root = root(&place.root)?;
     let found = path::beneath(root.as_fd(), &place.relative, Want::Any)?;
     let path = place.path();
-    fit(found.as_fd(), &path, kubelet_root, Part::Itself)?;
+    fit(found.as_fd(), &path, kubelet_root, Part::Itself, mounts)?;
     let doing = || format!("look at `{}`", path.display());
     let status = fstat(&found).map_err(std::io::Error::from).doing(Kind::Io, doing)?;
     let (found, lower) = match FileType::from_raw_mode(status.st_mode) {
@@ -91,7 +91,7 @@ pub fn upper(
     kubelet_root: &Path,
     hands: &mut Hands<'_>,
 ) -> Result<(String, bool)> {
-    answers(&place.root, &place.relative, hands)?;
+    let mounts = answers(&place.root, &place.relative, hands)?;
     let root = root(&place.root)?;
     let path = place.path();
     let status = fstat(&root).map_err(std::io::Error::from);
@@ -101,7 +101,7 @@ pub fn upper(
     alone(&key, &path, hands)?;
     let missing = match path::beneath(root.as_fd(), &place.relative, Want::Folder) {
         Err(error) if error.errno() == Some(libc::ENOENT) && create => {
-            fit_to_make(root.as_fd(), &place.relative, &path, kubelet_root)?;
+            fit_to_make(root.as_fd(), &place.relative, &path, kubelet_root, mounts)?;
             true
         }
         Err(error) if error.errno() == Some(libc::ENOENT) => {
@@ -114,7 +114,7 @@ pub fn upper(
         }
         other => {
             let found = other?;
-            fit(found.as_fd(), &path, kubelet_root, Part::Itself)?;
+            fit(found.as_fd(), &path, kubelet_root, Part::Itself, mounts)?;
             hands.open.insert(Handle::Upper, found);
             false
         }

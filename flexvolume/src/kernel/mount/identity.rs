@@ -1,11 +1,12 @@
 //! Which mount a descriptor lies on, and whether it is that mount's root (statx(2)).
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use node::{Context, Kind, Result, mountinfo};
-use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, statx};
 
 /// Since Linux 6.8; unlike the older number it is never used again in this boot.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -16,10 +17,6 @@ pub fn unique_id(fd: BorrowedFd<'_>) -> Result<u64> {
     let doing = || "ask for the id of a mount".to_owned();
     let answer = ask(fd, MNT_ID_UNIQUE).doing(Kind::Kernel, doing)?;
     if answer.stx_mask & MNT_ID_UNIQUE.bits() != 0 {
-        return Ok(answer.stx_mnt_id);
-    }
-    let answer = ask(fd, StatxFlags::MNT_ID).doing(Kind::Kernel, doing)?;
-    if answer.stx_mask & StatxFlags::MNT_ID.bits() != 0 {
         return Ok(answer.stx_mnt_id);
     }
     listed_id(fd).map(u64::from).doing(Kind::Kernel, doing)
@@ -51,9 +48,26 @@ fn ask(fd: BorrowedFd<'_>, wanted: StatxFlags) -> io::Result<Statx> {
     Ok(statx(fd, c"", flags, wanted)?)
 }
 
-/// The number that mountinfo has for the mount that `fd` lies on, as the descriptor's own page says it (proc_pid_fdinfo(5)).
+/// The number that mountinfo has for the mount that `fd` lies on.
 pub fn listed_id(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    if let Some(id) = ask(fd, StatxFlags::MNT_ID).ok().as_ref().and_then(listed) {
+        return Ok(id);
+    }
+    // Before Linux 5.8 the descriptor's own page says it (proc_pid_fdinfo(5)).
     let page = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
     let line = page.lines().find_map(|l| l.strip_prefix("mnt_id:"));
     line.and_then(|n| n.trim().parse().ok()).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// What lies under `name` in the open folder: its type, with a symlink not followed, and the number that mountinfo has
+/// for the mount that is seen there, where the kernel tells (Linux 5.8).
+pub fn listed_at(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<(FileType, Option<u32>)> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+    let answer = statx(folder, name, flags, StatxFlags::TYPE | StatxFlags::MNT_ID)?;
+    Ok((FileType::from_raw_mode(answer.stx_mode.into()), listed(&answer)))
+}
+
+fn listed(answer: &Statx) -> Option<u32> {
+    let told = answer.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    u32::try_from(answer.stx_mnt_id).ok().filter(|_| told)
 }

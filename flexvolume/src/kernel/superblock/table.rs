@@ -71,17 +71,16 @@ fn find(marks: &[Mark], head: &[u8]) -> Option<&'static str> {
 }
 
 /// The superblock of a Linux RAID member (md): at the start, 4 KiB after it, or near the end.
-pub(super) fn raid(file: &File, size: u64) -> io::Result<Option<&'static str>> {
+pub(super) fn raid(file: &File, size: u64, head: &[u8]) -> io::Result<Option<&'static str>> {
     const MAGIC: u64 = 0xa92b_4efc;
     let near_end = size.saturating_sub(8 << 10) & !4095;
     let old = (size & !0xffff).saturating_sub(0x1_0000);
-    for offset in [0, 4096, near_end, old] {
-        let found = read(file, offset, 4)?;
-        if little(&found, 0, 4) == Some(MAGIC) || big(&found, 0, 4) == Some(MAGIC) {
-            return Ok(Some("a member of a Linux RAID"));
-        }
+    let is_one = |bytes: &[u8], at| little(bytes, at, 4) == Some(MAGIC) || big(bytes, at, 4) == Some(MAGIC);
+    let mut found = is_one(head, 0) || is_one(head, 4096);
+    for offset in [near_end, old] {
+        found = found || is_one(&read(file, offset, 4)?, 0);
     }
-    Ok(None)
+    Ok(found.then_some("a member of a Linux RAID"))
 }
 
 /// Marks that lie far from the start.

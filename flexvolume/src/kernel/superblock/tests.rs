@@ -118,7 +118,7 @@ fn file_systems_are_told_apart_and_measured() {
     for (kind, offset, bytes, size) in cases {
         let file = image(64 * MIB, &[(offset, bytes)]);
         assert_eq!(probe(&file, 64 * MIB).unwrap(), Content::Filesystem(kind), "{kind}");
-        assert_eq!(size_of(&file).unwrap(), size, "{kind}");
+        assert_eq!(look(&file, 64 * MIB).unwrap().taken, size, "{kind}");
         // A boot loader's sector in front of it changes nothing where it is not the superblock itself.
         if offset != 0 {
             file.write_all_at(b"\x55\xaa", 510).unwrap();
@@ -129,5 +129,5 @@ fn file_systems_are_told_apart_and_measured() {
     assert_eq!(seen(MIB, &[(1024, &journal)]), Content::Other("an ext journal"));
     let inside = [(0, b"LUKS\xba\xbe".as_slice()), (1024, &ext2)];
     assert_eq!(seen(MIB, &inside), Content::Other("LUKS encryption"));
-    assert_eq!(size_of(&image(MIB, &[])).unwrap(), None);
+    assert_eq!(look(&image(MIB, &[]), MIB).unwrap().taken, None);
 }
