@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Daemon;
+use crate::kernel::memory;
 
 impl Daemon {
     /// When the loop has to wake though nothing happens.
@@ -12,7 +13,7 @@ impl Daemon {
             let check = if slot.checking { None } else { slot.next_check };
             [look, check]
         });
-        slots.chain([self.settled, self.calm, self.part]).flatten().min()
+        slots.chain([self.settled, self.calm, self.part, self.trim]).flatten().min()
     }
 
     pub(super) async fn do_what_is_due(&mut self) {
@@ -32,6 +33,10 @@ impl Daemon {
             self.look_where_dirty(anew);
         }
         self.check_where_due(now);
+        if is_due(self.trim) {
+            self.trim = None;
+            memory::trim();
+        }
         if is_due(self.part) {
             self.ask_who_holds();
         }

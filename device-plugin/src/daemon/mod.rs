@@ -38,6 +38,10 @@ const CALM: Duration = Duration::from_millis(50);
 /// How often everything is looked at where nothing tells of changes.
 const BLIND: Duration = Duration::from_secs(2);
 
+/// From so many resources on, their registrations need memory that is worth giving back, and are done after this time.
+const MANY: usize = 50;
+const REGISTERED: Duration = Duration::from_secs(1);
+
 /// The daemon's state.
 pub struct Daemon {
     path: PathBuf,
@@ -55,6 +59,8 @@ pub struct Daemon {
     calm: Option<Instant>,
     /// When the kubelet is asked who holds what is gone.
     part: Option<Instant>,
+    /// When memory that many registrations needed is given back.
+    trim: Option<Instant>,
     /// Devices of two resources that were told of.
     overlaps: BTreeSet<String>,
 }
@@ -158,6 +164,7 @@ impl Daemon {
             settled: None,
             calm: None,
             part: None,
+            trim: None,
             overlaps: BTreeSet::new(),
         };
         for resource in daemon.config.resources.clone() {
@@ -198,6 +205,7 @@ impl Daemon {
         let kubelet = session::folder(&self.config.kubelet);
         if told.all || (told.sockets && told.folders.contains(kubelet)) {
             self.order(|orders| orders.looks += 1);
+            self.trim_later();
         }
         if told.all || self.path.parent().is_some_and(|folder| told.folders.contains(folder)) {
             self.calm = Some(Instant::now() + CALM);
@@ -267,6 +275,12 @@ impl Daemon {
             }
             (Ok(_), _) => {}
             (Err(error), _) => complain(&error),
+        }
+    }
+
+    fn trim_later(&mut self) {
+        if self.slots.len() > MANY {
+            self.trim = Some(Instant::now() + REGISTERED);
         }
     }
 

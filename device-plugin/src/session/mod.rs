@@ -192,7 +192,9 @@ impl Session {
         self.registered = None;
         self.offer.end_streams();
         let path = self.kubelet.device_plugins.join("kubelet.sock");
-        let result = register::register(&path, &self.socket, self.offer.name(), self.offer.options()).await;
+        // Boxed, since a session is there for good and a call for milliseconds.
+        let call = register::register(&path, &self.socket, self.offer.name(), self.offer.options());
+        let result = Box::pin(call).await;
         self.offer.metrics().registered(self.offer.name(), reason, result.is_ok());
         result?;
         info!(resource = %self.offer.name(), reason, "registered");
