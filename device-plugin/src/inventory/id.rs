@@ -59,8 +59,14 @@ fn slug(identity: &str) -> String {
         }
     }
     // Only ASCII is left, so that every index is a boundary.
-    let tail = slug.get(slug.len().saturating_sub(SLUG)..).unwrap_or_default();
-    tail.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+    let (before, tail) = slug.split_at(slug.len().saturating_sub(SLUG));
+    let in_a_word = before.ends_with(|c: char| c.is_ascii_alphanumeric());
+    // Half a word says less than none, unless it is all there is.
+    let whole = match tail.find(|c: char| !c.is_ascii_alphanumeric()) {
+        Some(end) if in_a_word && end < SLUG / 2 => tail.get(end..).unwrap_or_default(),
+        _ => tail,
+    };
+    whole.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 /// The bytes of a device in the list at its worst, that is while it is unhealthy: tags and lengths, the ID,
@@ -121,6 +127,7 @@ mod tests {
                 0,
                 "UART_A50285BI-if00-port0-8f1c0ecb22696ef3",
             ),
+            ("path:/dev/serial/by-id/usb-adapter-1", 0, "by-id-usb-adapter-1-175601cac114a7b8"),
             ("path:/dev/kvm", 0, "dev-kvm-02fba5ab8ef58619"),
             ("pci:0000:01:00.0", 0, "0000-01-00.0-dffed4f0afbde1ec"),
             ("count:17", 0, "17-1bf3f17fb927ff07"),
