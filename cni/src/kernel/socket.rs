@@ -315,7 +315,7 @@ pub fn refused(doing: String, refusal: Refusal) -> Box<Error> {
         libc::EXFULL => {
             Some("a bridge takes 1023 ports: use `\"mode\": \"routed\"`, which has no such limit")
         }
-        libc::EOPNOTSUPP => Some("this kernel was built without it: see the kernel options in the README"),
+        libc::EOPNOTSUPP => Some("this kernel was built without it: see the kernel options in cni/README.md"),
         _ => None,
     };
     let kind = if refusal.errno == libc::EEXIST { Kind::Conflict } else { Kind::Kernel };

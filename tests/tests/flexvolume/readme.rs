@@ -1,5 +1,5 @@
-//! README.md does what it says: its policy is valid, its defaults are the defaults, its tables have every
-//! option and no other, and every volume in it is mounted, used and unmounted.
+//! flexvolume/README.md does what it says: its policy is valid, its defaults are the defaults, its tables have
+//! every option and no other, and every volume in it and in README.md is mounted, used and unmounted.
 
 mod examples;
 mod page;
@@ -15,7 +15,7 @@ use libtest_mimic::Trial;
 
 use super::ours::program;
 use examples::{Example, examples, prepare};
-use page::{block_with, page, section, table};
+use page::{block_with, front_page, page, section, table};
 
 const TOOLS: &[&str] = &["bindfs", "mkfs.ext4", "mkfs.xfs", "mksquashfs", "sshfs"];
 
@@ -39,7 +39,7 @@ fn the_policy_is_valid(_: &VolumeNode) {
     let page = page();
     let said = validate(&block_with(&page, "\nbackends:"));
     assert!(said.ok(), "{said:?}");
-    assert!(page.contains(&said.stdout), "README.md does not show what `validate` says:\n{}", said.stdout);
+    assert!(page.contains(&said.stdout), "the page does not show what `validate` says:\n{}", said.stdout);
 }
 
 fn defaults_are_defaults(_: &VolumeNode) {
@@ -71,15 +71,15 @@ fn options_are_complete(node: &VolumeNode) {
         let known: BTreeSet<_> = known.into_iter().filter(|key| key != "port" || backend == "nfs").collect();
         let both = ["mode", "uid", "gid"].map(str::to_owned);
         let untold: Vec<_> = known.difference(&told).filter(|key| !both.contains(key)).collect();
-        assert!(untold.is_empty(), "README.md does not tell of {untold:?} of {backend}");
+        assert!(untold.is_empty(), "the page does not tell of {untold:?} of {backend}");
         let unknown: Vec<_> = told.difference(&known).collect();
-        assert!(unknown.is_empty(), "README.md tells of {unknown:?}, which {backend} does not know");
+        assert!(unknown.is_empty(), "the page tells of {unknown:?}, which {backend} does not know");
     }
 }
 
 fn known_options(kubelet: &Kubelet, backend: &str) -> BTreeSet<String> {
     let driver = format!("nodeplug/{backend}");
-    let all = examples(kubelet);
+    let all = examples(kubelet, &page());
     let example = all.into_iter().find(|e| e.volume.driver() == driver);
     let volume = example.expect("an example of each backend").volume.option("qqqqqqqqqqqqqqqqq", "1");
     let outcome = kubelet.set_up(&volume);
@@ -92,9 +92,11 @@ fn known_options(kubelet: &Kubelet, backend: &str) -> BTreeSet<String> {
 fn volumes_are_mounted(node: &VolumeNode) {
     prepare(node);
     let kubelet = node.kubelet();
-    let all = examples(&kubelet);
+    let all = examples(&kubelet, &page());
     assert!(all.len() >= 16, "two examples of each of the eight backends, and not {}", all.len());
-    for example in &all {
+    let first = examples(&kubelet, &front_page());
+    assert_eq!(first.len(), 1, "README.md has one worked volume");
+    for example in all.iter().chain(&first) {
         use_it(node, &kubelet, example);
     }
 }

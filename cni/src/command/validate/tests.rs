@@ -116,3 +116,23 @@ proptest::proptest! {
         report.to_json();
     }
 }
+
+/// The objects of a page whose braces stand alone on their lines.
+fn objects(page: &str) -> Vec<String> {
+    let starts = page.split("\n{\n").skip(1);
+    starts.map(|rest| format!("{{\n{}\n}}", rest.split("\n}\n").next().unwrap())).collect()
+}
+
+#[test]
+fn every_network_of_the_pages_is_fine() {
+    for (page, count) in [("README.md", 3), ("../README.md", 1)] {
+        let text = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+        let networks: Vec<_> =
+            objects(&text).into_iter().filter(|text| text.contains("\"plugins\"")).collect();
+        assert_eq!(networks.len(), count, "{page}");
+        for network in networks {
+            let table = validate(&network).to_table();
+            assert!(table.ends_with(": 0 problems, 0 warnings\n"), "{page}\n{network}\n{table}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The volumes of README.md, and a node on which they can be mounted. What this machine has no server, no
+//! The volumes of a page, and a node on which they can be mounted. What this machine has no server, no
 //! kernel module or no disk for is stood in for: the driver, the policy and the options stay the page's own.
 
 use std::collections::BTreeMap;
@@ -72,17 +72,17 @@ pub fn stand_in(text: &str) -> String {
 }
 
 /// Every volume of every pod, in the page's order. A PersistentVolume that no pod claims gets one.
-pub fn examples(kubelet: &Kubelet) -> Vec<Example> {
-    let page = page();
-    let documents = documents(&page);
-    let secrets = secrets(&page);
+pub fn examples(kubelet: &Kubelet, page: &str) -> Vec<Example> {
+    let documents = documents(page);
+    let secrets = secrets(page);
     let mut found = Vec::new();
     for document in &documents {
         match document["kind"].as_str() {
             Some("Pod") => {
                 let pod = kubelet.pod("default", text(&document["metadata"]["name"]));
                 let group = &document["spec"]["securityContext"]["fsGroup"];
-                for volume in document["spec"]["volumes"].as_array().expect("volumes") {
+                // A pod that shows a device has none.
+                for volume in document["spec"]["volumes"].as_array().into_iter().flatten() {
                     if volume["flexVolume"].is_object() {
                         found.push(inline(&pod, volume, group, &secrets));
                     }

@@ -1,13 +1,22 @@
-//! README.md, taken apart.
+//! The pages that show volumes, taken apart.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The whole text.
+/// The driver's page, whole.
 pub fn page() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    fs::read_to_string(path).expect("README.md")
+    text("flexvolume/README.md")
+}
+
+/// The repository's page, whole.
+pub fn front_page() -> String {
+    text("README.md")
+}
+
+fn text(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    fs::read_to_string(path).expect(name)
 }
 
 /// What stands between its fences of `yaml`.
