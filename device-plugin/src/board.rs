@@ -8,8 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::holders;
 use crate::metrics::Metrics;
-use crate::service::Offer;
-use crate::session::Stream;
+use crate::service::{Offer, Stream};
 
 /// A question to the loop: it answers when it comes around.
 pub type Ping = oneshot::Sender<()>;

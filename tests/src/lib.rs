@@ -7,6 +7,9 @@
 //!
 //! For volumes there is a [`volume_node::VolumeNode`] with mounts and folders of its own, a
 //! [`kubelet::Kubelet`] that calls FlexVolume drivers, and [`volume_look`] for what they leave.
+//!
+//! For devices there is a [`device_node::DeviceNode`] with a /dev and a sysfs of its own and the daemon on it, and a
+//! [`device_manager::DeviceManager`], the part of a kubelet that device plugins meet.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -16,6 +19,8 @@
 )]
 
 pub mod call;
+pub mod device_manager;
+pub mod device_node;
 pub mod kernel;
 pub mod kubelet;
 pub mod look;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::call::try_tool;
+use crate::device_node::{DeviceNode, our_daemon};
 use crate::node::{Node, REFERENCE, our_binary};
 use crate::runtime::{Flavour, flavour};
 use crate::volume_node::{VolumeNode, our_driver};
@@ -49,6 +50,25 @@ pub fn scripted(name: &'static str, tools: &'static [&'static str], body: fn(&Vo
 /// [`scripted`] on a node that shares its mounts.
 pub fn scripted_shared(name: &'static str, tools: &'static [&'static str], body: fn(&VolumeNode)) -> Trial {
     Trial::ignorable_test(name, move || on_volume_node(name, tools, VolumeNode::bare_shared, body))
+}
+
+/// A test of the device plugin's daemon on a node of its own. `tools` are the programs that it needs beyond `ip`.
+pub fn device(name: &'static str, tools: &'static [&'static str], body: fn(&DeviceNode)) -> Trial {
+    Trial::ignorable_test(name, move || {
+        built(&our_daemon(), "nodeplug-device-plugin", "NODEPLUG_DEVICE_PLUGIN")?;
+        if !nix::unistd::geteuid().is_root() {
+            return skip("needs root, for namespaces".to_owned());
+        }
+        if let Some(lacking) = ["ip"].iter().chain(tools).find(|tool| !on_path(tool)) {
+            return skip(format!("needs `{lacking}`"));
+        }
+        bounded(name, move || body(&DeviceNode::enter()))
+    })
+}
+
+/// A test that needs no node.
+pub fn plain(name: &'static str, body: fn()) -> Trial {
+    Trial::ignorable_test(name, move || bounded(name, body))
 }
 
 fn run(name: &str, body: fn(&Node)) -> Result<Completion, Failed> {

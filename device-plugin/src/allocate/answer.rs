@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use node::Result;
 
+use super::Device;
 use super::given::{Answer, Given, Hand, refused};
 use super::template::{self, Variable};
-use super::{Chosen, Device};
 use crate::cdi;
 use crate::config::{Cdi, ExtraDevice, Mount, Resource};
+use crate::inventory::Chosen;
 
 /// Attributes that begin so are environment of their device's container without any template: what a command
 /// gave as `env`.

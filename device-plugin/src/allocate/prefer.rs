@@ -4,8 +4,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
-use super::Chosen;
 use crate::config::Preference;
+use crate::inventory::Chosen;
 use crate::inventory::Found;
 
 /// Which `size` of the available devices suit best, those of `must` among them; empty where it can't be said.

@@ -7,6 +7,7 @@ use proto::deviceplugin::ContainerAllocateResponse;
 
 use super::*;
 use crate::config::{Config, Host, NodeOptions, Preference, Resource};
+use crate::inventory::{Chosen, Found};
 use crate::inventory::{DeviceNumber, Node, id};
 
 const NULL: DeviceNumber = DeviceNumber { block: false, major: 1, minor: 3 };

@@ -62,6 +62,17 @@ impl Found {
     }
 }
 
+/// A device that the kubelet chose, or may choose.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen<'a> {
+    /// Its ID, as the kubelet knows it.
+    pub id: &'a str,
+    /// The device behind it.
+    pub found: &'a Found,
+    /// Which of the device's replicas it is, from 0.
+    pub replica: u32,
+}
+
 /// A file that a container gets with a device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {

@@ -17,11 +17,10 @@ use std::time::Instant;
 use proto::EncodedList;
 use proto::deviceplugin::{Device, NumaNode, TopologyInfo};
 
-use crate::allocate::Chosen;
 use crate::config::Resource;
 
 pub use entry::{Entry, State};
-pub use found::{DeviceNumber, Found, Looked, Node, Rejected};
+pub use found::{Chosen, DeviceNumber, Found, Looked, Node, Rejected};
 pub use id::{counted_weight, id, weight};
 
 /// The devices of one resource.

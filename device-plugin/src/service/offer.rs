@@ -13,12 +13,22 @@ use proto::deviceplugin::{
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use crate::allocate::{self, Answer, Chosen, Hand};
+use crate::allocate::{self, Answer, Hand};
 use crate::config::{Host, Resource, ResourceName};
 use crate::health;
-use crate::inventory::{Found, Inventory};
+use crate::inventory::{Chosen, Found, Inventory};
 use crate::metrics::Metrics;
-use crate::session::Stream;
+
+/// The kubelet's stream of the list, the newest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// It was never asked for since the last registration.
+    Never,
+    /// It is open.
+    Open,
+    /// It was open.
+    Ended,
+}
 
 /// A resource that is offered.
 #[derive(Debug)]

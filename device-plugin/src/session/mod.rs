@@ -17,12 +17,11 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use backoff::Backoff;
-pub use plan::Stream;
 use plan::{Action, Seen, SocketId, plan};
 use serve::Server;
 
 use crate::config::{Kubelet, Registration, ResourceName};
-use crate::service::Offer;
+use crate::service::{Offer, Stream};
 
 /// How long the kubelet may take from its answer to Register until it asks for the list.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::PATIENCE;
+use crate::service::Stream;
 
 /// Which socket it is: a kubelet that starts makes a new one under the old name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,17 +21,6 @@ impl SocketId {
         let status = path.symlink_metadata().ok()?;
         Some(Self { device: status.dev(), inode: status.ino(), made: (status.mtime(), status.mtime_nsec()) })
     }
-}
-
-/// The kubelet's stream of the list, the newest one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// It was never asked for since the last registration.
-    Never,
-    /// It is open.
-    Open,
-    /// It was open.
-    Ended,
 }
 
 /// What there is to go by.

@@ -1,5 +1,5 @@
-//! `bench [cni|flexvolume] [--rounds N] [--json] [--only GROUP]`: the speed and the memory of the programs
-//! beside those that people use now, and beside the bare work of the kernel, on throw-away nodes.
+//! `bench [cni|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]`: the speed and the memory of the
+//! programs beside those that people use now, and beside the bare work of the kernel, on throw-away nodes.
 //!
 //! Calls are made in turns (theirs, ours, floor, in rotating order), so that a slow moment of the machine
 //! meets all of them; a ratio is that of the medians.
@@ -13,6 +13,7 @@
 )]
 
 mod cni;
+mod device_plugin;
 mod flexvolume;
 mod volumes;
 
@@ -39,9 +40,10 @@ fn main() -> ExitCode {
     let rounds = after("--rounds").map_or(Some(200), |n| n.parse().ok());
     let program = words.first().map(String::as_str).filter(|w| !w.starts_with("--"));
     let groups = match program {
-        None => [cni::GROUPS.as_slice(), flexvolume::GROUPS.as_slice()].concat(),
+        None => [cni::GROUPS.as_slice(), flexvolume::GROUPS.as_slice(), &device_plugin::GROUPS].concat(),
         Some("cni") => cni::GROUPS.to_vec(),
         Some("flexvolume") => flexvolume::GROUPS.to_vec(),
+        Some("device-plugin") => device_plugin::GROUPS.to_vec(),
         Some(_) => Vec::new(),
     };
     let only = after("--only");
@@ -61,9 +63,10 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     let names = |groups: &[Group]| groups.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("|");
-    eprintln!("usage: bench [cni|flexvolume] [--rounds N] [--json] [--only GROUP]");
+    eprintln!("usage: bench [cni|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]");
     eprintln!("GROUP of cni: {}", names(&cni::GROUPS));
     eprintln!("GROUP of flexvolume: {}", names(&flexvolume::GROUPS));
+    eprintln!("GROUP of device-plugin: {}", names(&device_plugin::GROUPS));
     ExitCode::from(2)
 }
 
@@ -72,7 +75,7 @@ fn print(rows: &[Row], json: bool) {
         println!("{:#}", Value::Array(rows.iter().map(Row::json).collect()));
     } else {
         println!(
-            "| measure | bar | value | held | medians; p10 to p90 of the pairs |\n|---|---|---|---|---|"
+            "| measure | bar | value | held | medians; p10 to p90 of the pairs, or the spread |\n|---|---|---|---|---|"
         );
         for row in rows {
             println!("{}", row.line());

@@ -1,7 +1,9 @@
-//! Pods get their volumes from `nodeplug-flexvolume`, called by a kubelet, on a node that exists only in
-//! namespaces of its own. Prints what was shown, and whether it is as it should be; exit code 1 when not.
+//! `demo [flexvolume|device-plugin]`: pods get their volumes from `nodeplug-flexvolume`, or their devices from
+//! `nodeplug-device-plugin`, as a kubelet asks for them, on a node that exists only in namespaces of its own. Prints
+//! what was shown, and whether it is as it should be; exit code 1 when not.
 //!
-//! `NODEPLUG_FLEXVOLUME=PATH` names the driver. `scripts/demo` is how a person starts this.
+//! `NODEPLUG_FLEXVOLUME=PATH` and `NODEPLUG_DEVICE_PLUGIN=PATH` name the programs. `scripts/demo` is how a person
+//! starts this.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -10,6 +12,7 @@
     reason = "a demonstration prints, and stops at the first surprise"
 )]
 
+mod devices;
 mod kill;
 mod secret;
 mod shared;
@@ -44,8 +47,12 @@ struct Running {
 }
 
 fn main() -> ExitCode {
+    let show = match std::env::args().nth(1).as_deref() {
+        Some("device-plugin") => devices::demonstrate,
+        _ => demonstrate,
+    };
     // The node's namespaces end with this thread.
-    let shown = thread::spawn(demonstrate).join();
+    let shown = thread::spawn(show).join();
     match shown {
         Ok(shown) if shown.all_well() => ExitCode::SUCCESS,
         // A panic has told its reason, and its node is gone with its thread.
