@@ -153,6 +153,19 @@ impl Error {
         if causes.is_empty() { self.doing.clone() } else { format!("{}: {causes}", self.doing) }
     }
 
+    /// What a command says of it on stderr: a line for people with its hint, or an object for programs,
+    /// `{"error": TEXT, "hint": TEXT}`, with `hint` only where there is one.
+    pub fn complaint(&self, program: &str, as_json: bool) -> String {
+        let unprivileged = matches!(self.errno(), Some(libc::EACCES | libc::EPERM)).then_some("run as root");
+        let hint = self.advice().or(unprivileged);
+        match (as_json, hint) {
+            (true, Some(hint)) => format!("{}\n", json!({"error": self.chain(), "hint": hint})),
+            (true, None) => format!("{}\n", json!({"error": self.chain()})),
+            (false, Some(hint)) => format!("{program}: {}\nhint: {hint}\n", self.chain()),
+            (false, None) => format!("{program}: {}\n", self.chain()),
+        }
+    }
+
     /// The errno at the bottom of the chain, where the kernel gave one.
     pub fn errno(&self) -> Option<i32> {
         let mut next: Option<&(dyn StdError + 'static)> = self.source();
@@ -289,6 +302,19 @@ mod tests {
             assert_eq!(told.advice(), error.advice());
         }
         assert_eq!(Error::decode(b"{").kind(), Kind::Internal);
+    }
+
+    #[test]
+    fn a_complaint_is_a_line_for_people_or_an_object_for_programs() {
+        let error = Error::caused(Kind::Io, "read `x`", "no \"x\"").hint("write it");
+        assert_eq!(error.complaint("np", false), format!("np: {}\nhint: write it\n", error.chain()));
+        let json: Value = serde_json::from_str(&error.complaint("np", true)).unwrap();
+        assert_eq!(json, json!({"error": "read `x`: no \"x\"", "hint": "write it"}));
+        let denied = Error::caused(Kind::Io, "read it", std::io::Error::from_raw_os_error(libc::EPERM));
+        assert!(denied.complaint("np", true).contains("run as root"));
+        let plain = Error::new(Kind::Io, "read it");
+        assert_eq!(plain.complaint("np", false), "np: read it\n");
+        assert_eq!(plain.complaint("np", true), "{\"error\":\"read it\"}\n");
     }
 
     #[test]

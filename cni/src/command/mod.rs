@@ -166,9 +166,7 @@ fn print(text: &str) {
 }
 
 fn complain(error: &Error) {
-    let unprivileged = matches!(error.errno(), Some(libc::EACCES | libc::EPERM)).then_some("run as root");
-    let hint = error.advice().or(unprivileged).map_or_else(String::new, |h| format!("\nhint: {h}"));
-    let _ = std::io::stderr().write_all(format!("nodeplug-cni: {}{hint}\n", error.chain()).as_bytes());
+    let _ = std::io::stderr().write_all(error.complaint("nodeplug-cni", false).as_bytes());
 }
 
 /// Rows under a heading, columns as wide as their widest cell.

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use node::{Error, Result};
-use serde_json::{Value, json};
+use node::Result;
+use serde_json::Value;
 
 use crate::config::{self, Config, ResourceName, Span};
 use crate::{doctor, log};
@@ -31,7 +31,7 @@ Examples:
 Every USB serial adapter is a device of `example.com/serial`:
   resources:
     - name: example.com/serial
-      devices: [{path: {glob: [/dev/serial/by-id/*]}}]
+      devices: [{path: {glob: /dev/serial/by-id/*}}]
 
 With `-o json`, a command prints one object on stdout; one that goes wrong prints {\"error\": TEXT, \"hint\": TEXT} on
 stderr, `hint` only where there is one.
@@ -116,7 +116,8 @@ pub fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            complain(&error, arguments.output);
+            let complaint = error.complaint(PROGRAM, arguments.output == Output::Json);
+            let _ = std::io::stderr().write_all(complaint.as_bytes());
             ExitCode::FAILURE
         }
     }
@@ -168,20 +169,4 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn print(text: &str) {
     // A reader that has seen enough (`| head`) closes the pipe: nothing is wrong.
     let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-fn complain(error: &Error, output: Output) {
-    let _ = std::io::stderr().write_all(complaint(error, output).as_bytes());
-}
-
-/// What went wrong, as a line for people or for programs.
-fn complaint(error: &Error, output: Output) -> String {
-    let unprivileged = matches!(error.errno(), Some(libc::EACCES | libc::EPERM)).then_some("run as root");
-    let hint = error.advice().or(unprivileged);
-    match (output, hint) {
-        (Output::Json, Some(hint)) => format!("{}\n", json!({"error": error.chain(), "hint": hint})),
-        (Output::Json, None) => format!("{}\n", json!({"error": error.chain()})),
-        (Output::Table, Some(hint)) => format!("{PROGRAM}: {}\nhint: {hint}\n", error.chain()),
-        (Output::Table, None) => format!("{PROGRAM}: {}\n", error.chain()),
-    }
 }

@@ -3,6 +3,7 @@
 
 mod allocate;
 mod check;
+mod globs;
 mod health;
 mod names;
 mod parse;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::globs;
 use super::{Glob, Hex, NodeOptions, Pattern, Quantity, Span};
 
 /// One source of devices.
@@ -44,14 +45,18 @@ pub enum Selector {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PathSelector {
-    /// Shell patterns of whole paths; `*` stops at `/`, `**` does not. `glob` or `regex` is needed.
+    /// A shell pattern of whole paths, or a list of them; `*` stops at `/`, `**` does not. `glob` or `regex` is needed.
+    #[serde(deserialize_with = "globs::read")]
+    #[schemars(schema_with = "globs::schema")]
     pub glob: Vec<Glob>,
     /// A regular expression for the whole path.
     pub regex: Option<Pattern>,
     /// The folder that `regex` looks through, eight folders deep; /dev without it. Folders that everybody may write
     /// to, as /dev/shm, are left out, as they are for `**`.
     pub below: Option<PathBuf>,
-    /// Paths that are not meant.
+    /// Paths that are not meant: a pattern, or a list.
+    #[serde(deserialize_with = "globs::read")]
+    #[schemars(schema_with = "globs::schema")]
     pub exclude: Vec<Glob>,
     /// What a match has to be behind its symlinks; empty: a character or block device.
     pub kinds: Vec<FileKind>,

@@ -163,7 +163,7 @@ fn a_mistyped_word_is_refused_with_its_place_and_what_was_meant() {
         ),
         (with("[{count: 3, path: {}}]", ""), "column 48: one key is enough here"),
         (with("{count: 3}", ""), "column 36: a list is expected"),
-        (with("[{path: {glob: /dev/x}}]", ""), "column 51: a list is expected"),
+        (with("[{usb: {nodes: tty}}]", ""), "a list is expected"),
         (with("[{usb: {vendor: 403}}]", ""), "column 52: `403` is not 4 hexadecimal digits, in quotes"),
         (with("[{pci: {class: '030'}}]", ""), "`030` is not how a PCI class begins"),
         (with("[{count: 3}]", ", health: {every: 30}"), "`30` is no length of time: write `500ms`, `30s`"),

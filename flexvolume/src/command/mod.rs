@@ -10,7 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use node::{Context, Error, Kind, Result};
+use node::{Context, Kind, Result};
 use serde_json::{Value, json};
 
 use crate::policy;
@@ -119,7 +119,8 @@ pub fn main() -> c_int {
             code
         }
         Err(error) => {
-            complain(&error, arguments.output);
+            let complaint = error.complaint(PROGRAM, arguments.output == Output::Json);
+            let _ = std::io::stderr().write_all(complaint.as_bytes());
             PROBLEM
         }
     }
@@ -176,22 +177,6 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn complain(error: &Error, output: Output) {
-    let _ = std::io::stderr().write_all(complaint(error, output).as_bytes());
-}
-
-/// What went wrong, as a line for people or for programs.
-fn complaint(error: &Error, output: Output) -> String {
-    let unprivileged = matches!(error.errno(), Some(libc::EACCES | libc::EPERM)).then_some("run as root");
-    let hint = error.advice().or(unprivileged);
-    match (output, hint) {
-        (Output::Json, Some(hint)) => format!("{}\n", json!({"error": error.chain(), "hint": hint})),
-        (Output::Json, None) => format!("{}\n", json!({"error": error.chain()})),
-        (Output::Table, Some(hint)) => format!("{PROGRAM}: {}\nhint: {hint}\n", error.chain()),
-        (Output::Table, None) => format!("{PROGRAM}: {}\n", error.chain()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,18 +187,5 @@ mod tests {
         let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         assert_eq!(names, COMMANDS);
         assert!(COMMANDS.iter().chain(&FLAGS).all(|word| !CALLS.contains(word)));
-    }
-
-    #[test]
-    fn an_error_is_a_line_for_people_or_an_object_for_programs() {
-        let error = Error::caused(Kind::Io, "read `x`", "no \"x\"").hint("write it");
-        assert_eq!(
-            complaint(&error, Output::Table),
-            format!("{PROGRAM}: {}\nhint: write it\n", error.chain())
-        );
-        let json: Value = serde_json::from_str(&complaint(&error, Output::Json)).unwrap();
-        assert_eq!(json, json!({"error": "read `x`: no \"x\"", "hint": "write it"}));
-        let denied = Error::caused(Kind::Io, "read it", std::io::Error::from_raw_os_error(libc::EPERM));
-        assert!(complaint(&denied, Output::Json).contains("run as root"));
     }
 }
