@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::holders;
 use crate::metrics::Metrics;
-use crate::service::{Offer, Stream};
+use crate::service::Offer;
 
 /// A question to the loop: it answers when it comes around.
 pub type Ping = oneshot::Sender<()>;
@@ -28,7 +28,7 @@ pub struct Board {
 /// How a resource stands with the kubelet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// The kubelet listens to its list.
+    /// The kubelet has its list, and listens.
     Streamed,
     /// It does not, yet or any more.
     Waiting,
@@ -58,10 +58,8 @@ impl Board {
     /// Each resource and how it stands.
     pub fn standings(&self) -> Vec<(String, Standing)> {
         let offers = self.offers.read().unwrap_or_else(PoisonError::into_inner);
-        let standing = |offer: &Arc<Offer>| match offer.stream() {
-            Stream::Open => Standing::Streamed,
-            Stream::Never | Stream::Ended => Standing::Waiting,
-        };
+        let standing =
+            |offer: &Arc<Offer>| if offer.is_known() { Standing::Streamed } else { Standing::Waiting };
         offers.iter().map(|offer| (offer.name().as_str().to_owned(), standing(offer))).collect()
     }
 

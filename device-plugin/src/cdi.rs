@@ -45,7 +45,7 @@ pub fn name(resource: &Resource, found: &Found) -> Result<String, String> {
     Ok(format!("{kind}={}", device_name(resource, found)))
 }
 
-/// An ID is a CDI device's name already: see [`id`].
+/// An ID is a CDI device's name already: see [`id()`].
 fn device_name(resource: &Resource, found: &Found) -> String {
     id(resource.name.as_str(), &found.identity, 0)
 }

@@ -19,6 +19,8 @@ pub struct Told {
     pub folders: BTreeSet<PathBuf>,
     /// What came or went there may have been a socket.
     pub sockets: bool,
+    /// A folder that was watched is gone, or another one has its path by now.
+    pub ended: bool,
     /// Subsystems in which a device came, went or changed.
     pub subsystems: BTreeSet<String>,
     /// How many announcements of devices that were.
@@ -54,6 +56,10 @@ impl Watch {
 
     /// Watches exactly these folders; see [`Inotify::watch`].
     pub fn folders(&mut self, folders: &BTreeSet<PathBuf>, contents: &BTreeSet<PathBuf>, anew: bool) {
+        // What could not be had may be had by now; it was said already that it is not there.
+        if anew && self.inotify.is_none() {
+            self.inotify = Inotify::new().and_then(readable).ok();
+        }
         let Some(inotify) = &mut self.inotify else { return };
         match inotify.get_mut().watch(folders, contents, anew) {
             Ok(()) => self.blind = false,
@@ -73,7 +79,13 @@ impl Watch {
     pub async fn told(&mut self) -> Told {
         tokio::select! {
             told = read(self.inotify.as_mut(), Inotify::read) => match told {
-                Ok(told) => Told { folders: told.folders, sockets: told.sockets, all: told.all, ..Told::default() },
+                Ok(told) => Told {
+                    folders: told.folders,
+                    sockets: told.sockets,
+                    ended: told.ended,
+                    all: told.all,
+                    ..Told::default()
+                },
                 Err(_) => Told { all: true, ..Told::default() },
             },
             told = read(self.uevents.as_mut(), |uevents| uevents.read()) => match told {

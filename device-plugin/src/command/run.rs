@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use node::{Context, Kind, Result};
+use node::{Context, Error, Kind, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,7 +12,8 @@ use crate::config::{self, Config};
 use crate::kernel::memory;
 use crate::{daemon, log};
 
-/// Threads for what may block, at most. Looks and checks take eight of them; the rest is for the kubelet's calls.
+/// Threads for what may block, at most: four for looks, four for slow ones and checks, eight for allocations, eight for
+/// checks before a start. Each kind has turns of its own, so that none takes another's thread.
 const WORKERS: usize = 24;
 
 /// What runs there walks folders and parses small files.
@@ -33,7 +34,12 @@ pub(super) fn run(path: &Path, shape: log::Shape, debug: bool) -> Result<ExitCod
         };
         // The file may be another one after a wait.
         let text = config::read(path)?;
-        let config = Config::parse(&text)?;
+        let again = Config::parse(&text)?;
+        if again.kubelet != config.kubelet {
+            let why = "`kubelet` was changed while this daemon waited for its turn";
+            return Err(Error::caused(Kind::Config, "start", why).hint("start it again"));
+        }
+        let config = again;
         daemon::run(path, text, config).await?;
         drop(lock);
         Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! One daemon a node.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use node::store::{Lock, make_folder};
 use node::{Context, Kind, Result};
@@ -8,29 +9,26 @@ use tokio::task::spawn_blocking;
 use tracing::info;
 
 use crate::config::Kubelet;
-use crate::session;
 
-/// The lock's file, beside the sockets: containers share that folder and no other. The kubelet removes sockets
-/// there and leaves files.
+/// The lock's file, beside kubelet.sock: containers share that folder and no other. The kubelet removes sockets there and
+/// leaves files. It is the same however resources are registered, since no resource may be offered in two ways.
 const NAME: &str = "nodeplug.lock";
 
-/// Where the lock of the node's only daemon is.
+/// Where the lock is.
 pub fn lock_path(kubelet: &Kubelet) -> PathBuf {
-    session::folder(kubelet).join(NAME)
+    kubelet.device_plugins.join(NAME)
 }
 
 /// Waits until this is the only daemon of the node: two would end each other's streams for ever.
 pub async fn lock(kubelet: &Kubelet) -> Result<Lock> {
-    make_folder(session::folder(kubelet))?;
+    make_folder(&kubelet.device_plugins)?;
     let path = lock_path(kubelet);
-    if let Ok(lock) = Lock::within(&path, std::time::Duration::ZERO) {
-        return Ok(lock);
+    match Lock::within(&path, Duration::ZERO) {
+        Ok(lock) => return Ok(lock),
+        Err(error) if error.kind() == Kind::TryAgain => {}
+        Err(error) => return Err(error),
     }
-    tell(&path);
+    info!(lock = %path.display(), "another daemon serves this node: waiting for its end");
     let waited = spawn_blocking(move || Lock::exclusive(&path)).await;
     waited.doing(Kind::Internal, || "wait for the node's other daemon".to_owned())?
-}
-
-fn tell(path: &Path) {
-    info!(lock = %path.display(), "another daemon serves this node: waiting for its end");
 }

@@ -8,14 +8,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use super::Daemon;
 use super::slot::{Slot, merged};
+use super::{Daemon, LATE};
 use crate::cdi;
-use crate::config::{Host, Resource, Selector, overlaps};
+use crate::config::{Host, Measure, Resource, Selector, overlaps};
 use crate::discover::{self, Watches};
 use crate::health;
 use crate::holders::Held;
-use crate::inventory::{Found, Looked};
+use crate::inventory::{Entry, Found, Looked, State};
 use crate::kernel::memory;
 use crate::service::Offer;
 
@@ -28,9 +28,22 @@ const MOST_COMPARED: usize = 2_000;
 /// What a job came to. It names its resource by the offer, and how that was configured: another one of the same name
 /// is not meant.
 pub(super) enum Done {
-    Looked { offer: Arc<Offer>, resource: Arc<Resource>, looked: Looked, watches: Watches, took: Duration },
-    Checked { offer: Arc<Offer>, resource: Arc<Resource>, outcomes: Vec<(String, Result<(), String>)> },
-    Asked { held: node::Result<Option<Held>> },
+    Looked {
+        offer: Arc<Offer>,
+        resource: Arc<Resource>,
+        looked: Looked,
+        watches: Watches,
+        took: Duration,
+    },
+    Checked {
+        offer: Arc<Offer>,
+        resource: Arc<Resource>,
+        first: bool,
+        outcomes: Vec<(String, Result<(), String>)>,
+    },
+    Asked {
+        held: node::Result<Option<Held>>,
+    },
 }
 
 /// How many jobs of a kind there are at a time. What waits for programs holds up no look at the kernel's own files,
@@ -73,18 +86,18 @@ impl Daemon {
     /// Begins a look at each resource where something changed. One that is being looked at is looked at again
     /// when that is done. `anew`: the folders are watched anew, too.
     pub(super) fn look_where_dirty(&mut self, anew: bool) {
-        if !self.slots.iter().any(|slot| slot.dirty && !slot.looking) {
+        if !self.slots.iter().any(|slot| slot.dirty && slot.looking.is_none()) {
             return;
         }
         self.watch_folders(anew);
         let blind = self.watch.is_blind();
-        for slot in self.slots.iter_mut().filter(|slot| slot.dirty && !slot.looking) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.dirty && slot.looking.is_none()) {
             slot.orders.send_if_modified(|orders| std::mem::replace(&mut orders.poll, blind) != blind);
-            (slot.dirty, slot.looking) = (false, true);
+            (slot.dirty, slot.looking) = (false, Some(Instant::now()));
             slot.schedule_look(&self.config.discovery, blind);
             let (offer, host) = (slot.offer.clone(), self.config.host.clone());
             let resource = offer.resource();
-            let slow = resource.devices.iter().any(|selector| matches!(selector, Selector::Command(_)));
+            let slow = resource.devices.iter().any(may_hang);
             self.workers.begin(slow, self.done.clone(), move || {
                 let start = Instant::now();
                 let looked = look(&resource, &host);
@@ -95,26 +108,53 @@ impl Daemon {
         }
     }
 
-    pub(super) fn check_where_due(&mut self, now: Instant) {
+    /// A look that hangs has nothing to say of its devices: they can't be had until it ends.
+    pub(super) fn tell_of_late_looks(&mut self, now: Instant) {
         for slot in &mut self.slots {
-            if slot.checking || slot.next_check.is_none_or(|due| due > now) {
+            let late = slot.looking.is_some_and(|since| now.saturating_duration_since(since) >= LATE);
+            if late && !slot.late {
+                slot.late = true;
+                let why = format!("its source has not answered for {}s", LATE.as_secs());
+                warn!(
+                    resource = %slot.offer.name(),
+                    hint = "look for a server or a disk that does not answer, or a command that hangs",
+                    "{why}"
+                );
+                slot.offer.change(|_, inventory| inventory.doubt(&why));
+                slot.offer.looked_at();
+            }
+        }
+    }
+
+    pub(super) fn check_where_due(&mut self, now: Instant) {
+        for at in 0..self.slots.len() {
+            let Some(slot) = self.slots.get_mut(at) else { return };
+            if slot.checking > 0 || slot.next_check.is_none_or(|due| due > now) {
                 continue;
             }
-            slot.checking = true;
-            let (offer, host) = (slot.offer.clone(), self.config.host.clone());
-            self.workers.begin(true, self.done.clone(), move || {
-                let devices: Vec<Found> = offer.with(|_, inventory| {
-                    let present = inventory.entries().filter(|(_, entry)| entry.is_there());
-                    present.map(|(_, entry)| entry.found().clone()).collect()
-                });
-                let (resource, mut round) = (offer.resource(), health::Round::new(&host));
-                let outcomes = devices
-                    .into_iter()
-                    .map(|found| (found.identity.clone(), round.check(&resource, &found)))
-                    .collect();
-                Done::Checked { offer, resource, outcomes }
-            });
+            let devices = devices(&slot.offer, Entry::is_there);
+            if devices.is_empty() {
+                slot.schedule_check(slot.offer.resource().health.every.duration());
+                continue;
+            }
+            // A device that is slow to answer holds up a quarter of the others.
+            let share = devices.len().div_ceil(EACH).max(1);
+            for part in devices.chunks(share) {
+                slot.checking += 1;
+                begin_checks(&self.workers, &self.done, &self.config.host, slot, part.to_vec(), false);
+            }
         }
+    }
+
+    /// A device that is new waits for its own check, and for no round of the others'.
+    fn check_what_is_new(&mut self, offer: &Arc<Offer>) {
+        let Some(slot) = self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.offer, offer)) else { return };
+        let devices = devices(offer, Entry::is_unchecked);
+        if slot.first_checks || devices.is_empty() {
+            return;
+        }
+        slot.first_checks = true;
+        begin_checks(&self.workers, &self.done, &self.config.host, slot, devices, true);
     }
 
     pub(super) fn take(&mut self, done: Done) {
@@ -123,7 +163,9 @@ impl Daemon {
                 self.metrics.looked(offer.name(), took);
                 self.looked(&offer, &resource, looked, watches);
             }
-            Done::Checked { offer, resource, outcomes } => self.checked(&offer, &resource, outcomes),
+            Done::Checked { offer, resource, first, outcomes } => {
+                self.checked(&offer, &resource, first, outcomes);
+            }
             Done::Asked { held } => self.part(held),
         }
         self.part_later();
@@ -134,8 +176,12 @@ impl Daemon {
     }
 
     fn looked(&mut self, offer: &Arc<Offer>, resource: &Arc<Resource>, looked: Looked, watches: Watches) {
-        let Some(slot) = self.slot_of(offer) else { return };
-        slot.looking = false;
+        let Some(slot) = self.slot_of(offer) else {
+            // It is not offered any more, and the look may have written its specification once more.
+            self.announce();
+            return;
+        };
+        (slot.looking, slot.late) = (None, false);
         // The configuration is another one by now: what was found is not meant any more.
         if !Arc::ptr_eq(resource, &offer.resource()) {
             slot.dirty = true;
@@ -146,59 +192,117 @@ impl Daemon {
             slot.watches = watches;
             slot.dirty = true;
         }
-        let now = Instant::now();
-        let changed = offer.change(|resource, inventory| inventory.saw(resource, looked, now));
-        let (unchecked, count) = offer.with(|_, inventory| {
-            (inventory.entries().any(|(_, entry)| entry.is_unchecked()), inventory.entries().len())
-        });
         if resource.health.checks.is_empty() {
             slot.next_check = None;
-        } else if unchecked || slot.next_check.is_none() {
-            // A device that is new waits for nothing but its check.
-            slot.schedule_check(Duration::ZERO);
+        } else if slot.next_check.is_none() {
+            slot.schedule_check(resource.health.every.duration());
         }
+        let now = Instant::now();
+        let changed = offer.change(|resource, inventory| inventory.saw(resource, looked, now));
+        let count = offer.with(|_, inventory| inventory.entries().len());
         if count > MANY {
             memory::trim();
         }
         // Until the first look is done, the kubelet is told nothing: an empty list would be a lie.
-        offer.looked_at();
-        if changed {
-            self.tell(offer);
+        let first = offer.looked_at();
+        if first && count == 0 {
+            let hint = format!("run `nodeplug-device-plugin explain {}` to see why", offer.name());
+            warn!(resource = %offer.name(), hint, "no device was found yet");
         }
+        if changed || first {
+            self.tell(offer, changed);
+        }
+        self.check_what_is_new(offer);
     }
 
     fn checked(
         &mut self,
         offer: &Arc<Offer>,
         resource: &Arc<Resource>,
+        first: bool,
         outcomes: Vec<(String, Result<(), String>)>,
     ) {
         let Some(slot) = self.slot_of(offer) else { return };
-        slot.checking = false;
-        if !Arc::ptr_eq(resource, &offer.resource()) {
-            slot.schedule_check(Duration::ZERO);
-            return;
-        }
-        let changed = offer.change(|resource, inventory| {
-            let mut changed = false;
-            for (identity, outcome) in outcomes {
-                changed |= inventory.checked(resource, &identity, outcome);
+        if first {
+            slot.first_checks = false;
+        } else {
+            slot.checking -= usize::from(slot.checking > 0);
+            if slot.checking == 0 {
+                slot.schedule_check(offer.resource().health.every.duration());
             }
-            changed
-        });
-        // A device that came meanwhile was not among them.
-        let unchecked = offer.with(|_, inventory| inventory.entries().any(|(_, entry)| entry.is_unchecked()));
-        slot.schedule_check(if unchecked { Duration::ZERO } else { resource.health.every.duration() });
-        if changed {
-            self.tell(offer);
         }
+        if Arc::ptr_eq(resource, &offer.resource()) {
+            let changed = offer.change(|resource, inventory| {
+                outcomes.into_iter().fold(false, |changed, (identity, outcome)| {
+                    inventory.checked(resource, &identity, outcome) || changed
+                })
+            });
+            if changed {
+                self.tell(offer, true);
+            }
+        }
+        // Some came meanwhile, or are checked by other rules by now.
+        self.check_what_is_new(offer);
+    }
+}
+
+/// The devices of which the condition holds.
+fn devices(offer: &Offer, condition: impl Fn(&Entry) -> bool) -> Vec<Found> {
+    offer.with(|_, inventory| {
+        let those = inventory.entries().filter(|(_, entry)| condition(entry));
+        those.map(|(_, entry)| entry.found().clone()).collect()
+    })
+}
+
+/// Checks these devices one after another.
+fn begin_checks(
+    workers: &Workers,
+    done: &mpsc::UnboundedSender<Done>,
+    host: &Host,
+    slot: &Slot,
+    devices: Vec<Found>,
+    first: bool,
+) {
+    let (offer, host, resource) = (slot.offer.clone(), host.clone(), slot.offer.resource());
+    workers.begin(true, done.clone(), move || {
+        let mut round = health::Round::new(&host);
+        let outcomes = devices
+            .into_iter()
+            .map(|found| {
+                let outcome = round.check(&resource, &found);
+                (found.identity, outcome)
+            })
+            .collect();
+        Done::Checked { offer, resource, first, outcomes }
+    });
+}
+
+/// Whether a look may wait for a program, a server or a disk: everything but the kernel's own files.
+fn may_hang(selector: &Selector) -> bool {
+    match selector {
+        Selector::Command(_) | Selector::File(_) => true,
+        Selector::Sensor(sensor) => matches!(sensor.of, Measure::DiskTotal(_) | Measure::DiskFree(_)),
+        Selector::Path(path) => {
+            let elsewhere = path.glob.iter().any(|glob| !glob.as_str().starts_with("/dev/"));
+            elsewhere || path.below.as_ref().is_some_and(|below| !below.starts_with("/dev"))
+        }
+        Selector::Usb(_)
+        | Selector::Pci(_)
+        | Selector::Sysfs(_)
+        | Selector::Net(_)
+        | Selector::Block(_)
+        | Selector::Char(_)
+        | Selector::Group(_)
+        | Selector::Count(_) => false,
     }
 }
 
 impl Daemon {
     /// Tells of a change: people, and who reads labels.
-    fn tell(&mut self, offer: &Offer) {
-        tell(offer);
+    fn tell(&mut self, offer: &Arc<Offer>, changed: bool) {
+        if let Some(slot) = self.slot_of(offer).filter(|_| changed) {
+            slot.told_unhealthy = tell(offer, slot.told_unhealthy);
+        }
         self.label();
         self.tell_overlaps();
     }
@@ -220,13 +324,11 @@ impl Daemon {
             self.slots.iter().map(|slot| (slot.offer.name().to_string(), devices(slot))).collect();
         let all: Vec<(&str, &[Found])> =
             all.iter().map(|(name, found)| (name.as_str(), found.as_slice())).collect();
-        for overlap in overlaps(&all) {
-            let text = overlap.to_string();
-            if !self.overlaps.contains(&text) {
-                warn!("{text}: one pod each may get it; take it out of one of them");
-                self.overlaps.insert(text);
-            }
+        let now: BTreeSet<String> = overlaps(&all).iter().map(ToString::to_string).collect();
+        for overlap in now.difference(&self.overlaps) {
+            warn!("{overlap}: one pod each may get it; take it out of one of them");
         }
+        self.overlaps = now;
     }
 }
 
@@ -250,21 +352,29 @@ fn look(resource: &Resource, host: &Host) -> Looked {
     looked
 }
 
-/// One line a change.
-fn tell(offer: &Offer) {
+/// One line a change; the answer is how many are unhealthy now.
+fn tell(offer: &Offer, unhealthy_before: usize) -> usize {
     let (healthy, unhealthy, why, left_out) = offer.with(|resource, inventory| {
         let (healthy, unhealthy) = inventory.counts(resource);
-        let why = inventory
-            .entries()
-            .find_map(|(_, entry)| entry.why().map(|why| format!("{}: {why}", entry.found().name)));
+        let of = |state: State| {
+            let entry = inventory.entries().map(|(_, entry)| entry).find(|entry| entry.state() == state);
+            entry.and_then(|entry| entry.why().map(|why| format!("{}: {why}", entry.found().name)))
+        };
         let left_out = Some(inventory.left_out()).filter(|count| *count > 0);
-        (healthy, unhealthy, why, left_out)
+        (healthy, unhealthy, of(State::Unhealthy).or_else(|| of(State::Gone)), left_out)
     });
     if let Some(left_out) = left_out {
-        error!(resource = %offer.name(), left_out, "the kubelet takes no list above 4 MiB: offer fewer devices or replicas");
+        error!(
+            resource = %offer.name(),
+            left_out,
+            "the kubelet takes no list above 4 MiB: offer fewer devices or replicas"
+        );
     }
     match why {
-        None => info!(resource = %offer.name(), healthy, unhealthy, "devices changed"),
-        Some(why) => warn!(resource = %offer.name(), healthy, unhealthy, why, "devices changed"),
+        Some(why) if unhealthy > unhealthy_before => {
+            warn!(resource = %offer.name(), healthy, unhealthy, why, "devices changed");
+        }
+        _ => info!(resource = %offer.name(), healthy, unhealthy, "devices changed"),
     }
+    unhealthy
 }

@@ -24,7 +24,9 @@ use crate::cdi;
 use crate::config::{Config, Registration};
 use crate::features;
 use crate::holders::{self, Held};
+use crate::inventory::Holding;
 use crate::metrics::Metrics;
+use crate::service::Turns;
 use crate::session;
 use crate::watch::{Told, Watch};
 
@@ -42,6 +44,12 @@ const BLIND: Duration = Duration::from_secs(2);
 const MANY: usize = 50;
 const REGISTERED: Duration = Duration::from_secs(1);
 
+/// A look that takes longer hangs: what it was to find can't be known.
+const LATE: Duration = Duration::from_mins(1);
+
+/// How long what is gone stays listed where nobody tells who holds it, and no pod was given it since the start.
+const UNTOLD: Duration = Duration::from_hours(24);
+
 /// The daemon's state.
 pub struct Daemon {
     path: PathBuf,
@@ -53,6 +61,15 @@ pub struct Daemon {
     slots: Vec<Slot>,
     done: mpsc::UnboundedSender<Done>,
     workers: Workers,
+    turns: Turns,
+    /// The file's text, or what kept it from being read, that was refused.
+    refused: Option<String>,
+    /// The kubelet said what pods hold, and what of it nobody found is listed.
+    remembered: bool,
+    /// The kubelet is being asked.
+    asking: bool,
+    /// What was said last of a kubelet that does not answer: not to be said again.
+    said: String,
     /// When what is dirty is looked at.
     settled: Option<Instant>,
     /// When the configuration's file is read again.
@@ -161,6 +178,11 @@ impl Daemon {
             slots: Vec::new(),
             done,
             workers: Workers::default(),
+            turns: Turns::default(),
+            refused: None,
+            remembered: false,
+            asking: false,
+            said: String::new(),
             settled: None,
             calm: None,
             part: None,
@@ -171,7 +193,9 @@ impl Daemon {
             daemon.slots.push(daemon.slot(resource));
         }
         daemon.announce();
+        daemon.ask_who_holds();
         daemon.look_where_dirty(false);
+        daemon.look_at_file_later();
         daemon.greet();
         daemon
     }
@@ -203,12 +227,20 @@ impl Daemon {
     fn told(&mut self, told: &Told) {
         self.metrics.announced(told.uevents);
         let kubelet = session::folder(&self.config.kubelet);
-        if told.all || (told.sockets && told.folders.contains(kubelet)) {
+        let above = kubelet.parent().is_some_and(|above| told.folders.contains(above));
+        if told.ended || above {
+            self.watch_folders(false);
+        }
+        let kubelet = session::folder(&self.config.kubelet);
+        if told.all || told.ended || above || (told.sockets && told.folders.contains(kubelet)) {
             self.order(|orders| orders.looks += 1);
             self.trim_later();
+            if !self.remembered {
+                self.ask_who_holds();
+            }
         }
         if told.all || self.path.parent().is_some_and(|folder| told.folders.contains(folder)) {
-            self.calm = Some(Instant::now() + CALM);
+            self.calm.get_or_insert_with(|| Instant::now() + CALM);
         }
         let mut any = false;
         for slot in &mut self.slots {
@@ -234,6 +266,7 @@ impl Daemon {
         if let Err(error) = cdi::sweep(&self.config.host, &self.config.resources) {
             complain(&error);
         }
+        self.label();
     }
 
     /// Tells node-feature-discovery what there is.
@@ -253,9 +286,12 @@ impl Daemon {
         }
     }
 
-    /// Asks the kubelet who holds what is gone. It may take its time.
+    /// Asks the kubelet who holds devices. It may take its time.
     fn ask_who_holds(&mut self) {
         self.part = None;
+        if std::mem::replace(&mut self.asking, true) {
+            return;
+        }
         let (socket, done) = (self.config.kubelet.pod_resources.clone(), self.done.clone());
         tokio::spawn(async move {
             let held = holders::ask(&socket).await;
@@ -263,18 +299,51 @@ impl Daemon {
         });
     }
 
-    /// Lets go what nobody holds. Where the kubelet did not say who holds what, everything may be held.
+    /// Lists what pods hold and nobody found, and lets go what nobody holds.
     fn part(&mut self, held: Result<Option<Held>>) {
-        let then = Instant::now().checked_sub(self.config.discovery.forget_after.duration());
-        match (held, then) {
-            (Ok(Some(held)), Some(then)) => {
+        self.asking = false;
+        let now = Instant::now();
+        let before = |long: Duration| now.checked_sub(long);
+        match held {
+            Ok(Some(held)) => {
+                self.said.clear();
+                let (nothing, then) =
+                    (BTreeSet::new(), before(self.config.discovery.forget_after.duration()));
                 for slot in &self.slots {
-                    let ours = held.get(slot.offer.name().as_str());
-                    slot.offer.part(then, &|id| ours.is_some_and(|ids| ids.contains(id)));
+                    let ours = held.get(slot.offer.name().as_str()).unwrap_or(&nothing);
+                    slot.offer.change(|_, inventory| inventory.remember(ours, now));
+                    if let Some(then) = then {
+                        slot.offer.part(then, &Holding::Told(ours));
+                    }
+                }
+                self.remembered = true;
+            }
+            Ok(None) => {
+                for (slot, then) in self.slots.iter().zip(std::iter::repeat(before(UNTOLD))) {
+                    let _ = then.map(|then| slot.offer.part(then, &Holding::Unknown));
                 }
             }
-            (Ok(_), _) => {}
-            (Err(error), _) => complain(&error),
+            Err(error) => self.complain_once(&error),
+        }
+    }
+
+    fn complain_once(&mut self, error: &Error) {
+        let chain = error.chain();
+        if self.said != chain {
+            warn!(
+                hint = error
+                    .advice()
+                    .unwrap_or("start the kubelet: until it answers, what is gone stays listed"),
+                "{chain}"
+            );
+            self.said = chain;
+        }
+    }
+
+    /// Where nothing tells of a change of the configuration's file.
+    fn look_at_file_later(&mut self) {
+        if self.watch.is_blind() {
+            self.calm.get_or_insert_with(|| Instant::now() + BLIND);
         }
     }
 
@@ -286,7 +355,7 @@ impl Daemon {
 
     fn part_later(&mut self) {
         let gone = self.slots.iter().any(|slot| slot.offer.with(|_, inventory| inventory.has_gone()));
-        if gone && self.part.is_none() {
+        if gone && self.part.is_none() && !self.asking {
             self.part = Some(Instant::now() + self.config.discovery.forget_after.duration());
         }
     }

@@ -42,20 +42,28 @@ impl Changes {
 }
 
 impl Daemon {
-    /// Reads the file again where it is another one. One that can't be read changes nothing.
+    /// Reads the file again where it is another one. One that can't be read or taken changes nothing, and is told of
+    /// once.
     pub(super) async fn reload(&mut self) {
         let text = match config::read(&self.path) {
-            Ok(text) if text == self.text => return,
             Ok(text) => text,
-            Err(e) => return self.refuse(&e),
+            Err(e) => return self.refuse(e.chain(), &e),
         };
+        if text == self.text {
+            if self.refused.take().is_some() {
+                self.metrics.reloaded(true);
+                info!("the configuration is again what is in force");
+            }
+            return;
+        }
         match Config::parse(&text).and_then(|config| self.takes(config)) {
             Ok(config) => {
                 self.text = text;
+                self.refused = None;
                 self.take_over(config).await;
                 self.metrics.reloaded(true);
             }
-            Err(e) => self.refuse(&e),
+            Err(e) => self.refuse(text, &e),
         }
     }
 
@@ -77,14 +85,28 @@ impl Daemon {
         }
     }
 
-    fn refuse(&self, e: &Error) {
+    fn refuse(&mut self, what: String, e: &Error) {
+        if self.refused.as_ref() == Some(&what) {
+            return;
+        }
+        self.refused = Some(what);
         self.metrics.reloaded(false);
         error!(hint = e.advice(), "the configuration stays as it was: {}", e.chain());
     }
 
     async fn take_over(&mut self, config: Config) {
         let changes = Changes::between(&self.config.resources, &config.resources);
+        if let Some(former) =
+            self.config.feature_file.as_ref().filter(|_| self.config.feature_file != config.feature_file)
+            && let Err(error) = node::store::remove(former)
+        {
+            super::complain(&error);
+        }
         self.config = config;
+        for slot in self.slots.iter().filter(|slot| changes.removed.contains(&slot.offer.name().to_string()))
+        {
+            slot.orders.send_modify(|orders| orders.stop = true);
+        }
         for name in &changes.removed {
             self.remove(name).await;
         }
@@ -131,7 +153,10 @@ impl Daemon {
         }
         slot.watches = watches;
         slot.dirty = true;
-        slot.schedule_check(Duration::ZERO);
+        slot.next_check = None;
+        if !resource.health.checks.is_empty() {
+            slot.schedule_check(Duration::ZERO);
+        }
     }
 }
 

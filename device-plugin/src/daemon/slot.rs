@@ -22,8 +22,16 @@ pub(super) struct Slot {
     session: JoinHandle<()>,
     /// Something changed since the last look began.
     pub(super) dirty: bool,
-    pub(super) looking: bool,
-    pub(super) checking: bool,
+    /// Since when a look is under way.
+    pub(super) looking: Option<Instant>,
+    /// That it takes too long was told.
+    pub(super) late: bool,
+    /// Jobs of the round of checks that is under way.
+    pub(super) checking: usize,
+    /// Devices that were never checked are being checked.
+    pub(super) first_checks: bool,
+    /// How many were unhealthy when it was told last.
+    pub(super) told_unhealthy: usize,
     pub(super) next_look: Instant,
     /// None where there is nothing to check.
     pub(super) next_check: Option<Instant>,
@@ -66,7 +74,7 @@ impl Daemon {
     pub(super) fn slot(&self, resource: Resource) -> Slot {
         let host = self.config.host.clone();
         let watches = merged(&resource, &host);
-        let offer = Arc::new(Offer::new(Arc::new(resource), host, self.metrics.clone()));
+        let offer = Arc::new(Offer::new(Arc::new(resource), host, self.metrics.clone(), self.turns.clone()));
         let orders = Orders { looks: 0, renewals: 0, poll: self.watch.is_blind(), stop: false };
         let (orders, taken) = watch::channel(orders);
         let session = tokio::spawn(session::run(self.config.kubelet.clone(), offer.clone(), taken));
@@ -76,8 +84,11 @@ impl Daemon {
             orders,
             session,
             dirty: true,
-            looking: false,
-            checking: false,
+            looking: None,
+            late: false,
+            checking: 0,
+            first_checks: false,
+            told_unhealthy: 0,
             next_look: Instant::now(),
             next_check: None,
         }

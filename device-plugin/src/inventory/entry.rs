@@ -27,6 +27,10 @@ pub struct Entry {
     /// How many replicas the kubelet knows, and since when that is more than there are to be.
     listed: u32,
     surplus_since: Option<Instant>,
+    /// Its bytes in the kubelet's list, at their worst when it was first seen.
+    weight: usize,
+    /// A pod was given it since the daemon started.
+    given: bool,
     /// What its checks say, after hysteresis; the reason where they don't hold.
     ill: Option<String>,
     unchecked: bool,
@@ -44,6 +48,8 @@ impl Entry {
             gone_since: None,
             listed: resource.replicas,
             surplus_since: None,
+            weight: 0,
+            given: false,
             ill: unchecked.then(|| "its checks were not made yet".to_owned()),
             unchecked,
             failures: 0,
@@ -56,8 +62,9 @@ impl Entry {
         let before = self.shown();
         // One that comes back may be another one behind the same name: it is checked like a new one.
         if self.gone_since.take().is_some() {
-            let (listed, surplus_since) = (self.listed, self.surplus_since);
-            *self = Self { listed, surplus_since, ..Self::new(resource, self.id.clone(), found) };
+            let new = Self::new(resource, self.id.clone(), found);
+            let Self { listed, surplus_since, weight, given, .. } = *self;
+            *self = Self { listed, surplus_since, weight, given, ..new };
         } else {
             self.found = found;
             if resource.health.checks.is_empty() {
@@ -190,8 +197,27 @@ impl Entry {
     }
 
     /// The bytes of these replicas in the kubelet's list, at their worst.
-    pub(super) fn weight(&self, replicas: Range<u32>) -> usize {
+    pub(super) fn weight_of(&self, replicas: Range<u32>) -> usize {
         replicas.map(|n| weight(self.id(n).len(), self.found.numa)).sum()
+    }
+
+    /// What it weighs in the list, as it was added there.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    pub(super) fn weighs(&mut self, weight: usize) {
+        self.weight = weight;
+    }
+
+    /// A pod was given it.
+    pub(super) fn give(&mut self) {
+        self.given = true;
+    }
+
+    /// Whether a pod was given it since the daemon started.
+    pub fn was_given(&self) -> bool {
+        self.given
     }
 
     /// The ID of a replica.

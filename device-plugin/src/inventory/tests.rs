@@ -38,11 +38,18 @@ fn a_device_that_is_gone_stays_listed_until_nobody_holds_it() {
     let later = now + Duration::from_secs(1);
     assert!(!inventory.saw(&resource, all(vec![found("b")]), later), "it stays as it is");
     assert!(
-        !inventory.part(&resource, now.checked_sub(Duration::from_secs(1)).unwrap(), &|_| false),
+        !inventory.part(
+            &resource,
+            now.checked_sub(Duration::from_secs(1)).unwrap(),
+            &Holding::Told(&BTreeSet::new())
+        ),
         "too early"
     );
-    assert!(!inventory.part(&resource, later, &|id| id.starts_with('a')), "held");
-    assert!(inventory.part(&resource, later, &|_| false));
+    assert!(
+        !inventory.part(&resource, later, &Holding::Told(&BTreeSet::from([id("example.com/x", "a", 0)]))),
+        "held"
+    );
+    assert!(inventory.part(&resource, later, &Holding::Told(&BTreeSet::new())));
     assert_eq!(list(&inventory, &resource), "+b");
     assert!(inventory.choose(&id("example.com/x", "a", 0)).is_none());
 }
@@ -132,8 +139,11 @@ fn replicas_that_are_too_many_stay_until_nobody_holds_them() {
     inventory.saw(&one, all(vec![found("a")]), now);
     assert_eq!(inventory.counts(&one), (1, 2));
     assert!(inventory.has_gone());
-    assert!(!inventory.part(&one, now, &|id| id.ends_with("-2")), "held");
-    assert!(inventory.part(&one, now, &|_| false));
+    assert!(
+        !inventory.part(&one, now, &Holding::Told(&BTreeSet::from([id("example.com/x", "a", 2)]))),
+        "held"
+    );
+    assert!(inventory.part(&one, now, &Holding::Told(&BTreeSet::new())));
     assert_eq!(list(&inventory, &one), "+a");
     assert!(inventory.saw(&three, all(vec![found("a")]), now));
     assert_eq!(list(&inventory, &three), "+a +a +a");
@@ -151,4 +161,41 @@ fn no_list_is_longer_than_the_kubelet_takes() {
     let listed = inventory.entries().len();
     assert!(!inventory.saw(&resource, all((0..20).map(|n| found(&format!("a{n:020}"))).collect()), now));
     assert_eq!((inventory.entries().len(), inventory.left_out()), (listed, 20 - listed));
+}
+
+#[test]
+fn what_a_pod_holds_is_listed_though_nobody_found_it() {
+    let (resource, mut inventory, now) = (resource(""), Inventory::default(), Instant::now());
+    let held = BTreeSet::from([id("example.com/x", "a", 0), id("example.com/x", "b", 0)]);
+    inventory.saw(&resource, all(vec![found("b")]), now);
+    assert!(inventory.remember(&held, now));
+    assert!(!inventory.remember(&held, now), "it is listed already");
+    assert_eq!(list(&inventory, &resource), "-a +b");
+    assert_eq!((inventory.counts(&resource), inventory.has_gone()), ((1, 1), true));
+    assert!(!inventory.part(&resource, now, &Holding::Told(&held)));
+    assert!(inventory.saw(&resource, all(vec![found("a"), found("b")]), now), "it is found");
+    assert_eq!(list(&inventory, &resource), "+a +b");
+    inventory.part(&resource, now, &Holding::Told(&BTreeSet::new()));
+    assert!(!inventory.has_gone());
+}
+
+#[test]
+fn without_the_kubelets_word_nothing_leaves_that_a_pod_was_given() {
+    let (resource, mut inventory, now) = (resource(""), Inventory::default(), Instant::now());
+    inventory.saw(&resource, all(vec![found("a"), found("b")]), now);
+    inventory.give(&[id("example.com/x", "a", 0)]);
+    inventory.saw(&resource, all(vec![]), now);
+    assert!(inventory.part(&resource, now, &Holding::Unknown));
+    assert_eq!(list(&inventory, &resource), "-a");
+}
+
+#[test]
+fn a_device_that_moves_to_another_numa_node_leaves_as_much_room_as_it_took() {
+    let (resource, mut inventory, now) = (resource(""), Inventory::default(), Instant::now());
+    let near = |node| all(vec![Found { numa: node, ..found("a") }]);
+    inventory.saw(&resource, near(None), now);
+    inventory.saw(&resource, near(Some(300)), now);
+    inventory.saw(&resource, all(vec![]), now);
+    assert!(inventory.part(&resource, now, &Holding::Told(&BTreeSet::new())));
+    assert_eq!(inventory.weight, 0);
 }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,11 @@ const LONGEST_WORDS: usize = 512;
 const DYING: Duration = Duration::from_millis(500);
 /// How often is looked where the kernel has no pidfd.
 const NAP: Duration = Duration::from_millis(2);
+
+/// Programs that were killed and that the kernel does not let go.
+static UNENDING: AtomicUsize = AtomicUsize::new(0);
+/// With so many of them, no other is started: each holds a thread and a process.
+const MOST_UNENDING: usize = 16;
 
 /// What a program did.
 #[derive(Debug)]
@@ -47,6 +53,9 @@ pub(crate) fn run(
     patience: Duration,
 ) -> Result<Outcome, String> {
     let Some((program, arguments)) = run.split_first() else { return Err("no program is named".to_owned()) };
+    if UNENDING.load(Ordering::Relaxed) >= MOST_UNENDING {
+        return Err(format!("`{program}` is not run: {MOST_UNENDING} earlier programs can't be ended"));
+    }
     let unstarted = |e: io::Error| format!("`{program}` can't be run: {e}");
     let (output, words) = (file().map_err(unstarted)?, file().map_err(unstarted)?);
     let deadline = Instant::now() + patience;
@@ -96,7 +105,7 @@ fn file() -> io::Result<File> {
     Ok(made.into())
 }
 
-/// All that was written to a [`file`]. The writers share its offset, so that this is the length.
+/// All that was written to a [`file()`]. The writers share its offset, so that this is the length.
 fn written(file: &File) -> Vec<u8> {
     let length = rustix::fs::seek(file, SeekFrom::Current(0)).unwrap_or(0).min(LONGEST_OUTPUT);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
@@ -160,8 +169,13 @@ fn bury(mut child: Child) {
         let _ = child.wait();
         return;
     }
+    UNENDING.fetch_add(1, Ordering::Relaxed);
+    let wait = move || {
+        let _ = child.wait();
+        UNENDING.fetch_sub(1, Ordering::Relaxed);
+    };
     // Where there is no thread either, a zombie stays until this process ends.
-    let _ = thread::Builder::new().name("undertaker".to_owned()).spawn(move || child.wait());
+    let _ = thread::Builder::new().name("undertaker".to_owned()).spawn(wait);
 }
 
 #[cfg(test)]

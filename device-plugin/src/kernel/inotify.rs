@@ -37,6 +37,8 @@ pub struct Told {
     pub folders: BTreeSet<PathBuf>,
     /// What came or went has a socket's name (`*.sock`), or no name.
     pub sockets: bool,
+    /// A folder that was watched is gone, or another one has its path by now.
+    pub ended: bool,
     /// Something was lost: every folder may have changed.
     pub all: bool,
 }
@@ -115,6 +117,7 @@ impl Inotify {
                 Ok(event) => {
                     if event.events().intersects(ENDS) {
                         gone.push(event.wd());
+                        told.ended = true;
                     }
                     told.sockets |= event.file_name().is_none_or(|name| name.to_bytes().ends_with(b".sock"));
                     let folders = self.watched.get(&event.wd()).into_iter().flatten();

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use tracing::warn;
 
 pub use announcement::Announcement;
-pub use offer::{Offer, Stream};
+pub use offer::{Offer, Stream, Turns};
 pub use stream::Lists;
 
 /// The kubelet waits for an allocation without a deadline, and every other pod waits with it.

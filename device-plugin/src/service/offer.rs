@@ -10,13 +10,13 @@ use proto::EncodedList;
 use proto::deviceplugin::{
     ContainerAllocateResponse, ContainerPreferredAllocationRequest, DevicePluginOptions,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 
 use crate::allocate::{self, Answer, Hand};
 use crate::config::{Host, Resource, ResourceName};
 use crate::health;
-use crate::inventory::{Chosen, Found, Inventory};
+use crate::inventory::{Chosen, Found, Holding, Inventory};
 use crate::metrics::Metrics;
 
 /// The kubelet's stream of the list, the newest one.
@@ -30,12 +30,30 @@ pub enum Stream {
     Ended,
 }
 
+/// How many of the kubelet's calls of a kind may wait for the node's files and programs at a time, over all resources:
+/// what hangs there takes no thread from anything else.
+#[derive(Debug, Clone)]
+pub struct Turns {
+    allocate: Arc<Semaphore>,
+    start: Arc<Semaphore>,
+}
+
+/// Of each kind.
+const EACH: usize = 8;
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { allocate: Arc::new(Semaphore::new(EACH)), start: Arc::new(Semaphore::new(EACH)) }
+    }
+}
+
 /// A resource that is offered.
 #[derive(Debug)]
 pub struct Offer {
     name: ResourceName,
     host: Host,
     metrics: Arc<Metrics>,
+    turns: Turns,
     core: Mutex<Core>,
     lists: watch::Sender<Option<EncodedList>>,
     /// Allocations under way: nothing leaves the list meanwhile.
@@ -56,18 +74,21 @@ struct Core {
 struct Streams {
     opened: u64,
     newest: Stream,
+    /// A list was handed out on it.
+    heard: bool,
     /// Tells the open ones to end: its value is dropped.
     end: watch::Sender<()>,
 }
 
 impl Offer {
     /// An offer of nothing yet.
-    pub fn new(resource: Arc<Resource>, host: Host, metrics: Arc<Metrics>) -> Self {
-        let streams = Streams { opened: 0, newest: Stream::Never, end: watch::Sender::new(()) };
+    pub fn new(resource: Arc<Resource>, host: Host, metrics: Arc<Metrics>, turns: Turns) -> Self {
+        let streams = Streams { opened: 0, newest: Stream::Never, heard: false, end: watch::Sender::new(()) };
         Self {
             name: resource.name.clone(),
             host,
             metrics,
+            turns,
             core: Mutex::new(Core { resource, inventory: Inventory::default(), looked_at: false }),
             lists: watch::Sender::new(None),
             allocating: AtomicUsize::new(0),
@@ -122,13 +143,15 @@ impl Offer {
         self.publish(&core);
     }
 
-    /// The first look is done, whatever it found.
-    pub fn looked_at(&self) {
+    /// A look is done, whatever it found; says whether it was the first one.
+    pub fn looked_at(&self) -> bool {
         let mut core = self.core();
-        if !core.looked_at {
+        let first = !core.looked_at;
+        if first {
             core.looked_at = true;
             self.publish(&core);
         }
+        first
     }
 
     fn publish(&self, core: &Core) {
@@ -171,11 +194,28 @@ impl Offer {
         let mut opened = (0, self.streams.borrow().end.subscribe());
         self.streams.send_modify(|streams| {
             streams.opened += 1;
-            streams.newest = Stream::Open;
+            (streams.newest, streams.heard) = (Stream::Open, false);
             opened = (streams.opened, streams.end.subscribe());
         });
         self.metrics.streaming(&self.name, true);
         opened
+    }
+
+    pub(super) fn stream_heard(&self, number: u64) {
+        // Nobody waits for this: who asks, looks.
+        self.streams.send_if_modified(|streams| {
+            streams.heard |= streams.opened == number;
+            false
+        });
+    }
+
+    /// Whether the kubelet knows what there is: it has a list, made after the first look and the first checks.
+    pub fn is_known(&self) -> bool {
+        let heard = {
+            let streams = self.streams.borrow();
+            streams.newest == Stream::Open && streams.heard
+        };
+        heard && self.with(|_, inventory| !inventory.entries().any(|(_, entry)| entry.is_unchecked()))
     }
 
     pub(super) fn stream_ended(&self, number: u64) {
@@ -205,12 +245,18 @@ impl Offer {
     pub(super) async fn allocate(&self, ids: &[String]) -> Result<ContainerAllocateResponse> {
         let _under_way = UnderWay::of(&self.allocating);
         let answer = self.answer(ids)?;
+        self.core().inventory.give(ids);
         if answer.files.values().all(|given| matches!(given.hand, Hand::Node(..))) {
             return answer.check(&self.host);
         }
+        let turn = self.turns.allocate.clone().acquire_owned().await;
         let host = self.host.clone();
-        let checked = spawn_blocking(move || answer.check(&host)).await;
-        checked.doing(Kind::Internal, || "look at what a container gets".to_owned())?
+        let checked = spawn_blocking(move || {
+            let checked = answer.check(&host);
+            drop(turn);
+            checked
+        });
+        checked.await.doing(Kind::Internal, || "look at what a container gets".to_owned())?
     }
 
     fn answer(&self, ids: &[String]) -> Result<Answer> {
@@ -265,7 +311,9 @@ impl Offer {
             (resource.clone(), devices)
         });
         let (devices, host) = (devices?, self.host.clone());
+        let turn = self.turns.start.clone().acquire_owned().await;
         let checked = spawn_blocking(move || {
+            let _turn = turn;
             let mut round = health::Round::new(&host);
             devices.iter().try_for_each(|found| {
                 round
@@ -277,9 +325,9 @@ impl Offer {
     }
 
     /// Lets go what is gone; see [`Inventory::part`].
-    pub fn part(&self, then: Instant, is_held: &dyn Fn(&str) -> bool) -> bool {
+    pub fn part(&self, then: Instant, held: &Holding<'_>) -> bool {
         self.change(|resource, inventory| {
-            self.allocating.load(Ordering::Relaxed) == 0 && inventory.part(resource, then, is_held)
+            self.allocating.load(Ordering::Relaxed) == 0 && inventory.part(resource, then, held)
         })
     }
 }

@@ -41,6 +41,7 @@ impl Stream for Lists {
                 Poll::Ready(Some(None)) => {}
                 Poll::Ready(Some(Some(list))) => {
                     self.offer.metrics().sent(self.offer.name());
+                    self.offer.stream_heard(self.number);
                     return Poll::Ready(Some(Ok(list)));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),

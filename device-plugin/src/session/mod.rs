@@ -1,7 +1,7 @@
 //! One resource before the kubelet: its socket, its registration, its stream. The kubelet never asks a second
 //! time for anything, so whatever ends is begun anew from here.
 //!
-//! [`mod@plan`] says what is next, from what was seen; everything else does it.
+//! `plan` says what is next, from what was seen; everything else does it.
 
 mod backoff;
 mod plan;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use node::{Context, Kind, Result};
+use node::{Context, Error, Kind, Result};
 use proto::encoded::device_plugin_server::DevicePluginServer;
 use proto::pluginregistration::registration_server::RegistrationServer;
 use tokio::net::UnixListener;
@@ -38,7 +38,15 @@ impl Server {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).doing(Kind::Io, doing),
             _ => {}
         }
-        let listener = UnixListener::bind(socket).doing(Kind::Io, doing)?;
+        let listener = UnixListener::bind(socket).map_err(|e| {
+            let missing = e.kind() == io::ErrorKind::NotFound;
+            let error = Error::caused(Kind::Io, doing(), e);
+            if missing {
+                error.hint("start the kubelet, which makes the folder, or mount its folder")
+            } else {
+                error
+            }
+        })?;
         fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).doing(Kind::Io, doing)?;
         let id = SocketId::of(socket);
         let plugin = DevicePluginServer::new(Plugin::new(offer.clone()));
