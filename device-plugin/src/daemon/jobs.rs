@@ -6,24 +6,21 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::slot::{Slot, merged};
 use super::{Daemon, LATE};
 use crate::cdi;
-use crate::config::{Host, Measure, Resource, Selector, overlaps};
+use crate::config::{Host, Measure, Resource, Selector};
 use crate::discover::{self, Watches};
 use crate::health;
 use crate::holders::Held;
-use crate::inventory::{Entry, Found, Looked, State};
+use crate::inventory::{Entry, Found, Looked};
 use crate::kernel::memory;
 use crate::service::Offer;
 
 /// From so many devices on, a look needs memory that is worth giving back.
 const MANY: usize = 500;
-
-/// So many devices are compared with each other after a change; with more, only `discover` does it.
-const MOST_COMPARED: usize = 2_000;
 
 /// What a job came to. It names its resource by the offer, and how that was configured: another one of the same name
 /// is not meant.
@@ -171,7 +168,7 @@ impl Daemon {
         self.part_later();
     }
 
-    fn slot_of(&mut self, offer: &Arc<Offer>) -> Option<&mut Slot> {
+    pub(super) fn slot_of(&mut self, offer: &Arc<Offer>) -> Option<&mut Slot> {
         self.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.offer, offer))
     }
 
@@ -247,7 +244,7 @@ impl Daemon {
 }
 
 /// The devices of which the condition holds.
-fn devices(offer: &Offer, condition: impl Fn(&Entry) -> bool) -> Vec<Found> {
+pub(super) fn devices(offer: &Offer, condition: impl Fn(&Entry) -> bool) -> Vec<Found> {
     offer.with(|_, inventory| {
         let those = inventory.entries().filter(|(_, entry)| condition(entry));
         those.map(|(_, entry)| entry.found().clone()).collect()
@@ -297,41 +294,6 @@ fn may_hang(selector: &Selector) -> bool {
     }
 }
 
-impl Daemon {
-    /// Tells of a change: people, and who reads labels.
-    fn tell(&mut self, offer: &Arc<Offer>, changed: bool) {
-        if let Some(slot) = self.slot_of(offer).filter(|_| changed) {
-            slot.told_unhealthy = tell(offer, slot.told_unhealthy);
-        }
-        self.label();
-        self.tell_overlaps();
-    }
-
-    /// A device of two resources can be had twice, each time for itself alone. One line for each, once.
-    fn tell_overlaps(&mut self) {
-        let devices = |slot: &Slot| -> Vec<Found> {
-            slot.offer.with(|_, inventory| {
-                let present = inventory.entries().filter(|(_, entry)| entry.is_there());
-                present.map(|(_, entry)| entry.found().clone()).collect()
-            })
-        };
-        let count: usize =
-            self.slots.iter().map(|slot| slot.offer.with(|_, inventory| inventory.entries().len())).sum();
-        if self.slots.len() < 2 || count > MOST_COMPARED {
-            return;
-        }
-        let all: Vec<(String, Vec<Found>)> =
-            self.slots.iter().map(|slot| (slot.offer.name().to_string(), devices(slot))).collect();
-        let all: Vec<(&str, &[Found])> =
-            all.iter().map(|(name, found)| (name.as_str(), found.as_slice())).collect();
-        let now: BTreeSet<String> = overlaps(&all).iter().map(ToString::to_string).collect();
-        for overlap in now.difference(&self.overlaps) {
-            warn!("{overlap}: one pod each may get it; take it out of one of them");
-        }
-        self.overlaps = now;
-    }
-}
-
 /// All sources of a resource. The runtime's specification of the devices is written before anybody hears of them.
 fn look(resource: &Resource, host: &Host) -> Looked {
     let mut looked = Looked::default();
@@ -350,31 +312,4 @@ fn look(resource: &Resource, host: &Host) -> Looked {
         }
     }
     looked
-}
-
-/// One line a change; the answer is how many are unhealthy now.
-fn tell(offer: &Offer, unhealthy_before: usize) -> usize {
-    let (healthy, unhealthy, why, left_out) = offer.with(|resource, inventory| {
-        let (healthy, unhealthy) = inventory.counts(resource);
-        let of = |state: State| {
-            let entry = inventory.entries().map(|(_, entry)| entry).find(|entry| entry.state() == state);
-            entry.and_then(|entry| entry.why().map(|why| format!("{}: {why}", entry.found().name)))
-        };
-        let left_out = Some(inventory.left_out()).filter(|count| *count > 0);
-        (healthy, unhealthy, of(State::Unhealthy).or_else(|| of(State::Gone)), left_out)
-    });
-    if let Some(left_out) = left_out {
-        error!(
-            resource = %offer.name(),
-            left_out,
-            "the kubelet takes no list above 4 MiB: offer fewer devices or replicas"
-        );
-    }
-    match why {
-        Some(why) if unhealthy > unhealthy_before => {
-            warn!(resource = %offer.name(), healthy, unhealthy, why, "devices changed");
-        }
-        _ => info!(resource = %offer.name(), healthy, unhealthy, "devices changed"),
-    }
-    unhealthy
 }

@@ -5,9 +5,11 @@
 
 mod ask;
 mod due;
+mod holding;
 mod jobs;
 mod reload;
 mod slot;
+mod tell;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,10 +23,7 @@ use tracing::{info, warn};
 
 use crate::board::{Board, Ping};
 use crate::cdi;
-use crate::config::{Config, Registration};
-use crate::features;
-use crate::holders::{self, Held};
-use crate::inventory::Holding;
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::service::Turns;
 use crate::session;
@@ -46,9 +45,6 @@ const REGISTERED: Duration = Duration::from_secs(1);
 
 /// A look that takes longer hangs: what it was to find can't be known.
 const LATE: Duration = Duration::from_mins(1);
-
-/// How long what is gone stays listed where nobody tells who holds it, and no pod was given it since the start.
-const UNTOLD: Duration = Duration::from_hours(24);
 
 /// The daemon's state.
 pub struct Daemon {
@@ -200,15 +196,6 @@ impl Daemon {
         daemon
     }
 
-    fn greet(&self) {
-        let socket = self.config.kubelet.device_plugins.join("kubelet.sock");
-        let direct = self.config.kubelet.registration == Registration::Direct;
-        info!(resources = self.slots.len(), "started");
-        if direct && !socket.exists() {
-            info!(socket = %socket.display(), "the kubelet is not there yet: waiting for it");
-        }
-    }
-
     /// The folders that are watched, for the devices and for ourselves. To be called before a look, so that what
     /// changes during it is told.
     fn watch_folders(&mut self, anew: bool) {
@@ -269,74 +256,10 @@ impl Daemon {
         self.label();
     }
 
-    /// Tells node-feature-discovery what there is.
-    fn label(&self) {
-        let Some(path) = &self.config.feature_file else { return };
-        let healthy = |slot: &Slot| slot.offer.with(|resource, inventory| inventory.counts(resource).0);
-        let text = features::text(self.slots.iter().map(|slot| (slot.offer.name(), healthy(slot))));
-        if let Err(error) = features::write(path, &text) {
-            complain(&error);
-        }
-    }
-
     async fn stop(&mut self) {
         self.order(|orders| orders.stop = true);
         for slot in self.slots.drain(..) {
             slot.end().await;
-        }
-    }
-
-    /// Asks the kubelet who holds devices. It may take its time.
-    fn ask_who_holds(&mut self) {
-        self.part = None;
-        if std::mem::replace(&mut self.asking, true) {
-            return;
-        }
-        let (socket, done) = (self.config.kubelet.pod_resources.clone(), self.done.clone());
-        tokio::spawn(async move {
-            let held = holders::ask(&socket).await;
-            let _ = done.send(Done::Asked { held });
-        });
-    }
-
-    /// Lists what pods hold and nobody found, and lets go what nobody holds.
-    fn part(&mut self, held: Result<Option<Held>>) {
-        self.asking = false;
-        let now = Instant::now();
-        let before = |long: Duration| now.checked_sub(long);
-        match held {
-            Ok(Some(held)) => {
-                self.said.clear();
-                let (nothing, then) =
-                    (BTreeSet::new(), before(self.config.discovery.forget_after.duration()));
-                for slot in &self.slots {
-                    let ours = held.get(slot.offer.name().as_str()).unwrap_or(&nothing);
-                    slot.offer.change(|_, inventory| inventory.remember(ours, now));
-                    if let Some(then) = then {
-                        slot.offer.part(then, &Holding::Told(ours));
-                    }
-                }
-                self.remembered = true;
-            }
-            Ok(None) => {
-                for (slot, then) in self.slots.iter().zip(std::iter::repeat(before(UNTOLD))) {
-                    let _ = then.map(|then| slot.offer.part(then, &Holding::Unknown));
-                }
-            }
-            Err(error) => self.complain_once(&error),
-        }
-    }
-
-    fn complain_once(&mut self, error: &Error) {
-        let chain = error.chain();
-        if self.said != chain {
-            warn!(
-                hint = error
-                    .advice()
-                    .unwrap_or("start the kubelet: until it answers, what is gone stays listed"),
-                "{chain}"
-            );
-            self.said = chain;
         }
     }
 
@@ -350,13 +273,6 @@ impl Daemon {
     fn trim_later(&mut self) {
         if self.slots.len() > MANY {
             self.trim = Some(Instant::now() + REGISTERED);
-        }
-    }
-
-    fn part_later(&mut self) {
-        let gone = self.slots.iter().any(|slot| slot.offer.with(|_, inventory| inventory.has_gone()));
-        if gone && self.part.is_none() && !self.asking {
-            self.part = Some(Instant::now() + self.config.discovery.forget_after.duration());
         }
     }
 }
