@@ -115,7 +115,7 @@ mod tests {
                 let request = String::from_utf8_lossy(&request[..length]).into_owned();
                 let answer = match request.split(' ').nth(1) {
                     Some("/healthz") => "HTTP/1.1 200 OK\r\n\r\nok\n",
-                    Some("/readyz") => "HTTP/1.1 503 X\r\n\r\na.b/c: the kubelet does not listen to it\n",
+                    Some("/readyz") => "HTTP/1.1 503 X\r\n\r\na.b/c: the kubelet has no list of it yet\n",
                     // The call that only looks whether anybody listens says nothing.
                     _ => continue,
                 };

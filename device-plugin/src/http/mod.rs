@@ -121,7 +121,7 @@ async fn readyz(State(board): State<Arc<Board>>, RawQuery(query): RawQuery) -> R
     if !unknown.is_empty() {
         return (StatusCode::NOT_FOUND, unknown).into_response();
     }
-    let waiting = lines(Standing::Waiting, "the kubelet does not listen to it");
+    let waiting = lines(Standing::Waiting, "the kubelet has no list of it yet");
     if waiting.is_empty() {
         (StatusCode::OK, "ok\n".to_owned()).into_response()
     } else {

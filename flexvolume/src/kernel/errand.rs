@@ -1,6 +1,6 @@
 //! One system call that may hang, in a child that shares this process's memory.
 //!
-//! A [`workshop`](super::workshop) is a copy of this process, and every page that either of the two writes to while
+//! A `workshop` is a copy of this process, and every page that either of the two writes to while
 //! it lives is copied as well: a third of a millisecond, which is more than most unmounts take. Sharing the memory
 //! costs a tenth of that, and leaves room for nothing but system calls.
 
