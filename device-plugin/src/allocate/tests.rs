@@ -304,6 +304,51 @@ fn another_device_in_its_place_is_noticed() {
     );
 }
 
+#[test]
+fn another_file_in_the_place_of_a_mount_is_refused() {
+    let room = Room::new("exchanged");
+    let host = room.host();
+    let data = room.0.join("root/srv/w/data");
+    fs::create_dir_all(&data).unwrap();
+    fs::create_dir_all(room.0.join("root/etc")).unwrap();
+    fs::write(room.0.join("root/srv/w/other"), "").unwrap();
+    let text =
+        "resources: [{name: example.com/data, devices: [{path: {glob: ['/srv/w/*'], kinds: [folder]}}]}]";
+    let resource = Config::parse(text).unwrap().resources.remove(0);
+    let looked = crate::discover::look(&resource.devices[0], &host);
+    assert_eq!(looked.found.len(), 1);
+    let check = || answer(&resource, &[chosen("a", &looked.found[0])]).unwrap().check(&host);
+    assert_eq!(mounts(&check().unwrap()), ["/srv/w/data /srv/w/data ro"]);
+    fs::remove_dir(&data).unwrap();
+    for (target, expect) in [
+        ("/etc", "it leads to `/etc` now and led to `/srv/w/data`"),
+        ("other", "it leads to `/srv/w/other` now and led to `/srv/w/data`"),
+    ] {
+        symlink(target, &data).unwrap();
+        let error = check().unwrap_err();
+        assert_eq!(error.kind(), node::Kind::Mismatch);
+        assert!(error.chain().ends_with(expect), "{}", error.chain());
+        assert!(error.advice().unwrap().contains("ls -ld /srv/w/data"));
+        fs::remove_file(&data).unwrap();
+    }
+    fs::write(&data, "").unwrap();
+    let error = check().unwrap_err();
+    assert!(
+        error.chain().ends_with("it is a plain file now, which the resource has none of"),
+        "{}",
+        error.chain()
+    );
+    fs::remove_file(&data).unwrap();
+    assert_eq!(check().unwrap_err().kind(), node::Kind::Unavailable);
+    // What the configuration mounts may be exchanged by whoever owns it.
+    let text = "resources: [{name: a.b/c, devices: [{count: 1}], \
+                allocate: {mounts: [{hostPath: /srv/w/data, containerPath: /d}]}}]";
+    let resource = Config::parse(text).unwrap().resources.remove(0);
+    symlink("/etc", &data).unwrap();
+    let found = Found { nodes: Vec::new(), ..serial(1) };
+    assert!(answer(&resource, &[chosen("a", &found)]).unwrap().check(&host).is_ok());
+}
+
 /// So many devices with their replicas, by names such as `a0`, `a1`, `b0`.
 fn stock(devices: &[(&str, u32, Option<u32>, &str)]) -> Vec<(String, Found, u32)> {
     let each = |(name, replicas, numa, parent): &(&str, u32, Option<u32>, &str)| {
