@@ -258,6 +258,26 @@ fn elsewhere_only_the_folders_of_the_pattern_are_watched() {
 }
 
 #[test]
+fn what_is_written_counts_only_in_the_folder_of_a_counted_file() {
+    let made = Made::new();
+    let watched = |selector: &str| -> [Vec<String>; 2] {
+        let watches = made.watches(selector);
+        let named = |folder: &Path| format!("/{}", folder.strip_prefix(made.at("/")).unwrap().display());
+        [watches.folders, watches.contents].map(|all| all.iter().map(|folder| named(folder)).collect())
+    };
+    let file = "file: {path: /srv/licences/x/count}";
+    assert_eq!(watched(file), [vec!["/"], vec![]]);
+    std::fs::create_dir_all(made.at("/srv/licences/x/..data")).unwrap();
+    assert_eq!(watched(file), [["/srv/licences/x"], ["/srv/licences/x"]]);
+    made.link("/srv/licences/x/count", "..data/count");
+    std::fs::write(made.at("/srv/licences/x/..data/count"), "3").unwrap();
+    let both = ["/srv/licences/x", "/srv/licences/x/..data"];
+    assert_eq!(watched(file), [both, both]);
+    let [folders, contents] = watched("path: {glob: ['/srv/licences/*'], kinds: [folder]}");
+    assert_eq!((folders, contents), (vec!["/srv/licences".to_owned()], vec![]));
+}
+
+#[test]
 fn a_node_knows_its_place_in_sysfs() {
     let made = Made::new();
     made.controller().adapter("1-1", "A5", 0);
