@@ -155,6 +155,21 @@ fn what_a_person_may_have_meant_is_named() {
     let looked = made.look("path: {glob: ['/dev/ttyusb*', '/dev/ttyUBS*']}");
     let nearest = "/dev/ttyUSB0: doesn't match `/dev/ttyUBS*`".to_owned();
     assert!(super::tests::reasons(&looked).contains(&nearest));
+    made.node("serial/by-id/usb-FTDI", false, (188, 1));
+    for (selector, expect) in [
+        (r"path: {regex: 'ttyUSB\d+'}", r"/dev/ttyUSB0: doesn't match `ttyUSB\d+` as a whole"),
+        ("path: {regex: '/dev/ttyusb[0-9]+'}", "/dev/ttyUSB0: doesn't match `/dev/ttyusb[0-9]+` as a whole"),
+        (
+            "path: {glob: '/dev/*/by-id/usb-ftd'}",
+            "/dev/serial/by-id/usb-FTDI: doesn't match `/dev/*/by-id/usb-ftd`",
+        ),
+        ("path: {glob: '/dev/serial/by-idd/*'}", "/dev/serial/by-id: doesn't match `/dev/serial/by-idd/*`"),
+        ("path: {glob: '/dev/seriall/by-id/*'}", "/dev/serial: doesn't match `/dev/seriall/by-id/*`"),
+    ] {
+        let reasons = super::tests::reasons(&made.look(selector));
+        assert!(reasons.iter().any(|one| one == expect), "{selector}: {reasons:?}");
+    }
+    assert_eq!(super::tests::reasons(&made.look("path: {regex: '/dev/.*B0'}")), Vec::<String>::new());
 }
 
 #[test]
