@@ -52,7 +52,9 @@ impl<'a> Container<'a> {
 
     fn answer(&self) -> Result<Answer, Refusal> {
         let allocate = &self.resource.allocate;
-        let mut answer = Answer { cdi: self.cdi()?, ..Answer::default() };
+        let cdi = self.cdi()?;
+        let specified = if cdi.is_empty() { None } else { cdi::kind(self.resource)? };
+        let mut answer = Answer { cdi, specified, ..Answer::default() };
         self.nodes(&mut answer)?;
         for extra in &allocate.devices {
             let (container, given) = extra_device(extra)?;
@@ -123,6 +125,8 @@ impl<'a> Container<'a> {
     fn cdi(&self) -> Result<Vec<String>, String> {
         let name = |device: &Device<'_>| match &self.resource.allocate.cdi {
             None => Ok(None),
+            // What has no files is in no specification.
+            Some(Cdi::Write { .. }) if device.found.nodes.is_empty() => Ok(None),
             Some(Cdi::Write { .. }) => cdi::name(self.resource, device.found).map(Some),
             Some(Cdi::Use { name }) => device.text(name).map(Some),
         };

@@ -7,7 +7,8 @@ use node::{Error, Kind, Result};
 use proto::deviceplugin::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
 
 use super::look;
-use crate::config::{FileKind, Host, Permissions};
+use crate::cdi;
+use crate::config::{CdiKind, FileKind, Host, Permissions};
 use crate::inventory::DeviceNumber;
 
 /// How a file of the node comes into the container.
@@ -70,6 +71,8 @@ pub struct Answer {
     pub annotations: BTreeMap<String, String>,
     /// Full names of CDI devices, each once.
     pub cdi: Vec<String>,
+    /// Their kind, where we specify them.
+    pub specified: Option<CdiKind>,
 }
 
 impl Answer {
@@ -103,7 +106,7 @@ impl Answer {
     /// are not.
     ///
     /// It opens nothing, so that no driver can make it wait; a mount's source on a dead server can, so it is
-    /// for a thread that may block. Errors: [`Kind::Unavailable`] for what is not there, [`Kind::Mismatch`]
+    /// for a thread that may block. Errors: [`Kind::Unavailable`] for what is not there, the CDI specification too, [`Kind::Mismatch`]
     /// for another device or file in its place.
     pub fn check(mut self, host: &Host) -> Result<ContainerAllocateResponse> {
         let mut absent = Vec::new();
@@ -114,6 +117,9 @@ impl Answer {
         }
         for container in absent {
             self.files.remove(&container);
+        }
+        if let Some(kind) = &self.specified {
+            is_specified(host, kind)?;
         }
         Ok(self.response())
     }
@@ -140,6 +146,18 @@ impl Answer {
         }
         response
     }
+}
+
+/// Without the file the runtime knows no such device, and the container would be created in vain, again and again.
+fn is_specified(host: &Host, kind: &CdiKind) -> Result<()> {
+    let file = cdi::file(host, kind);
+    let shown = file.display();
+    let looked = std::fs::metadata(&file);
+    looked.map(drop).map_err(|e| {
+        Error::caused(Kind::Unavailable, format!("look at the CDI specification `{shown}`"), e).hint(
+            "it is written anew at the next look; see in the log why it was not, or who removes files from `host.cdi`",
+        )
+    })
 }
 
 fn clash(container: &str, one: &Path, other: &Path) -> Refusal {

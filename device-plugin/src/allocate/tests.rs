@@ -202,6 +202,28 @@ fn cdi_devices_stand_for_their_files() {
     assert_eq!(response.cdi_devices[0].name, "nvidia.com/gpu=S1");
 }
 
+#[test]
+fn a_specification_that_is_not_there_is_noticed_before_the_runtime_does() {
+    let room = Room::new("specification");
+    let host = Host { cdi: room.0.join("cdi"), ..room.host() };
+    fs::write(room.0.join("dev/x"), "").unwrap();
+    let found = Found { nodes: vec![node("/dev/x", "/dev/x", None)], ..serial(1) };
+    let text = "resources: [{name: example.com/serial, devices: [{path: {glob: [/dev/x*], kinds: [file]}}], \
+                allocate: {cdi: {write: {}}}}]";
+    let ours = Config::parse(text).unwrap().resources.remove(0);
+    let check = |resource: &Resource, found| answer(resource, &[chosen("a", found)]).unwrap().check(&host);
+    let error = check(&ours, &found).unwrap_err();
+    assert_eq!(error.kind(), node::Kind::Unavailable);
+    assert!(error.chain().starts_with("look at the CDI specification `"), "{}", error.chain());
+    assert!(error.advice().unwrap().contains("host.cdi"));
+    crate::cdi::write(&host, &ours, &[&found]).unwrap();
+    assert_eq!(check(&ours, &found).unwrap().cdi_devices.len(), 1);
+    let nothing = Found { nodes: Vec::new(), ..serial(1) };
+    assert_eq!(check(&ours, &nothing).unwrap().cdi_devices, [], "what has no files is in no specification");
+    let theirs = resource("{cdi: {use: {name: 'nvidia.com/gpu=0'}}}");
+    assert_eq!(check(&theirs, &nothing).unwrap().cdi_devices.len(), 1, "theirs may be anywhere");
+}
+
 /// A folder of this test's own, gone when it ends, with the node's /dev and root in it.
 struct Room(PathBuf);
 
