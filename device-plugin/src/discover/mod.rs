@@ -1,6 +1,7 @@
 //! Finds devices: one file a source. A look reads sysfs and /dev and changes nothing; it opens attributes and never
 //! a device, and whatever is broken there costs no more than what it belongs to.
 
+mod anchor;
 mod below;
 mod block;
 mod chars;

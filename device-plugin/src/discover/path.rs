@@ -12,7 +12,7 @@ use super::tree::by_name;
 use super::view::View;
 use super::walk::{Walk, has_pattern, start};
 use super::watching::Watching;
-use super::{identity, shown};
+use super::{anchor, shown};
 
 /// The files that match. A device that two paths lead to is one, by the first of them.
 pub fn look(wanted: &PathSelector, view: &View) -> Looked {
@@ -137,7 +137,7 @@ fn device(path: &Path, behind: Behind, view: &View) -> Found {
     let name = super::clean(&path.file_name().unwrap_or_default().to_string_lossy());
     let kind = |block: bool| if block { "block" } else { "char" };
     let device = number.and_then(|n| view.sys.numbered(kind(n.block), n.major, n.minor));
-    let known = device.map(|device| identity::found(&device, String::new(), view)).unwrap_or_default();
+    let known = device.map(|device| anchor::found(&device, String::new(), view)).unwrap_or_default();
     Found { identity, name, nodes: vec![node], ..known }
 }
 

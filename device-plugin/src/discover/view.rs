@@ -1,6 +1,8 @@
 //! The node's /dev and /sys, as one look sees them; what several steps of it need is read once.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::path::PathBuf;
 
 use crate::config::Host;
 
@@ -9,6 +11,15 @@ use super::links::Links;
 use super::nodes::Index;
 use super::tree::Sys;
 use super::usb_index::UsbIndex;
+
+/// What was found out about folders: many devices share them.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Their NUMA nodes.
+    pub numa: RefCell<HashMap<PathBuf, Option<u32>>>,
+    /// What is in them.
+    pub siblings: RefCell<HashMap<PathBuf, Vec<Vec<u8>>>>,
+}
 
 /// What one look goes by.
 #[derive(Debug)]
@@ -21,7 +32,7 @@ pub struct View {
     nodes: OnceCell<Index>,
     usb: OnceCell<UsbIndex>,
     /// What was found out about folders on the way.
-    pub known: super::identity::Known,
+    pub known: Known,
 }
 
 impl View {
@@ -33,7 +44,7 @@ impl View {
             links: OnceCell::new(),
             nodes: OnceCell::new(),
             usb: OnceCell::new(),
-            known: super::identity::Known::default(),
+            known: Known::default(),
         }
     }
 
