@@ -64,18 +64,17 @@ pub fn watch(wanted: &PathSelector, watching: &mut Watching) {
 fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) -> Walk<'a> {
     let mut walk = Walk::new(&view.dev);
     for glob in &wanted.glob {
-        let before = walk.hits.len();
-        if let Err(why) = walk.glob(glob) {
+        let whole = walk.glob(glob);
+        if let Err(why) = &whole {
             rejected.note(glob.as_str(), why);
         }
-        if walk.hits.len() == before {
+        if whole.is_ok() && !walk.matched {
             explain_nothing(wanted, glob, view, &walk, rejected);
         }
     }
     if let Some(pattern) = &wanted.regex {
-        let before = walk.hits.len();
         walk.regex(pattern, wanted.below.as_deref().unwrap_or(Path::new("/dev")));
-        if walk.hits.len() == before {
+        if !walk.matched {
             let anywhere = pattern.anywhere();
             for path in walk.nearest(|path| anywhere.matches(&path.to_string_lossy())) {
                 rejected.note(shown(&path), format!("doesn't match `{pattern}` as a whole"));

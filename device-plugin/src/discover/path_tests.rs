@@ -169,7 +169,11 @@ fn what_a_person_may_have_meant_is_named() {
         let reasons = super::tests::reasons(&made.look(selector));
         assert!(reasons.iter().any(|one| one == expect), "{selector}: {reasons:?}");
     }
-    assert_eq!(super::tests::reasons(&made.look("path: {regex: '/dev/.*B0'}")), Vec::<String>::new());
+    for fine in
+        ["path: {regex: '/dev/.*B0'}", "path: {glob: [/dev/ttyUSB0, '/dev/tty*'], regex: '/dev/.*B0'}"]
+    {
+        assert_eq!(super::tests::reasons(&made.look(fine)), Vec::<String>::new(), "{fine}");
+    }
 }
 
 #[test]

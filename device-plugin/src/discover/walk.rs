@@ -36,6 +36,8 @@ pub struct Walk<'a> {
     pub stopped: Option<String>,
     /// There were too many files, so that what was not found may be there.
     pub exhausted: bool,
+    /// The last pattern matched something, which another one may have matched, too.
+    pub matched: bool,
     /// Where the pattern at hand begins.
     start: PathBuf,
     /// Folders where it matched nothing, and what was looked for there.
@@ -67,6 +69,7 @@ impl<'a> Walk<'a> {
             folders: BTreeSet::new(),
             stopped: None,
             exhausted: false,
+            matched: false,
             start: PathBuf::new(),
             missed: Vec::new(),
         }
@@ -75,13 +78,19 @@ impl<'a> Walk<'a> {
     /// Adds what matches a shell pattern.
     pub fn glob(&mut self, glob: &Glob) -> Result<(), String> {
         let (start, parts) = parts(glob)?;
-        self.start.clone_from(&start);
-        self.missed.clear();
+        self.begin(&start);
         self.descend(&start, &parts, 0);
         Ok(())
     }
 
+    fn begin(&mut self, start: &Path) {
+        start.clone_into(&mut self.start);
+        self.missed.clear();
+        self.matched = false;
+    }
+
     fn hit(&mut self, path: PathBuf) {
+        self.matched = true;
         let within = self.hits.entry(path).or_insert_with(|| self.start.clone());
         // Of two patterns, the one that looks further.
         if within.starts_with(&self.start) {
@@ -138,9 +147,8 @@ impl<'a> Walk<'a> {
 
     /// Adds what matches a regular expression below a folder, the shallow ones first.
     pub fn regex(&mut self, pattern: &Pattern, below: &Path) {
-        self.missed.clear();
+        self.begin(tree(below).unwrap_or(below));
         let name = pattern.as_str().rsplit('/').next().unwrap_or_default();
-        tree(below).unwrap_or(below).clone_into(&mut self.start);
         let mut next = VecDeque::from([(below.to_owned(), 0)]);
         while let Some((folder, depth)) = next.pop_front() {
             self.folders.insert(folder.clone());
