@@ -5,13 +5,14 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use node::{Error, Kind, Result};
+use rustix::fs::FileType;
 
-use super::given::{Given, Hand};
-use crate::config::Host;
+use super::given::{Given, Hand, Was};
+use crate::config::{FileKind, Host};
 use crate::inventory::DeviceNumber;
 
 /// As many links as the kernel follows (path_resolution(7)).
@@ -60,6 +61,36 @@ pub fn behind(host: &Host, path: &Path) -> io::Result<(PathBuf, Metadata)> {
     Ok((done, about))
 }
 
+/// Where others may write, a folder could be exchanged for a symlink to any other.
+fn same_file(given: &Given, was: &Was, real: &Path, about: &Metadata) -> Result<()> {
+    let shown = given.host.display();
+    let why = match kind(about) {
+        _ if real != was.real => {
+            format!("it leads to `{}` now and led to `{}`", real.display(), was.real.display())
+        }
+        Some(kind) if !was.kinds.contains(&kind) => {
+            format!("it is {} now, which the resource has none of", kind.words())
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::caused(Kind::Mismatch, format!("look at `{shown}`"), why).hint(format!(
+        "it was exchanged a moment ago: look with `ls -ld {shown}` who may write there, then start the pod again"
+    )))
+}
+
+/// What a file is; none for what is of no known kind.
+pub fn kind(about: &Metadata) -> Option<FileKind> {
+    match FileType::from_raw_mode(about.mode()) {
+        FileType::CharacterDevice => Some(FileKind::Char),
+        FileType::BlockDevice => Some(FileKind::Block),
+        FileType::RegularFile => Some(FileKind::File),
+        FileType::Directory => Some(FileKind::Folder),
+        FileType::Fifo => Some(FileKind::Fifo),
+        FileType::Socket => Some(FileKind::Socket),
+        FileType::Symlink | FileType::Unknown => None,
+    }
+}
+
 /// The components of a path, last first, without the root and `.`.
 fn parts(path: &Path) -> Vec<PathBuf> {
     let part = |c: Component<'_>| {
@@ -72,7 +103,7 @@ fn parts(path: &Path) -> Vec<PathBuf> {
 pub(super) fn is_there(host: &Host, given: &Given) -> Result<bool> {
     let shown = given.host.display();
     match behind(host, &given.host) {
-        Ok((_, about)) => same(given, &about).map(|()| true),
+        Ok((real, about)) => same(given, &real, &about).map(|()| true),
         Err(e)
             if given.optional
                 && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
@@ -95,9 +126,11 @@ pub(super) fn is_there(host: &Host, given: &Given) -> Result<bool> {
 }
 
 /// Whether it is what was found.
-fn same(given: &Given, about: &Metadata) -> Result<()> {
+fn same(given: &Given, real: &Path, about: &Metadata) -> Result<()> {
     let doing = || format!("look at `{}`", given.host.display());
-    let Hand::Node(_, expected) = &given.hand else { return Ok(()) };
+    let Hand::Node(_, expected) = &given.hand else {
+        return given.was.as_ref().map_or(Ok(()), |was| same_file(given, was, real, about));
+    };
     let Some(now) = number(about) else {
         return Err(Error::caused(Kind::Mismatch, doing(), "it is no device node")
             .hint("hand out by `allocate.mounts` what is none"));
@@ -113,15 +146,14 @@ fn same(given: &Given, about: &Metadata) -> Result<()> {
 }
 
 /// The device number of a device node.
-fn number(about: &Metadata) -> Option<DeviceNumber> {
-    let kind = about.file_type();
-    let block = kind.is_block_device();
+pub fn number(about: &Metadata) -> Option<DeviceNumber> {
+    let block = match kind(about)? {
+        FileKind::Char => false,
+        FileKind::Block => true,
+        _ => return None,
+    };
     let device = about.rdev();
-    (block || kind.is_char_device()).then(|| DeviceNumber {
-        block,
-        major: rustix::fs::major(device),
-        minor: rustix::fs::minor(device),
-    })
+    Some(DeviceNumber { block, major: rustix::fs::major(device), minor: rustix::fs::minor(device) })
 }
 
 fn words(device: DeviceNumber) -> String {

@@ -4,7 +4,7 @@ use node::{Error, Kind, Result};
 use serde_json::{Value, json};
 
 use crate::config::{Config, Resource, overlaps};
-use crate::discover::look;
+use crate::discover::look_all;
 use crate::inventory::{Found, Looked, Node, Rejected};
 
 use super::columns::columns;
@@ -12,13 +12,13 @@ use super::columns::columns;
 /// As many of those that were not taken as the table has for each resource; `explain` has all.
 const NEAREST: usize = 5;
 
-/// A resource, and what each of its sources showed.
+/// A resource, and what its sources showed.
 #[derive(Debug)]
 pub struct Seen<'a> {
     /// The resource.
     pub resource: &'a Resource,
-    /// One look for each of its selectors, in their order.
-    pub looks: Vec<Looked>,
+    /// All of them as one.
+    pub looked: Looked,
 }
 
 /// What was found for some resources.
@@ -61,24 +61,16 @@ fn likeness(typed: &str, name: &str) -> f64 {
 impl<'a> Seen<'a> {
     /// Looks at each source of a resource.
     pub fn now(resource: &'a Resource, config: &Config) -> Self {
-        let looks = resource.devices.iter().map(|selector| look(selector, &config.host)).collect();
-        Self { resource, looks }
+        Self { resource, looked: look_all(resource, &config.host) }
     }
 
-    /// Its devices; one that several sources find is the first one's.
-    pub fn devices(&self) -> Vec<&Found> {
-        let mut devices: Vec<&Found> = Vec::new();
-        let mut known = std::collections::HashSet::new();
-        for found in self.looks.iter().flat_map(|look| &look.found) {
-            if known.insert(&found.identity) {
-                devices.push(found);
-            }
-        }
-        devices
+    /// Its devices.
+    pub fn devices(&self) -> &[Found] {
+        &self.looked.found
     }
 
-    fn rejected(&self) -> impl Iterator<Item = &Rejected> {
-        self.looks.iter().flat_map(|look| &look.rejected)
+    fn rejected(&self) -> impl ExactSizeIterator<Item = &Rejected> {
+        self.looked.rejected.iter()
     }
 }
 
@@ -90,12 +82,8 @@ impl<'a> Report<'a> {
 
     /// Devices that two resources have: two pods could get one, each for itself alone.
     fn overlaps(&self) -> Vec<String> {
-        let found: Vec<(&str, Vec<Found>)> = self
-            .seen
-            .iter()
-            .map(|seen| (seen.resource.name.as_str(), seen.devices().into_iter().cloned().collect()))
-            .collect();
-        let found: Vec<(&str, &[Found])> = found.iter().map(|(name, all)| (*name, all.as_slice())).collect();
+        let found = self.seen.iter().map(|seen| (seen.resource.name.as_str(), seen.devices()));
+        let found: Vec<(&str, &[Found])> = found.collect();
         overlaps(&found).iter().map(ToString::to_string).collect()
     }
 
@@ -110,10 +98,10 @@ impl<'a> Report<'a> {
         let mut others = vec![words(["RESOURCE", "NOT TAKEN", "WHY"])];
         for seen in &self.seen {
             let name = seen.resource.name.as_str();
-            rows.extend(seen.devices().into_iter().map(|found| row(name, found)));
+            rows.extend(seen.devices().iter().map(|found| row(name, found)));
             let rejected = seen.rejected().take(NEAREST);
             others.extend(rejected.map(|one| words([name, &one.what, &one.why])));
-            if let Some(more) = seen.rejected().count().checked_sub(NEAREST).filter(|more| *more > 0) {
+            if let Some(more) = seen.rejected().len().checked_sub(NEAREST).filter(|more| *more > 0) {
                 let more = format!("{more} more: see `explain {name}`");
                 others.push(words([name, "…", &more]));
             }
@@ -166,7 +154,7 @@ pub fn state(found: &Found) -> String {
 }
 
 fn resource_json(seen: &Seen<'_>) -> Value {
-    let devices: Vec<Value> = seen.devices().into_iter().map(device_json).collect();
+    let devices: Vec<Value> = seen.devices().iter().map(device_json).collect();
     let rejected: Vec<Value> = seen.rejected().map(|one| json!({"what": one.what, "why": one.why})).collect();
     json!({
         "resource": seen.resource.name.as_str(),

@@ -6,11 +6,11 @@ use node::Result;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Resource, Selector};
-use crate::discover::{Watches, watches};
+use crate::discover::{Watches, look, watches};
 use crate::inventory::{Found, Looked};
 
 use super::columns::columns;
-use super::discover::{Seen, device_json, named, number, state};
+use super::discover::{device_json, named, number, state};
 
 /// One resource, source by source.
 #[derive(Debug)]
@@ -33,13 +33,12 @@ pub struct Source<'a> {
 /// Looks for the devices of one resource.
 pub fn explain<'a>(config: &'a Config, resource: &str) -> Result<Explanation<'a>> {
     let resource = named(config, resource)?;
-    let looks = Seen::now(resource, config).looks;
-    let source = |(selector, look): (&'a Selector, Looked)| Source {
+    let source = |selector: &'a Selector| Source {
         selector,
-        look,
+        look: look(selector, &config.host),
         watches: watches(selector, &config.host),
     };
-    Ok(Explanation::of(resource, resource.devices.iter().zip(looks).map(source).collect()))
+    Ok(Explanation::of(resource, resource.devices.iter().map(source).collect()))
 }
 
 impl<'a> Explanation<'a> {

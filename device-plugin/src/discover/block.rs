@@ -3,14 +3,14 @@
 use crate::config::{BlockSelector, Quantity};
 use crate::inventory::{Found, Looked};
 
+use super::anchor::{self, with_node};
+use super::clean;
 use super::links::Told;
 use super::parents::Parents;
 use super::rejected::{Match, Rejections};
-use super::sysfs::with_node;
 use super::tree::{Device, Reading};
 use super::view::View;
 use super::watching::Watching;
-use super::{clean, identity};
 
 /// `size` counts in these, whatever the device's own blocks are.
 const SECTOR: u64 = 512;
@@ -153,7 +153,7 @@ fn whole_identity(disk: &Disk, view: &View) -> (String, Told) {
     if let Some(uuid) = disk.uuid() {
         return (format!("block:{}", clean(&uuid)), Told::Itself);
     }
-    let anchor = identity::anchor(&disk.device, view);
+    let anchor = anchor::of(&disk.device, view);
     let on_usb = anchor.as_ref().is_some_and(|(anchor, ..)| anchor.starts_with("usb:"));
     // What SCSI makes up from the names of maker and model may be every stick's, and so may its serial number.
     if let Ok(wwn) = disk.wwn()

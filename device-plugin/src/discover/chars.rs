@@ -3,9 +3,9 @@
 use crate::config::CharSelector;
 use crate::inventory::Looked;
 
+use super::anchor::with_node;
 use super::identity;
 use super::rejected::{Match, Rejections};
-use super::sysfs::with_node;
 use super::tree::Device;
 use super::view::View;
 use super::watching::Watching;

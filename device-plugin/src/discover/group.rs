@@ -14,7 +14,7 @@ use super::tree::{Device, by_name};
 use super::view::View;
 use super::walk::{Walk, has_pattern};
 use super::watching::Watching;
-use super::{clean, identity, nodes, path, shown};
+use super::{anchor, clean, identity, nodes, path, shown};
 
 /// Each parent that matches with its members, or the one device of a fixed list.
 pub fn look(wanted: &GroupSelector, view: &View) -> Looked {
@@ -82,7 +82,7 @@ fn below_parent(
         return None;
     }
     let (identity, _) = identity::of(device, view);
-    let found = identity::found(device, format!("group:{identity}"), view);
+    let found = anchor::found(device, format!("group:{identity}"), view);
     Some(put_together(found, wanted, parts))
 }
 
@@ -120,7 +120,7 @@ fn listed(wanted: &GroupSelector, view: &View, rejected: &mut Rejections) -> Opt
     let name = first.as_deref().and_then(Path::file_name).unwrap_or_default();
     let name = clean(&name.to_string_lossy());
     let known = first.and_then(|real| view.dev.behind(&real).ok()).and_then(|behind| sysfs(&behind, view));
-    let known = known.map(|device| identity::found(&device, String::new(), view)).unwrap_or_default();
+    let known = known.map(|device| anchor::found(&device, String::new(), view)).unwrap_or_default();
     let found = Found { identity: format!("group:{patterns}"), name, ..known };
     Some(put_together(found, wanted, parts))
 }
@@ -140,15 +140,15 @@ fn part_listed(member: &Member, view: &View, rejected: &mut Rejections) -> Part 
     if let Err(why) = walk.glob(glob) {
         part.why = Some(format!("`{glob}` {why}"));
     }
-    let mut hits: Vec<PathBuf> = walk.hits.into_iter().collect();
-    hits.sort_by(|a, b| by_name(a, b));
-    for hit in hits {
-        match view.dev.behind(&hit) {
+    let mut hits: Vec<(PathBuf, PathBuf)> = walk.hits.into_iter().collect();
+    hits.sort_by(|(a, _), (b, _)| by_name(a, b));
+    for (hit, folder) in hits {
+        match view.dev.behind_within(&hit, &folder) {
             Ok(behind) if behind.number.is_some() || !has_pattern(glob.as_str()) => {
                 part.nodes.push(behind.node(&hit));
             }
             Ok(behind) => {
-                rejected.note(shown(&hit), format!("it is {}", super::dev::kind_words(behind.kind)));
+                rejected.note(shown(&hit), format!("it is {}", behind.kind.words()));
             }
             Err(why) if has_pattern(glob.as_str()) => rejected.note(shown(&hit), why),
             Err(why) => part.why = Some(why),

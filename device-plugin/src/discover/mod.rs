@@ -1,6 +1,7 @@
 //! Finds devices: one file a source. A look reads sysfs and /dev and changes nothing; it opens attributes and never
 //! a device, and whatever is broken there costs no more than what it belongs to.
 
+mod anchor;
 mod below;
 mod block;
 mod chars;
@@ -27,10 +28,11 @@ mod view;
 mod walk;
 mod watching;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Host, Selector};
+use crate::config::{Host, Resource, Selector};
 use crate::inventory::Looked;
 
 use view::View;
@@ -40,10 +42,29 @@ use view::View;
 pub struct Watches {
     /// Folders, as this process sees them, where files come and go; one that is not there yet is named all the same.
     pub folders: Vec<PathBuf>,
+    /// Those of the folders where a file that is written and closed tells of a change, too.
+    pub contents: Vec<PathBuf>,
     /// Subsystems of the kernel's uevents (`usb`, `tty`, `block` …); `*` for all.
     pub subsystems: Vec<String>,
     /// How often to look in any case, where the source says so.
     pub every: Option<Duration>,
+}
+
+/// What all sources of a resource have now. It may take as long as their commands' time-outs together.
+pub fn look_all(resource: &Resource, host: &Host) -> Looked {
+    merged(resource.devices.iter().map(|selector| look(selector, host)))
+}
+
+/// Several looks as one: a device that several sources find is one, and the first says what it is.
+fn merged(looks: impl Iterator<Item = Looked>) -> Looked {
+    let mut all = Looked::default();
+    let mut known = HashSet::new();
+    for one in looks {
+        all.found.extend(one.found.into_iter().filter(|found| known.insert(found.identity.clone())));
+        all.rejected.extend(one.rejected);
+        all.failed = all.failed.or(one.failed);
+    }
+    all
 }
 
 /// What the source has now. It may take as long as a command's time-out.
@@ -117,3 +138,37 @@ fn shown(path: &Path) -> String {
 #[cfg(test)]
 #[path = "hostile_tests.rs"]
 mod hostile_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::{Found, Rejected};
+
+    fn looked(what: &str, identities: &[&str], failed: Option<&str>) -> Looked {
+        let found = |identity: &&str| Found {
+            identity: (*identity).to_owned(),
+            name: what.to_owned(),
+            ..Found::default()
+        };
+        Looked {
+            found: identities.iter().map(found).collect(),
+            rejected: vec![Rejected { what: what.to_owned(), why: "is small".to_owned() }],
+            failed: failed.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_device_that_several_sources_find_is_what_the_first_says() {
+        let looks = [
+            looked("one", &["b", "a"], None),
+            looked("two", &["a", "c"], Some("gone")),
+            looked("three", &["c"], Some("away")),
+        ];
+        let all = merged(looks.into_iter());
+        let found: Vec<_> =
+            all.found.iter().map(|found| format!("{} {}", found.identity, found.name)).collect();
+        assert_eq!(found, ["b one", "a one", "c two"]);
+        assert_eq!(all.rejected.len(), 3);
+        assert_eq!(all.failed.as_deref(), Some("gone"));
+    }
+}

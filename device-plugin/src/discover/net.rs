@@ -3,7 +3,7 @@
 use crate::config::NetSelector;
 use crate::inventory::{Found, Looked};
 
-use super::identity;
+use super::anchor;
 use super::links::Told;
 use super::parents::{Parents, attributes, driver};
 use super::rejected::{Match, Rejections};
@@ -62,7 +62,7 @@ pub fn identity(device: &Device, view: &View) -> (String, Told) {
     }
     let port = device.text("dev_port").filter(|port| port != "0").map(|port| format!("#{port}"));
     let port = port.unwrap_or_default();
-    match (identity::anchor(device, view), permanent_address(device)) {
+    match (anchor::of(device, view), permanent_address(device)) {
         (Some((anchor, Told::Itself, _)), _) => (format!("{anchor}:net{port}"), Told::Itself),
         (_, Some(address)) => (format!("net:{address}"), Told::Itself),
         (Some((anchor, told, _)), None) => (format!("{anchor}:net{port}"), told),
@@ -78,7 +78,7 @@ fn permanent_address(device: &Device) -> Option<String> {
 
 fn take(wanted: &NetSelector, device: &Device, behind: Option<&Device>, view: &View) -> Found {
     let (identity, _) = identity(device, view);
-    let mut found = identity::found(device, identity, view);
+    let mut found = anchor::found(device, identity, view);
     found.attributes.insert("name".to_owned(), device.name());
     for name in ["address", "mtu", "speed"] {
         // The speed of what has none is -1.

@@ -1,18 +1,18 @@
 //! Devices by their path.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::config::{FileKind, Glob, PathSelector};
 use crate::inventory::{Found, Looked, Node};
 
-use super::dev::{Behind, kind_words};
+use super::dev::Behind;
 use super::rejected::Rejections;
 use super::tree::by_name;
 use super::view::View;
-use super::walk::{Walk, has_pattern};
+use super::walk::{Walk, has_pattern, start};
 use super::watching::Watching;
-use super::{identity, shown};
+use super::{anchor, shown};
 
 /// The files that match. A device that two paths lead to is one, by the first of them.
 pub fn look(wanted: &PathSelector, view: &View) -> Looked {
@@ -25,8 +25,8 @@ pub fn look(wanted: &PathSelector, view: &View) -> Looked {
     if let Some(why) = stopped {
         rejected.note("the rest", why);
     }
-    for path in hits(wanted, walk) {
-        match accept(wanted, &path, view) {
+    for (path, folder) in hits(wanted, walk.hits) {
+        match accept(wanted, &path, &folder, view) {
             Ok(behind) => {
                 if let Some(first) = taken.get(&behind.real) {
                     rejected.note(shown(&path), format!("is in already, as `{}`", shown(first)));
@@ -51,8 +51,8 @@ pub fn look(wanted: &PathSelector, view: &View) -> Looked {
 pub fn watch(wanted: &PathSelector, watching: &mut Watching) {
     let view = watching.view();
     let walk = walk(wanted, view, &mut Rejections::default());
-    for hit in &walk.hits {
-        if let Ok(behind) = view.dev.behind(hit)
+    for (hit, folder) in &walk.hits {
+        if let Ok(behind) = view.dev.behind_within(hit, folder)
             && let Some(folder) = behind.real.parent()
         {
             watching.folder(folder);
@@ -64,30 +64,36 @@ pub fn watch(wanted: &PathSelector, watching: &mut Watching) {
 fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) -> Walk<'a> {
     let mut walk = Walk::new(&view.dev);
     for glob in &wanted.glob {
-        let before = walk.hits.len();
-        if let Err(why) = walk.glob(glob) {
+        let whole = walk.glob(glob);
+        if let Err(why) = &whole {
             rejected.note(glob.as_str(), why);
         }
-        if walk.hits.len() == before {
-            explain_nothing(wanted, glob, view, &mut walk, rejected);
+        if whole.is_ok() && !walk.matched {
+            explain_nothing(wanted, glob, view, &walk, rejected);
         }
     }
     if let Some(pattern) = &wanted.regex {
         walk.regex(pattern, wanted.below.as_deref().unwrap_or(Path::new("/dev")));
+        if !walk.matched {
+            let anywhere = pattern.anywhere();
+            for path in walk.nearest(|path| anywhere.matches(&path.to_string_lossy())) {
+                rejected.note(shown(&path), format!("doesn't match `{pattern}` as a whole"));
+            }
+        }
     }
     walk
 }
 
-/// The paths that match, those of the first pattern first.
-fn hits(wanted: &PathSelector, walk: Walk<'_>) -> Vec<PathBuf> {
+/// The paths that match, those of the first pattern first, with the folder that each was looked for in.
+fn hits(wanted: &PathSelector, hits: BTreeMap<PathBuf, PathBuf>) -> Vec<(PathBuf, PathBuf)> {
     let first = |path: &Path| {
         let path = path.to_str();
         wanted.glob.iter().position(|glob| path.is_some_and(|path| glob.matches_path(path)))
     };
-    let mut hits: Vec<(usize, PathBuf)> =
-        walk.hits.into_iter().map(|path| (first(&path).unwrap_or(usize::MAX), path)).collect();
-    hits.sort_by(|(first, a), (second, b)| first.cmp(second).then_with(|| by_name(a, b)));
-    hits.into_iter().map(|(_, path)| path).collect()
+    let mut hits: Vec<(usize, (PathBuf, PathBuf))> =
+        hits.into_iter().map(|hit| (first(&hit.0).unwrap_or(usize::MAX), hit)).collect();
+    hits.sort_by(|(first, (a, _)), (second, (b, _))| first.cmp(second).then_with(|| by_name(a, b)));
+    hits.into_iter().map(|(_, hit)| hit).collect()
 }
 
 /// A path that is not there, or what has a name like a pattern that matches nothing.
@@ -95,7 +101,7 @@ fn explain_nothing(
     wanted: &PathSelector,
     glob: &Glob,
     view: &View,
-    walk: &mut Walk<'_>,
+    walk: &Walk<'_>,
     rejected: &mut Rejections,
 ) {
     // What is expected is listed as a device, with the same reason.
@@ -103,22 +109,22 @@ fn explain_nothing(
         let why = view.dev.behind(Path::new(glob.as_str())).err();
         rejected.note(glob.as_str(), why.unwrap_or_else(|| "is no whole path".to_owned()));
     }
-    for path in walk.nearest(glob) {
+    for path in walk.nearest(|_| false) {
         rejected.note(shown(&path), format!("doesn't match `{glob}`"));
     }
 }
 
-fn accept(wanted: &PathSelector, path: &Path, view: &View) -> Result<Behind, String> {
+fn accept(wanted: &PathSelector, path: &Path, folder: &Path, view: &View) -> Result<Behind, String> {
     let text = path.to_string_lossy();
     if let Some(exclude) = wanted.exclude.iter().find(|exclude| exclude.matches_path(&text)) {
         return Err(format!("`exclude` has `{exclude}`"));
     }
-    let behind = view.dev.behind(path)?;
+    let behind = view.dev.behind_within(path, folder)?;
     let kinds: &[FileKind] =
         if wanted.kinds.is_empty() { &[FileKind::Char, FileKind::Block] } else { &wanted.kinds };
     if !kinds.contains(&behind.kind) {
-        let kinds: Vec<&str> = kinds.iter().map(|kind| kind_words(*kind)).collect();
-        return Err(format!("it is {}, not {}", kind_words(behind.kind), kinds.join(" or ")));
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.words()).collect();
+        return Err(format!("it is {}, not {}", behind.kind.words(), kinds.join(" or ")));
     }
     Ok(behind)
 }
@@ -130,7 +136,7 @@ fn device(path: &Path, behind: Behind, view: &View) -> Found {
     let name = super::clean(&path.file_name().unwrap_or_default().to_string_lossy());
     let kind = |block: bool| if block { "block" } else { "char" };
     let device = number.and_then(|n| view.sys.numbered(kind(n.block), n.major, n.minor));
-    let known = device.map(|device| identity::found(&device, String::new(), view)).unwrap_or_default();
+    let known = device.map(|device| anchor::found(&device, String::new(), view)).unwrap_or_default();
     Found { identity, name, nodes: vec![node], ..known }
 }
 
@@ -140,7 +146,10 @@ fn missing(wanted: &PathSelector, view: &View) -> Vec<(PathBuf, String)> {
         return Vec::new();
     }
     let paths = wanted.glob.iter().map(Glob::as_str).filter(|text| !has_pattern(text)).map(PathBuf::from);
-    paths.filter_map(|path| accept(wanted, &path, view).err().map(|why| (path, why))).collect()
+    let folder = |path: &Path| start(path).to_owned();
+    paths
+        .filter_map(|path| accept(wanted, &path, &folder(&path), view).err().map(|why| (path, why)))
+        .collect()
 }
 
 fn expected(path: &Path, why: String) -> Found {

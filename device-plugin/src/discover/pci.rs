@@ -6,13 +6,13 @@ use crate::config::PciSelector;
 use crate::inventory::{Found, Looked};
 
 use super::below::{self, Below, Owned};
-use super::identity;
 use super::links::Told;
 use super::parents::driver;
 use super::rejected::{Match, Rejections};
 use super::tree::Device;
 use super::view::View;
 use super::watching::Watching;
+use super::{anchor, identity};
 
 /// The word for the node of the IOMMU group.
 const VFIO: &str = "vfio";
@@ -65,7 +65,7 @@ fn class(wanted: &PciSelector, device: &Device) -> Result<(), String> {
 /// The device's own nodes; those of what is behind it as a bridge are others'. One that has none is handed out by its
 /// address, unless some were asked for.
 fn nodes(wanted: &PciSelector, device: &Device, view: &View) -> Result<Below, String> {
-    let own = |one: &Device| identity::pci(one.folder()) == Some(device.folder());
+    let own = |one: &Device| anchor::pci(one.folder()) == Some(device.folder());
     let owned: Vec<Owned<'_>> = below::owned(device, view, own);
     if wanted.nodes.is_empty() {
         return Ok(Below::all(&owned, Told::Itself, view));
@@ -90,7 +90,7 @@ fn vfio(device: &Device, below: &mut Below, view: &View) -> Result<(), String> {
                 below.nodes.push(behind.node(&path));
             }
             Ok(behind) => {
-                let kind = super::dev::kind_words(behind.kind);
+                let kind = behind.kind.words();
                 below.ail(format!("`{}` is {kind}, not a character device", super::shown(&path)));
             }
             Err(why) => below.ail(format!("{why}: is the device bound to vfio-pci?")),
@@ -102,7 +102,7 @@ fn vfio(device: &Device, below: &mut Below, view: &View) -> Result<(), String> {
 fn take(device: &Device, below: Below, view: &View) -> Found {
     let (identity, _) = identity::of(device, view);
     let mut found =
-        Found { nodes: below.nodes, ailing: below.ailing, ..identity::found(device, identity, view) };
+        Found { nodes: below.nodes, ailing: below.ailing, ..anchor::found(device, identity, view) };
     found.attributes.insert("address".to_owned(), device.name());
     for name in ["vendor", "device", "class"] {
         if let Some(value) = device.text(name) {

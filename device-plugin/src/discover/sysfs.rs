@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use crate::config::SysfsSelector;
 use crate::inventory::{Found, Looked};
 
-use super::links::Told;
+use super::anchor::with_node;
+use super::identity;
 use super::parents::{Parents, attributes};
 use super::rejected::{Match, Rejections};
 use super::tree::Device;
 use super::view::View;
 use super::watching::Watching;
-use super::{identity, nodes};
 
 /// The devices of the subsystem that match.
 pub fn look(wanted: &SysfsSelector, view: &View) -> Looked {
@@ -36,17 +36,6 @@ fn take(device: &Device, values: BTreeMap<String, String>, view: &View) -> Found
     let mut found = with_node(device, identity, told, view);
     for (name, value) in values {
         found.attributes.entry(name).or_insert(value);
-    }
-    found
-}
-
-/// A device with its node; one without a node is a device all the same.
-pub fn with_node(device: &Device, identity: String, told: Told, view: &View) -> Found {
-    let mut found = identity::found(device, identity, view);
-    match nodes::node(device, told, view) {
-        Some(Ok(node)) => found.nodes.push(node),
-        Some(Err(why)) => found.ailing = Some(why),
-        None => {}
     }
     found
 }

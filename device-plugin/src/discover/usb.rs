@@ -3,8 +3,8 @@
 use crate::config::UsbSelector;
 use crate::inventory::{Found, Looked};
 
+use super::anchor;
 use super::below::{self, Below};
-use super::identity;
 use super::rejected::{Match, Rejections};
 use super::tree::{Device, Reading};
 use super::usb_index::Stick;
@@ -96,7 +96,7 @@ fn below(stick: &Stick, subsystems: &[String], view: &View) -> Result<Below, Str
 
 fn take(stick: &Stick, below: Below, view: &View) -> Found {
     let (identity, _) = view.usb().identity(stick);
-    Found { nodes: below.nodes, ailing: below.ailing, ..identity::found(&stick.device, identity, view) }
+    Found { nodes: below.nodes, ailing: below.ailing, ..anchor::found(&stick.device, identity, view) }
 }
 
 #[cfg(test)]

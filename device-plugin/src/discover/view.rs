@@ -1,6 +1,8 @@
 //! The node's /dev and /sys, as one look sees them; what several steps of it need is read once.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::path::PathBuf;
 
 use crate::config::Host;
 
@@ -10,10 +12,19 @@ use super::nodes::Index;
 use super::tree::Sys;
 use super::usb_index::UsbIndex;
 
+/// What was found out about folders: many devices share them.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Their NUMA nodes.
+    pub numa: RefCell<HashMap<PathBuf, Option<u32>>>,
+    /// What is in them.
+    pub siblings: RefCell<HashMap<PathBuf, Vec<Vec<u8>>>>,
+}
+
 /// What one look goes by.
 #[derive(Debug)]
 pub struct View {
-    /// The node's /dev.
+    /// The node's /dev, and its files elsewhere.
     pub dev: Dev,
     /// The node's /sys.
     pub sys: Sys,
@@ -21,19 +32,19 @@ pub struct View {
     nodes: OnceCell<Index>,
     usb: OnceCell<UsbIndex>,
     /// What was found out about folders on the way.
-    pub known: super::identity::Known,
+    pub known: Known,
 }
 
 impl View {
     /// Where the node's files are seen.
     pub fn new(host: &Host) -> Self {
         Self {
-            dev: Dev::new(&host.dev),
+            dev: Dev::new(host),
             sys: Sys::new(&host.sys),
             links: OnceCell::new(),
             nodes: OnceCell::new(),
             usb: OnceCell::new(),
-            known: super::identity::Known::default(),
+            known: Known::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which files match a pattern, and in which folders one that matches could appear. A walk is bounded: a folder may
 //! hold anything, and pods can write to some.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::config::{Glob, Pattern};
 
 use super::dev::Dev;
+use super::tree::by_name;
 
 /// So many files are looked at for one selector.
 const MOST: usize = 100_000;
@@ -16,20 +17,31 @@ const MOST: usize = 100_000;
 const DEEPEST: usize = 8;
 /// The nearest names that are told where nothing matches.
 const NEAREST: usize = 3;
+/// They are so much alike, of at most 1.
+const ALIKE: f64 = 0.75;
+/// So many folders, and files in them, are looked at for them.
+const MOST_MISSED: usize = 64;
+const MOST_COMPARED: usize = 2_000;
 
 /// Folders and matches, as the node names them.
 #[derive(Debug)]
 pub struct Walk<'a> {
     dev: &'a Dev,
     left: usize,
-    /// What matches.
-    pub hits: BTreeSet<PathBuf>,
+    /// What matches, with the folder that it was looked for in: symlinks outside /dev must not leave it.
+    pub hits: BTreeMap<PathBuf, PathBuf>,
     /// Where more could appear; they need not be there.
     pub folders: BTreeSet<PathBuf>,
     /// Why no more was looked at.
     pub stopped: Option<String>,
     /// There were too many files, so that what was not found may be there.
     pub exhausted: bool,
+    /// The last pattern matched something, which another one may have matched, too.
+    pub matched: bool,
+    /// Where the pattern at hand begins.
+    start: PathBuf,
+    /// Folders where it matched nothing, and what was looked for there.
+    missed: Vec<(PathBuf, String)>,
 }
 
 #[derive(Debug)]
@@ -53,18 +65,37 @@ impl<'a> Walk<'a> {
         Self {
             dev,
             left: MOST,
-            hits: BTreeSet::new(),
+            hits: BTreeMap::new(),
             folders: BTreeSet::new(),
             stopped: None,
             exhausted: false,
+            matched: false,
+            start: PathBuf::new(),
+            missed: Vec::new(),
         }
     }
 
     /// Adds what matches a shell pattern.
     pub fn glob(&mut self, glob: &Glob) -> Result<(), String> {
         let (start, parts) = parts(glob)?;
+        self.begin(&start);
         self.descend(&start, &parts, 0);
         Ok(())
+    }
+
+    fn begin(&mut self, start: &Path) {
+        start.clone_into(&mut self.start);
+        self.missed.clear();
+        self.matched = false;
+    }
+
+    fn hit(&mut self, path: PathBuf) {
+        self.matched = true;
+        let within = self.hits.entry(path).or_insert_with(|| self.start.clone());
+        // Of two patterns, the one that looks further.
+        if within.starts_with(&self.start) {
+            within.clone_from(&self.start);
+        }
     }
 
     fn descend(&mut self, folder: &Path, parts: &[Part], depth: usize) {
@@ -73,19 +104,24 @@ impl<'a> Walk<'a> {
         match first {
             Part::Name(name) => {
                 let path = folder.join(name);
+                let there = self.is_there(folder, name);
+                if !there {
+                    self.miss(folder, name);
+                }
                 if !rest.is_empty() {
                     self.descend(&path, rest, depth);
-                } else if self.is_there(folder, name) {
-                    self.hits.insert(path);
+                } else if there {
+                    self.hit(path);
                 }
             }
             Part::Matches(glob) => {
-                for entry in self.entries(folder) {
-                    if !glob.matches(&entry.name) {
-                        continue;
-                    }
+                let entries = self.entries(folder);
+                if !entries.iter().any(|entry| glob.matches(&entry.name)) {
+                    self.miss(folder, glob.as_str());
+                }
+                for entry in entries.into_iter().filter(|entry| glob.matches(&entry.name)) {
                     if rest.is_empty() {
-                        self.hits.insert(entry.path);
+                        self.hit(entry.path);
                     } else if entry.folder || entry.link {
                         self.descend(&entry.path, rest, depth);
                     }
@@ -104,19 +140,22 @@ impl<'a> Walk<'a> {
             } else if entry.folder && self.is_trusted(&entry.path) {
                 self.descend(&entry.path, parts, depth + 1);
             } else if rest.is_empty() {
-                self.hits.insert(entry.path);
+                self.hit(entry.path);
             }
         }
     }
 
     /// Adds what matches a regular expression below a folder, the shallow ones first.
     pub fn regex(&mut self, pattern: &Pattern, below: &Path) {
+        self.begin(tree(below).unwrap_or(below));
+        let name = pattern.as_str().rsplit('/').next().unwrap_or_default();
         let mut next = VecDeque::from([(below.to_owned(), 0)]);
         while let Some((folder, depth)) = next.pop_front() {
             self.folders.insert(folder.clone());
+            self.miss(&folder, name);
             for entry in self.entries(&folder) {
                 if pattern.matches(&entry.path.to_string_lossy()) {
-                    self.hits.insert(entry.path.clone());
+                    self.hit(entry.path.clone());
                 }
                 if !entry.folder || !self.is_trusted(&entry.path) {
                     continue;
@@ -169,21 +208,45 @@ impl<'a> Walk<'a> {
         self.stopped.get_or_insert(why);
     }
 
-    /// Names that a person may have meant by a pattern that matches nothing.
-    pub fn nearest(&mut self, glob: &Glob) -> Vec<PathBuf> {
-        let Some((folder, name)) = glob.as_str().rsplit_once('/') else { return Vec::new() };
-        if has_pattern(folder) {
-            return Vec::new();
+    fn miss(&mut self, folder: &Path, name: &str) {
+        if self.missed.len() < MOST_MISSED {
+            self.missed.push((folder.to_owned(), name.to_owned()));
         }
-        let word: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        let entries = self.entries(Path::new(folder)).into_iter();
-        let mut near: Vec<(f64, PathBuf)> = entries
-            .map(|entry| (strsim::jaro_winkler(&word, &entry.name), entry.path))
-            .filter(|(likeness, _)| *likeness > 0.75)
-            .collect();
-        near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    }
+
+    /// Names that a person may have meant by the last pattern, which matched nothing; first those that it matches
+    /// `in_part`. It is looked for them with less patience, and without a word of where that ended.
+    pub fn nearest(&self, in_part: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+        let mut walk = Walk { left: MOST_COMPARED, ..Walk::new(self.dev) };
+        let mut near = Vec::new();
+        for (folder, name) in &self.missed {
+            let word = word(name);
+            for entry in walk.entries(folder) {
+                let likeness = strsim::jaro_winkler(&word, &entry.name.to_ascii_lowercase());
+                let likeness = if in_part(&entry.path) { 1.0 } else { likeness };
+                near.push((likeness, entry.path));
+            }
+        }
+        near.retain(|(likeness, _)| *likeness > ALIKE);
+        near.sort_by(|a: &(f64, PathBuf), b| b.0.total_cmp(&a.0).then_with(|| by_name(&a.1, &b.1)));
         near.into_iter().take(NEAREST).map(|(_, path)| path).collect()
     }
+}
+
+/// What of a pattern is letters and digits, without what stands for any of several.
+fn word(pattern: &str) -> String {
+    let mut word = String::new();
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '[' => letters.by_ref().take_while(|c| *c != ']').for_each(drop),
+            '{' => letters.by_ref().take_while(|c| *c != '}').for_each(drop),
+            '\\' => drop(letters.next()),
+            _ if letter.is_alphanumeric() => word.push(letter.to_ascii_lowercase()),
+            _ => {}
+        }
+    }
+    word
 }
 
 /// Whether a text is a pattern, and not the name of one file.
@@ -191,23 +254,38 @@ pub fn has_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
-/// Where the walk begins, and the names from there. Below /dev nothing above it matters.
+/// The kernel's own tree that a path is in: whoever else writes there may write everywhere.
+fn tree(path: &Path) -> Option<&'static Path> {
+    ["/dev", "/sys"].into_iter().map(Path::new).find(|tree| path.starts_with(tree))
+}
+
+/// Where the walk begins, and the names from there: /dev or /sys, and elsewhere the folder before the first pattern.
 fn parts(glob: &Glob) -> Result<(PathBuf, Vec<Part>), String> {
     let text = glob.as_str();
     let Some(rest) = text.strip_prefix('/') else {
         return Err("is no whole path: write `/dev/…`".to_owned());
     };
-    let (start, rest) = match rest.strip_prefix("dev/") {
-        Some(below) => ("/dev", below),
-        None => ("/", rest),
-    };
     let names = rest.split('/').filter(|name| !name.is_empty());
     let parts: Result<Vec<Part>, String> = names.map(part).collect();
-    let parts = parts?;
+    let mut parts = parts?;
     if parts.is_empty() {
         return Err("names no file".to_owned());
     }
-    Ok((PathBuf::from(start), parts))
+    let mut start = PathBuf::from("/");
+    let mut passed = 0;
+    while let Some([Part::Name(name), _, ..]) = parts.get(passed..)
+        && tree(&start).is_none()
+    {
+        start.push(name);
+        passed += 1;
+    }
+    parts.drain(..passed);
+    Ok((start, parts))
+}
+
+/// Where the walk to a file by its whole path begins.
+pub fn start(path: &Path) -> &Path {
+    tree(path).or_else(|| path.parent()).unwrap_or(path)
 }
 
 fn part(name: &str) -> Result<Part, String> {
