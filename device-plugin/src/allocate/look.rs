@@ -5,13 +5,14 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use node::{Error, Kind, Result};
+use rustix::fs::FileType;
 
 use super::given::{Given, Hand};
-use crate::config::Host;
+use crate::config::{FileKind, Host};
 use crate::inventory::DeviceNumber;
 
 /// As many links as the kernel follows (path_resolution(7)).
@@ -58,6 +59,19 @@ pub fn behind(host: &Host, path: &Path) -> io::Result<(PathBuf, Metadata)> {
         rest.extend(parts(&target));
     }
     Ok((done, about))
+}
+
+/// What a file is; none for what is of no known kind.
+pub fn kind(about: &Metadata) -> Option<FileKind> {
+    match FileType::from_raw_mode(about.mode()) {
+        FileType::CharacterDevice => Some(FileKind::Char),
+        FileType::BlockDevice => Some(FileKind::Block),
+        FileType::RegularFile => Some(FileKind::File),
+        FileType::Directory => Some(FileKind::Folder),
+        FileType::Fifo => Some(FileKind::Fifo),
+        FileType::Socket => Some(FileKind::Socket),
+        FileType::Symlink | FileType::Unknown => None,
+    }
 }
 
 /// The components of a path, last first, without the root and `.`.
@@ -113,15 +127,14 @@ fn same(given: &Given, about: &Metadata) -> Result<()> {
 }
 
 /// The device number of a device node.
-fn number(about: &Metadata) -> Option<DeviceNumber> {
-    let kind = about.file_type();
-    let block = kind.is_block_device();
+pub fn number(about: &Metadata) -> Option<DeviceNumber> {
+    let block = match kind(about)? {
+        FileKind::Char => false,
+        FileKind::Block => true,
+        _ => return None,
+    };
     let device = about.rdev();
-    (block || kind.is_char_device()).then(|| DeviceNumber {
-        block,
-        major: rustix::fs::major(device),
-        minor: rustix::fs::minor(device),
-    })
+    Some(DeviceNumber { block, major: rustix::fs::major(device), minor: rustix::fs::minor(device) })
 }
 
 fn words(device: DeviceNumber) -> String {

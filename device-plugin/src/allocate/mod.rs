@@ -9,7 +9,7 @@ mod values;
 
 pub use answer::{ENV_ATTRIBUTE, answer};
 pub use given::{Answer, Given, Hand};
-pub use look::{behind, seen};
+pub use look::{behind, kind, number, seen};
 pub use prefer::prefer;
 pub(crate) use values::Device;
 

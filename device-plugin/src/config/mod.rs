@@ -88,7 +88,7 @@ pub struct Host {
     pub sys: PathBuf,
     /// Where CDI specifications are written: the folder that the container runtime reads.
     pub cdi: PathBuf,
-    /// The rest of the node's files as this process sees it, for mounts from elsewhere than /dev and /sys.
+    /// The rest of the node's files as this process sees it, for paths and mounts from elsewhere than /dev and /sys.
     pub root: PathBuf,
 }
 

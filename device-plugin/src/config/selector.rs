@@ -41,7 +41,8 @@ pub enum Selector {
 }
 
 /// Files by their path, as the node names them; a device is known by the path that matched. One that several paths
-/// lead to is one device, by the first pattern's first path. A symlink must not lead out of /dev.
+/// lead to is one device, by the first pattern's first path. A symlink must not lead out of /dev; elsewhere, not out of
+/// the folder that a pattern begins with, before its first `*`, or of `below`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PathSelector {
@@ -82,6 +83,20 @@ pub enum FileKind {
     Fifo,
     /// A Unix socket: mounted.
     Socket,
+}
+
+impl FileKind {
+    /// In a person's words: `a character device`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Char => "a character device",
+            Self::Block => "a block device",
+            Self::File => "a plain file",
+            Self::Folder => "a folder",
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+        }
+    }
 }
 
 /// USB devices. Numbers are hexadecimal, as `lsusb` prints them. A device is known by vendor, product and serial

@@ -1,20 +1,20 @@
 //! The node's /dev, and files elsewhere: what a path leads to, without opening it.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::FileType;
-
-use crate::config::{FileKind, NodeOptions};
+use crate::allocate::{behind, kind, number, seen};
+use crate::config::{FileKind, Host, NodeOptions};
 use crate::inventory::{DeviceNumber, Node};
 
-use super::rooted::Rooted;
+use super::rooted::{Rooted, Stray};
 
-/// The node's /dev.
+/// The node's /dev, and where the rest of its files is seen.
 #[derive(Debug)]
 pub struct Dev {
     rooted: Rooted,
+    host: Host,
 }
 
 /// What is behind a path.
@@ -29,9 +29,9 @@ pub struct Behind {
 }
 
 impl Dev {
-    /// The node's /dev where this process sees it.
-    pub fn new(seen: &Path) -> Self {
-        Self { rooted: Rooted::new("/dev", seen) }
+    /// The node's files where this process sees them.
+    pub fn new(host: &Host) -> Self {
+        Self { rooted: Rooted::new("/dev", &host.dev), host: host.clone() }
     }
 
     /// Whether the node's path is below /dev.
@@ -39,9 +39,9 @@ impl Dev {
         self.rooted.holds(named)
     }
 
-    /// Where this process sees a path of the node; one outside /dev as it is.
+    /// Where this process sees a path of the node.
     pub fn seen(&self, named: &Path) -> PathBuf {
-        self.rooted.to_seen(named)
+        if self.holds(named) { self.rooted.to_seen(named) } else { seen(&self.host, named) }
     }
 
     /// The same behind all symlinks, where there is something.
@@ -49,23 +49,28 @@ impl Dev {
         self.real(named).ok().map(|real| self.seen(&real))
     }
 
+    /// The same, for a path that was looked for in a folder: outside /dev, where somebody else may write, no symlink
+    /// leads out of it.
+    pub fn behind_within(&self, named: &Path, folder: &Path) -> Result<Behind, String> {
+        let behind = self.behind(named)?;
+        if self.holds(named) {
+            return Ok(behind);
+        }
+        // The folder itself may be behind a symlink, as /var/run is.
+        let folder = self.real(folder)?;
+        if behind.real.starts_with(&folder) {
+            return Ok(behind);
+        }
+        Err(Stray::Outside(behind.real).to_string())
+    }
+
     /// What a path of the node leads to, or why it can't be had.
     pub fn behind(&self, named: &Path) -> Result<Behind, String> {
         speakable(named)?;
         let (real, found) = self.found(named)?;
         speakable(&real)?;
-        let (kind, block) = match FileType::from_raw_mode(found.mode()) {
-            FileType::CharacterDevice => (FileKind::Char, Some(false)),
-            FileType::BlockDevice => (FileKind::Block, Some(true)),
-            FileType::RegularFile => (FileKind::File, None),
-            FileType::Directory => (FileKind::Folder, None),
-            FileType::Fifo => (FileKind::Fifo, None),
-            FileType::Socket => (FileKind::Socket, None),
-            FileType::Symlink | FileType::Unknown => return Err("it is of no known kind".to_owned()),
-        };
-        let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
-        let number = block.map(|block| DeviceNumber { block, major, minor });
-        Ok(Behind { real, kind, number })
+        let kind = kind(&found).ok_or_else(|| "it is of no known kind".to_owned())?;
+        Ok(Behind { real, kind, number: number(&found) })
     }
 
     fn found(&self, named: &Path) -> Result<(PathBuf, fs::Metadata), String> {
@@ -73,14 +78,12 @@ impl Dev {
             let (seen, found) = self.rooted.find(&self.seen(named)).map_err(|stray| stray.to_string())?;
             return Ok((self.rooted.to_named(&seen), found));
         }
-        let real = self.real(named)?;
-        let found = fs::symlink_metadata(&real).map_err(|error| why(&real, &error))?;
-        Ok((real, found))
+        behind(&self.host, named).map_err(|error| why(named, &error))
     }
 
     fn real(&self, named: &Path) -> Result<PathBuf, String> {
         if !self.holds(named) {
-            return fs::canonicalize(named).map_err(|error| why(named, &error));
+            return Ok(self.found(named)?.0);
         }
         let real = self.rooted.resolve(&self.seen(named)).map_err(|stray| stray.to_string())?;
         Ok(self.rooted.to_named(&real))
@@ -91,18 +94,6 @@ impl Behind {
     /// A node that is handed out by this path.
     pub fn node(self, path: &Path) -> Node {
         Node { path: path.to_owned(), real: self.real, device: self.number, options: NodeOptions::default() }
-    }
-}
-
-/// In a person's words: `a character device`.
-pub fn kind_words(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Char => "a character device",
-        FileKind::Block => "a block device",
-        FileKind::File => "a plain file",
-        FileKind::Folder => "a folder",
-        FileKind::Fifo => "a FIFO",
-        FileKind::Socket => "a socket",
     }
 }
 
@@ -118,9 +109,12 @@ fn speakable(path: &Path) -> Result<(), String> {
     }
 }
 
-fn why(path: &Path, error: &std::io::Error) -> String {
+fn why(path: &Path, error: &io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::NotFound => format!("`{}` is not there", super::shown(path)),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            format!("`{}` is not there", super::shown(path))
+        }
+        _ if error.raw_os_error() == Some(libc::ELOOP) => Stray::Circle.to_string(),
         _ => format!("`{}` can't be looked at: {error}", super::shown(path)),
     }
 }

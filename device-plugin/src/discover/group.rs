@@ -140,15 +140,15 @@ fn part_listed(member: &Member, view: &View, rejected: &mut Rejections) -> Part 
     if let Err(why) = walk.glob(glob) {
         part.why = Some(format!("`{glob}` {why}"));
     }
-    let mut hits: Vec<PathBuf> = walk.hits.into_iter().collect();
-    hits.sort_by(|a, b| by_name(a, b));
-    for hit in hits {
-        match view.dev.behind(&hit) {
+    let mut hits: Vec<(PathBuf, PathBuf)> = walk.hits.into_iter().collect();
+    hits.sort_by(|(a, _), (b, _)| by_name(a, b));
+    for (hit, folder) in hits {
+        match view.dev.behind_within(&hit, &folder) {
             Ok(behind) if behind.number.is_some() || !has_pattern(glob.as_str()) => {
                 part.nodes.push(behind.node(&hit));
             }
             Ok(behind) => {
-                rejected.note(shown(&hit), format!("it is {}", super::dev::kind_words(behind.kind)));
+                rejected.note(shown(&hit), format!("it is {}", behind.kind.words()));
             }
             Err(why) if has_pattern(glob.as_str()) => rejected.note(shown(&hit), why),
             Err(why) => part.why = Some(why),

@@ -48,7 +48,7 @@ impl Made {
             dev: self.root.join("dev"),
             sys: self.root.join("sys"),
             cdi: self.root.join("cdi"),
-            ..Host::default()
+            root: self.root.clone(),
         }
     }
 

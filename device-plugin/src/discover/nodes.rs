@@ -62,7 +62,7 @@ fn checked(
         // A plain file is what somebody's `echo > /dev/ttyUSB0` leaves when the device is away.
         let block = device.subsystem() == Some("block");
         if behind.number != Some(DeviceNumber { block, major, minor }) {
-            let kind = super::dev::kind_words(behind.kind);
+            let kind = behind.kind.words();
             let is = behind.number.map_or(String::new(), |n| format!(" {}:{}", n.major, n.minor));
             return Err(format!("`{}` is {kind}{is}, not {major}:{minor}", super::shown(path)));
         }

@@ -1,16 +1,16 @@
 //! Devices by their path.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::config::{FileKind, Glob, PathSelector};
 use crate::inventory::{Found, Looked, Node};
 
-use super::dev::{Behind, kind_words};
+use super::dev::Behind;
 use super::rejected::Rejections;
 use super::tree::by_name;
 use super::view::View;
-use super::walk::{Walk, has_pattern};
+use super::walk::{Walk, has_pattern, start};
 use super::watching::Watching;
 use super::{identity, shown};
 
@@ -25,8 +25,8 @@ pub fn look(wanted: &PathSelector, view: &View) -> Looked {
     if let Some(why) = stopped {
         rejected.note("the rest", why);
     }
-    for path in hits(wanted, walk) {
-        match accept(wanted, &path, view) {
+    for (path, folder) in hits(wanted, walk.hits) {
+        match accept(wanted, &path, &folder, view) {
             Ok(behind) => {
                 if let Some(first) = taken.get(&behind.real) {
                     rejected.note(shown(&path), format!("is in already, as `{}`", shown(first)));
@@ -51,8 +51,8 @@ pub fn look(wanted: &PathSelector, view: &View) -> Looked {
 pub fn watch(wanted: &PathSelector, watching: &mut Watching) {
     let view = watching.view();
     let walk = walk(wanted, view, &mut Rejections::default());
-    for hit in &walk.hits {
-        if let Ok(behind) = view.dev.behind(hit)
+    for (hit, folder) in &walk.hits {
+        if let Ok(behind) = view.dev.behind_within(hit, folder)
             && let Some(folder) = behind.real.parent()
         {
             watching.folder(folder);
@@ -78,16 +78,16 @@ fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) ->
     walk
 }
 
-/// The paths that match, those of the first pattern first.
-fn hits(wanted: &PathSelector, walk: Walk<'_>) -> Vec<PathBuf> {
+/// The paths that match, those of the first pattern first, with the folder that each was looked for in.
+fn hits(wanted: &PathSelector, hits: BTreeMap<PathBuf, PathBuf>) -> Vec<(PathBuf, PathBuf)> {
     let first = |path: &Path| {
         let path = path.to_str();
         wanted.glob.iter().position(|glob| path.is_some_and(|path| glob.matches_path(path)))
     };
-    let mut hits: Vec<(usize, PathBuf)> =
-        walk.hits.into_iter().map(|path| (first(&path).unwrap_or(usize::MAX), path)).collect();
-    hits.sort_by(|(first, a), (second, b)| first.cmp(second).then_with(|| by_name(a, b)));
-    hits.into_iter().map(|(_, path)| path).collect()
+    let mut hits: Vec<(usize, (PathBuf, PathBuf))> =
+        hits.into_iter().map(|hit| (first(&hit.0).unwrap_or(usize::MAX), hit)).collect();
+    hits.sort_by(|(first, (a, _)), (second, (b, _))| first.cmp(second).then_with(|| by_name(a, b)));
+    hits.into_iter().map(|(_, hit)| hit).collect()
 }
 
 /// A path that is not there, or what has a name like a pattern that matches nothing.
@@ -108,17 +108,17 @@ fn explain_nothing(
     }
 }
 
-fn accept(wanted: &PathSelector, path: &Path, view: &View) -> Result<Behind, String> {
+fn accept(wanted: &PathSelector, path: &Path, folder: &Path, view: &View) -> Result<Behind, String> {
     let text = path.to_string_lossy();
     if let Some(exclude) = wanted.exclude.iter().find(|exclude| exclude.matches_path(&text)) {
         return Err(format!("`exclude` has `{exclude}`"));
     }
-    let behind = view.dev.behind(path)?;
+    let behind = view.dev.behind_within(path, folder)?;
     let kinds: &[FileKind] =
         if wanted.kinds.is_empty() { &[FileKind::Char, FileKind::Block] } else { &wanted.kinds };
     if !kinds.contains(&behind.kind) {
-        let kinds: Vec<&str> = kinds.iter().map(|kind| kind_words(*kind)).collect();
-        return Err(format!("it is {}, not {}", kind_words(behind.kind), kinds.join(" or ")));
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.words()).collect();
+        return Err(format!("it is {}, not {}", behind.kind.words(), kinds.join(" or ")));
     }
     Ok(behind)
 }
@@ -140,7 +140,10 @@ fn missing(wanted: &PathSelector, view: &View) -> Vec<(PathBuf, String)> {
         return Vec::new();
     }
     let paths = wanted.glob.iter().map(Glob::as_str).filter(|text| !has_pattern(text)).map(PathBuf::from);
-    paths.filter_map(|path| accept(wanted, &path, view).err().map(|why| (path, why))).collect()
+    let folder = |path: &Path| start(path).to_owned();
+    paths
+        .filter_map(|path| accept(wanted, &path, &folder(&path), view).err().map(|why| (path, why)))
+        .collect()
 }
 
 fn expected(path: &Path, why: String) -> Found {

@@ -163,8 +163,50 @@ fn files_elsewhere_are_taken_as_they_are() {
     let socket = made.at("/run/app.sock");
     std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let looked = made.look(&format!("path: {{glob: ['{}'], kinds: [socket]}}", socket.display()));
-    assert_eq!(paths(&looked), [socket.display().to_string()]);
+    let looked = made.look("path: {glob: [/run/app.sock], kinds: [socket]}");
+    assert_eq!(paths(&looked), ["/run/app.sock"], "as the node names it, and seen below `host.root`");
+    let looked = made.look("path: {regex: '/run/.*', below: /run, kinds: [socket]}");
+    assert_eq!(paths(&looked), ["/run/app.sock"]);
+    let beside = format!("path: {{glob: ['{}'], kinds: [socket]}}", socket.display());
+    assert_eq!(made.look(&beside).found, [], "what is not below `host.root` is not the node's");
+}
+
+#[test]
+fn a_link_out_of_the_folder_that_a_pattern_begins_with_is_refused() {
+    let made = Made::new();
+    for file in ["/srv/w/sub/real", "/srv/other/x", "/etc/shadow"] {
+        std::fs::create_dir_all(made.at(file).parent().unwrap()).unwrap();
+        std::fs::write(made.at(file), "").unwrap();
+    }
+    made.link("/srv/w/evil", "/etc").link("/srv/w/ev2", "/etc/shadow").link("/srv/w/ev3", "../other/x");
+    made.link("/srv/w/fine", "sub/real").link("/srv/w/fine2", "/srv/w/sub").link("/srv/w/x", "x");
+    made.link("/srv/alias", "/srv/w").link("/srv/w/dev", "/dev/null").link("/srv/w/none", "gone");
+    let looked = made.look("path: {glob: ['/srv/w/*', '/srv/w/*/shadow'], kinds: [folder, file, char]}");
+    assert_eq!(paths(&looked), ["/srv/w/fine", "/srv/w/fine2"]);
+    assert_eq!(looked.found[0].nodes[0].real, Path::new("/srv/w/sub/real"));
+    let outside = reasons(&looked);
+    for reason in [
+        "/srv/w/evil: it leads elsewhere, to `/etc`",
+        "/srv/w/ev2: it leads elsewhere, to `/etc/shadow`",
+        "/srv/w/ev3: it leads elsewhere, to `/srv/other/x`",
+        "/srv/w/evil/shadow: it leads elsewhere, to `/etc/shadow`",
+        "/srv/w/x: its symlinks lead in circles",
+    ] {
+        assert!(outside.iter().any(|one| one == reason), "{reason}: {outside:?}");
+    }
+    for (selector, expect) in [
+        // The pattern's own beginning may be a link.
+        ("path: {glob: ['/srv/alias/*'], kinds: [file]}", vec!["/srv/alias/fine"]),
+        ("path: {glob: ['/srv/w/ev2'], kinds: [file]}", vec![]),
+        ("path: {glob: ['/srv/w/ev3', '/srv/*/ev3'], kinds: [file]}", vec!["/srv/w/ev3"]),
+        ("path: {regex: '/srv/w/.*', below: /srv/w, kinds: [file]}", vec!["/srv/w/fine"]),
+        ("path: {regex: '/srv/w/e.*', below: /srv, kinds: [file]}", vec!["/srv/w/ev3"]),
+    ] {
+        assert_eq!(paths(&made.look(selector)), expect, "{selector}");
+    }
+    let looked = made.look("group: {members: [{glob: /srv/w/ev2}, {glob: '/srv/w/fine'}]}");
+    assert_eq!(paths(&looked), ["/srv/w/fine"]);
+    assert_eq!(looked.found[0].ailing.as_deref(), Some("it leads elsewhere, to `/etc/shadow`"));
 }
 
 #[test]
@@ -188,10 +230,31 @@ fn every_folder_where_a_match_could_appear_is_watched() {
         folders("path: {regex: '/dev/t.*'}"),
         ["/dev", "/dev/bus", "/dev/serial", "/dev/serial/by-id"]
     );
-    let elsewhere = made.watches("path: {glob: [/run/none/app.sock]}").folders;
-    for folder in ["/", "/run", "/run/none"] {
-        assert!(elsewhere.iter().any(|one| one == Path::new(folder)), "{elsewhere:?}");
-    }
+}
+
+#[test]
+fn elsewhere_only_the_folders_of_the_pattern_are_watched() {
+    let made = Made::new();
+    let folders = |selector: &str| -> Vec<String> {
+        let folders = made.watches(selector).folders;
+        let named = folders.iter().map(|folder| folder.strip_prefix(made.at("/")).unwrap().to_str().unwrap());
+        named.map(|folder| format!("/{folder}")).collect()
+    };
+    let socket = "path: {glob: [/run/app/x/app.sock], kinds: [socket]}";
+    assert_eq!(folders(socket), ["/"], "the nearest that is there");
+    std::fs::create_dir_all(made.at("/run/app")).unwrap();
+    assert_eq!(folders(socket), ["/run/app"]);
+    std::fs::create_dir_all(made.at("/run/app/x/y")).unwrap();
+    assert_eq!(folders(socket), ["/run/app/x"]);
+    assert_eq!(folders("path: {glob: ['/run/app/*/y/*']}"), ["/run/app", "/run/app/x", "/run/app/x/y"]);
+    assert_eq!(
+        folders("path: {regex: '/run/app/.*', below: /run/app}"),
+        ["/run/app", "/run/app/x", "/run/app/x/y"]
+    );
+    made.link("/run/app/x/app.sock", "y/real").link("/var/run", "/run");
+    std::fs::write(made.at("/run/app/x/y/real"), "").unwrap();
+    assert_eq!(folders(socket), ["/run/app/x", "/run/app/x/y"], "and those that links lead to");
+    assert_eq!(folders("path: {glob: ['/var/run/app/*']}"), ["/run/app"]);
 }
 
 #[test]

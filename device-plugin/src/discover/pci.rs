@@ -90,7 +90,7 @@ fn vfio(device: &Device, below: &mut Below, view: &View) -> Result<(), String> {
                 below.nodes.push(behind.node(&path));
             }
             Ok(behind) => {
-                let kind = super::dev::kind_words(behind.kind);
+                let kind = behind.kind.words();
                 below.ail(format!("`{}` is {kind}, not a character device", super::shown(&path)));
             }
             Err(why) => below.ail(format!("{why}: is the device bound to vfio-pci?")),

@@ -13,7 +13,7 @@ use super::usb_index::UsbIndex;
 /// What one look goes by.
 #[derive(Debug)]
 pub struct View {
-    /// The node's /dev.
+    /// The node's /dev, and its files elsewhere.
     pub dev: Dev,
     /// The node's /sys.
     pub sys: Sys,
@@ -28,7 +28,7 @@ impl View {
     /// Where the node's files are seen.
     pub fn new(host: &Host) -> Self {
         Self {
-            dev: Dev::new(&host.dev),
+            dev: Dev::new(host),
             sys: Sys::new(&host.sys),
             links: OnceCell::new(),
             nodes: OnceCell::new(),

@@ -1,7 +1,7 @@
 //! Which files match a pattern, and in which folders one that matches could appear. A walk is bounded: a folder may
 //! hold anything, and pods can write to some.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -22,14 +22,16 @@ const NEAREST: usize = 3;
 pub struct Walk<'a> {
     dev: &'a Dev,
     left: usize,
-    /// What matches.
-    pub hits: BTreeSet<PathBuf>,
+    /// What matches, with the folder that it was looked for in: symlinks outside /dev must not leave it.
+    pub hits: BTreeMap<PathBuf, PathBuf>,
     /// Where more could appear; they need not be there.
     pub folders: BTreeSet<PathBuf>,
     /// Why no more was looked at.
     pub stopped: Option<String>,
     /// There were too many files, so that what was not found may be there.
     pub exhausted: bool,
+    /// Where the pattern at hand begins.
+    start: PathBuf,
 }
 
 #[derive(Debug)]
@@ -53,18 +55,28 @@ impl<'a> Walk<'a> {
         Self {
             dev,
             left: MOST,
-            hits: BTreeSet::new(),
+            hits: BTreeMap::new(),
             folders: BTreeSet::new(),
             stopped: None,
             exhausted: false,
+            start: PathBuf::new(),
         }
     }
 
     /// Adds what matches a shell pattern.
     pub fn glob(&mut self, glob: &Glob) -> Result<(), String> {
         let (start, parts) = parts(glob)?;
+        self.start.clone_from(&start);
         self.descend(&start, &parts, 0);
         Ok(())
+    }
+
+    fn hit(&mut self, path: PathBuf) {
+        let within = self.hits.entry(path).or_insert_with(|| self.start.clone());
+        // Of two patterns, the one that looks further.
+        if within.starts_with(&self.start) {
+            within.clone_from(&self.start);
+        }
     }
 
     fn descend(&mut self, folder: &Path, parts: &[Part], depth: usize) {
@@ -76,7 +88,7 @@ impl<'a> Walk<'a> {
                 if !rest.is_empty() {
                     self.descend(&path, rest, depth);
                 } else if self.is_there(folder, name) {
-                    self.hits.insert(path);
+                    self.hit(path);
                 }
             }
             Part::Matches(glob) => {
@@ -85,7 +97,7 @@ impl<'a> Walk<'a> {
                         continue;
                     }
                     if rest.is_empty() {
-                        self.hits.insert(entry.path);
+                        self.hit(entry.path);
                     } else if entry.folder || entry.link {
                         self.descend(&entry.path, rest, depth);
                     }
@@ -104,19 +116,20 @@ impl<'a> Walk<'a> {
             } else if entry.folder && self.is_trusted(&entry.path) {
                 self.descend(&entry.path, parts, depth + 1);
             } else if rest.is_empty() {
-                self.hits.insert(entry.path);
+                self.hit(entry.path);
             }
         }
     }
 
     /// Adds what matches a regular expression below a folder, the shallow ones first.
     pub fn regex(&mut self, pattern: &Pattern, below: &Path) {
+        tree(below).unwrap_or(below).clone_into(&mut self.start);
         let mut next = VecDeque::from([(below.to_owned(), 0)]);
         while let Some((folder, depth)) = next.pop_front() {
             self.folders.insert(folder.clone());
             for entry in self.entries(&folder) {
                 if pattern.matches(&entry.path.to_string_lossy()) {
-                    self.hits.insert(entry.path.clone());
+                    self.hit(entry.path.clone());
                 }
                 if !entry.folder || !self.is_trusted(&entry.path) {
                     continue;
@@ -191,23 +204,38 @@ pub fn has_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
-/// Where the walk begins, and the names from there. Below /dev nothing above it matters.
+/// The kernel's own tree that a path is in: whoever else writes there may write everywhere.
+fn tree(path: &Path) -> Option<&'static Path> {
+    ["/dev", "/sys"].into_iter().map(Path::new).find(|tree| path.starts_with(tree))
+}
+
+/// Where the walk begins, and the names from there: /dev or /sys, and elsewhere the folder before the first pattern.
 fn parts(glob: &Glob) -> Result<(PathBuf, Vec<Part>), String> {
     let text = glob.as_str();
     let Some(rest) = text.strip_prefix('/') else {
         return Err("is no whole path: write `/dev/…`".to_owned());
     };
-    let (start, rest) = match rest.strip_prefix("dev/") {
-        Some(below) => ("/dev", below),
-        None => ("/", rest),
-    };
     let names = rest.split('/').filter(|name| !name.is_empty());
     let parts: Result<Vec<Part>, String> = names.map(part).collect();
-    let parts = parts?;
+    let mut parts = parts?;
     if parts.is_empty() {
         return Err("names no file".to_owned());
     }
-    Ok((PathBuf::from(start), parts))
+    let mut start = PathBuf::from("/");
+    let mut passed = 0;
+    while let Some([Part::Name(name), _, ..]) = parts.get(passed..)
+        && tree(&start).is_none()
+    {
+        start.push(name);
+        passed += 1;
+    }
+    parts.drain(..passed);
+    Ok((start, parts))
+}
+
+/// Where the walk to a file by its whole path begins.
+pub fn start(path: &Path) -> &Path {
+    tree(path).or_else(|| path.parent()).unwrap_or(path)
 }
 
 fn part(name: &str) -> Result<Part, String> {

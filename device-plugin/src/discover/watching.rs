@@ -29,10 +29,15 @@ impl<'a> Watching<'a> {
         self.view
     }
 
-    /// A folder by the node's name of it, and what is behind it where it is a symlink.
+    /// A folder by the node's name of it, and what is behind it where it is a symlink. One outside /dev that is not there
+    /// begins with the nearest above it that is: what goes on in / and /srv is nobody's business.
     pub fn folder(&mut self, named: &Path) {
-        self.folders.insert(self.view.dev.seen(named));
-        self.folders.extend(self.view.dev.seen_behind(named));
+        if self.view.dev.holds(named) {
+            self.folders.insert(self.view.dev.seen(named));
+            self.folders.extend(self.view.dev.seen_behind(named));
+        } else {
+            self.folders.extend(named.ancestors().find_map(|folder| self.view.dev.seen_behind(folder)));
+        }
     }
 
     /// A file by its path: the folders on the way to it, whether they are there or not.
