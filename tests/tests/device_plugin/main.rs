@@ -14,6 +14,7 @@
 
 mod allocating;
 mod asked;
+mod features;
 mod inotify;
 mod kubelet_itself;
 mod listing;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
     let modules = [
         allocating::trials(),
         asked::trials(),
+        features::trials(),
         kubelet_itself::trials(),
         listing::trials(),
         nonsense::trials(),
