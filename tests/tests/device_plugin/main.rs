@@ -22,6 +22,7 @@ mod nonsense;
 mod operating;
 mod real;
 mod registering;
+mod sources;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         operating::trials(),
         real::trials(),
         registering::trials(),
+        sources::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }
