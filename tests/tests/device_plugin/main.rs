@@ -22,6 +22,7 @@ mod nonsense;
 mod operating;
 mod real;
 mod registering;
+mod rooted;
 mod sources;
 
 use std::process::ExitCode;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         operating::trials(),
         real::trials(),
         registering::trials(),
+        rooted::trials(),
         sources::trials(),
     ];
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
