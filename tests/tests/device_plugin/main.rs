@@ -14,6 +14,7 @@
 
 mod allocating;
 mod asked;
+mod commands;
 mod features;
 mod inotify;
 mod kubelet_itself;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
     let modules = [
         allocating::trials(),
         asked::trials(),
+        commands::trials(),
         features::trials(),
         kubelet_itself::trials(),
         listing::trials(),
