@@ -23,6 +23,7 @@ mod nonsense;
 mod operating;
 mod real;
 mod registering;
+mod reloading;
 mod rooted;
 mod sources;
 
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         operating::trials(),
         real::trials(),
         registering::trials(),
+        reloading::trials(),
         rooted::trials(),
         sources::trials(),
     ];
