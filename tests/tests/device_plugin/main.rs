@@ -24,6 +24,7 @@ mod operating;
 mod real;
 mod registering;
 mod reloading;
+mod restarting;
 mod rooted;
 mod sources;
 
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         real::trials(),
         registering::trials(),
         reloading::trials(),
+        restarting::trials(),
         rooted::trials(),
         sources::trials(),
     ];
