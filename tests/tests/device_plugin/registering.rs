@@ -216,13 +216,16 @@ fn folder_emptied(node: &DeviceNode) {
 /// Nothing tells of it in time where the folder that is watched is not the folder any more: the next look at
 /// everything is soon enough.
 fn folder_changes(node: &DeviceNode, change: impl Fn(&str)) {
-    let kubelet = node.kubelet();
+    let kubelet = node.late_kubelet();
     serial(node);
-    let _daemon = node.offer(&format!("discovery: {{rescan: 1s}}\n{TWO}"));
+    let daemon = node.offer(&format!("discovery: {{rescan: 1s}}\n{TWO}"));
     let folder = kubelet.folders().device_plugins.to_str().expect("a path of text").to_owned();
-    for _ in 0..3 {
-        kubelet.wait_for(SERIAL, right);
-        kubelet.stop();
+    until(|| (node.sockets().len() == 1).then_some(()).ok_or_else(|| daemon.log()));
+    // First with a kubelet that was never there, whose end no stream tells of.
+    for round in 0..3 {
+        if round > 0 {
+            kubelet.stop();
+        }
         change(&folder);
         kubelet.start();
         all_is_well(&kubelet);
