@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use node::Result;
 
 use super::Device;
-use super::given::{Answer, Given, Hand, refused};
+use super::given::{Answer, Given, Hand, Refusal, Was, refused};
 use super::template::{self, Variable};
 use crate::cdi;
-use crate::config::{Cdi, ExtraDevice, Mount, Resource};
-use crate::inventory::Chosen;
+use crate::config::{Cdi, ExtraDevice, FileKind, Mount, Resource, Selector};
+use crate::inventory::{Chosen, Node};
 
 /// Attributes that begin so are environment of their device's container without any template: what a command
 /// gave as `env`.
@@ -50,9 +50,11 @@ impl<'a> Container<'a> {
         Self { resource, ids: ordered.iter().map(|chosen| chosen.id).collect(), devices }
     }
 
-    fn answer(&self) -> Result<Answer, String> {
+    fn answer(&self) -> Result<Answer, Refusal> {
         let allocate = &self.resource.allocate;
-        let mut answer = Answer { cdi: self.cdi()?, ..Answer::default() };
+        let cdi = self.cdi()?;
+        let specified = if cdi.is_empty() { None } else { cdi::kind(self.resource)? };
+        let mut answer = Answer { cdi, specified, ..Answer::default() };
         self.nodes(&mut answer)?;
         for extra in &allocate.devices {
             let (container, given) = extra_device(extra)?;
@@ -72,7 +74,7 @@ impl<'a> Container<'a> {
     }
 
     /// The devices' own files.
-    fn nodes(&self, answer: &mut Answer) -> Result<(), String> {
+    fn nodes(&self, answer: &mut Answer) -> Result<(), Refusal> {
         let by_cdi = self.resource.allocate.cdi.is_some();
         for device in &self.devices {
             for node in &device.found.nodes {
@@ -82,21 +84,39 @@ impl<'a> Container<'a> {
                     // Files are only read unless the configuration says that they are written.
                     None => Hand::Mount(!permissions.is_some_and(|p| p.write())),
                 };
-                let given = Given { host: node.path.clone(), hand, optional: false, by_cdi };
+                let was = self.was(node);
+                let given = Given { host: node.path.clone(), hand, optional: false, by_cdi, was };
                 answer.give(device.container_path(node)?, given)?;
             }
         }
         Ok(())
     }
 
+    /// What a file has to be still, by the sources that could have found it; a device node has its number.
+    fn was(&self, node: &Node) -> Option<Was> {
+        if node.device.is_some() {
+            return None;
+        }
+        let kinds = self.resource.devices.iter().flat_map(|selector| match selector {
+            Selector::Path(path) => path.kinds.as_slice(),
+            // A member by its whole path may be anything.
+            Selector::Group(_) => &[FileKind::File, FileKind::Folder, FileKind::Fifo, FileKind::Socket],
+            _ => &[],
+        });
+        Some(Was {
+            real: node.real.clone(),
+            kinds: kinds.copied().filter(|kind| kind.is_mounted()).collect(),
+        })
+    }
+
     /// A mount: once, or once for each device where it says something of the device.
-    fn mount(&self, answer: &mut Answer, mount: &Mount) -> Result<(), String> {
+    fn mount(&self, answer: &mut Answer, mount: &Mount) -> Result<(), Refusal> {
         let each = template::varies(&mount.host_path) || template::varies(&mount.container_path);
         let devices = if each { self.devices.as_slice() } else { self.devices.get(..1).unwrap_or_default() };
         for device in devices {
             let host = PathBuf::from(device.path(&mount.host_path)?);
             let hand = Hand::Mount(mount.read_only);
-            let given = Given { host, hand, optional: mount.optional, by_cdi: false };
+            let given = Given { host, hand, optional: mount.optional, by_cdi: false, was: None };
             answer.give(device.path(&mount.container_path)?, given)?;
         }
         Ok(())
@@ -105,6 +125,8 @@ impl<'a> Container<'a> {
     fn cdi(&self) -> Result<Vec<String>, String> {
         let name = |device: &Device<'_>| match &self.resource.allocate.cdi {
             None => Ok(None),
+            // What has no files is in no specification.
+            Some(Cdi::Write { .. }) if device.found.nodes.is_empty() => Ok(None),
             Some(Cdi::Write { .. }) => cdi::name(self.resource, device.found).map(Some),
             Some(Cdi::Use { name }) => device.text(name).map(Some),
         };
@@ -157,5 +179,8 @@ fn extra_device(extra: &ExtraDevice) -> Result<(String, Given), String> {
     let container = extra.container_path.as_ref().unwrap_or(&extra.host_path);
     let container = template::absolute(super::given::text(container))?;
     let hand = Hand::Node(extra.permissions.clone().unwrap_or_default(), None);
-    Ok((container, Given { host: extra.host_path.clone(), hand, optional: extra.optional, by_cdi: false }))
+    Ok((
+        container,
+        Given { host: extra.host_path.clone(), hand, optional: extra.optional, by_cdi: false, was: None },
+    ))
 }

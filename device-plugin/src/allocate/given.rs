@@ -7,7 +7,8 @@ use node::{Error, Kind, Result};
 use proto::deviceplugin::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
 
 use super::look;
-use crate::config::{Host, Permissions};
+use crate::cdi;
+use crate::config::{CdiKind, FileKind, Host, Permissions};
 use crate::inventory::DeviceNumber;
 
 /// How a file of the node comes into the container.
@@ -17,6 +18,15 @@ pub enum Hand {
     Node(Permissions, Option<DeviceNumber>),
     /// As a bind mount; `true` is read-only.
     Mount(bool),
+}
+
+/// What a source found that is no device node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Was {
+    /// The path behind all symlinks, as the node names it.
+    pub real: PathBuf,
+    /// What it may be: one of the kinds that the sources take.
+    pub kinds: Vec<FileKind>,
 }
 
 /// A file of the node for the container.
@@ -30,6 +40,23 @@ pub struct Given {
     pub optional: bool,
     /// The CDI specification brings it: it is only looked at.
     pub by_cdi: bool,
+    /// For a mount that a source found: it has to be the same file still.
+    pub was: Option<Was>,
+}
+
+/// Why an answer can't be given.
+#[derive(Debug, PartialEq)]
+pub(super) enum Refusal {
+    /// Two files would have one path in the container.
+    Clash(String),
+    /// A text of the configuration can't be filled in.
+    Text(String),
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self::Text(why)
+    }
 }
 
 /// The answer for one container. All of it is in the order of names, so that the same devices give the same
@@ -44,12 +71,14 @@ pub struct Answer {
     pub annotations: BTreeMap<String, String>,
     /// Full names of CDI devices, each once.
     pub cdi: Vec<String>,
+    /// Their kind, where we specify them.
+    pub specified: Option<CdiKind>,
 }
 
 impl Answer {
     /// Adds a file; the same file a second time is that file with what both allow. The error says what would
     /// be in the container twice.
-    pub(super) fn give(&mut self, container: String, given: Given) -> Result<(), String> {
+    pub(super) fn give(&mut self, container: String, given: Given) -> Result<(), Refusal> {
         let Some(known) = self.files.get_mut(&container) else {
             self.files.insert(container, given);
             return Ok(());
@@ -64,9 +93,12 @@ impl Answer {
             (Hand::Mount(mine), Hand::Mount(other)) => {
                 *mine &= other;
                 known.optional &= given.optional;
+                known.was = known.was.take().or(given.was);
                 Ok(())
             }
-            _ => Err(format!("`{container}` in the container would be a device node and a mount")),
+            _ => Err(Refusal::Clash(format!(
+                "`{container}` in the container would be a device node and a mount"
+            ))),
         }
     }
 
@@ -74,8 +106,8 @@ impl Answer {
     /// are not.
     ///
     /// It opens nothing, so that no driver can make it wait; a mount's source on a dead server can, so it is
-    /// for a thread that may block. Errors: [`Kind::Unavailable`] for what is not there, [`Kind::Mismatch`]
-    /// for another device in its place.
+    /// for a thread that may block. Errors: [`Kind::Unavailable`] for what is not there, the CDI specification too, [`Kind::Mismatch`]
+    /// for another device or file in its place.
     pub fn check(mut self, host: &Host) -> Result<ContainerAllocateResponse> {
         let mut absent = Vec::new();
         for (container, given) in &self.files {
@@ -85,6 +117,9 @@ impl Answer {
         }
         for container in absent {
             self.files.remove(&container);
+        }
+        if let Some(kind) = &self.specified {
+            is_specified(host, kind)?;
         }
         Ok(self.response())
     }
@@ -113,8 +148,21 @@ impl Answer {
     }
 }
 
-fn clash(container: &str, one: &Path, other: &Path) -> String {
-    format!("`{container}` in the container would be both `{}` and `{}`", one.display(), other.display())
+/// Without the file the runtime knows no such device, and the container would be created in vain, again and again.
+fn is_specified(host: &Host, kind: &CdiKind) -> Result<()> {
+    let file = cdi::file(host, kind);
+    let shown = file.display();
+    let looked = std::fs::metadata(&file);
+    looked.map(drop).map_err(|e| {
+        Error::caused(Kind::Unavailable, format!("look at the CDI specification `{shown}`"), e).hint(
+            "it is written anew at the next look; see in the log why it was not, or who removes files from `host.cdi`",
+        )
+    })
+}
+
+fn clash(container: &str, one: &Path, other: &Path) -> Refusal {
+    let (one, other) = (one.display(), other.display());
+    Refusal::Clash(format!("`{container}` in the container would be both `{one}` and `{other}`"))
 }
 
 /// Protobuf has only UTF-8; no path of the configuration or of sysfs is anything else.
@@ -123,13 +171,12 @@ pub(super) fn text(path: &Path) -> String {
 }
 
 /// The error of an answer that can't be given.
-pub(super) fn refused(resource: &str, why: String) -> Box<Error> {
-    let clash = why.contains("in the container would be");
-    let error = Error::caused(Kind::Config, format!("answer for `{resource}`"), why);
-    if !clash {
-        return error;
+pub(super) fn refused(resource: &str, refusal: Refusal) -> Box<Error> {
+    let error = |why| Error::caused(Kind::Config, format!("answer for `{resource}`"), why);
+    match refusal {
+        Refusal::Text(why) => error(why),
+        Refusal::Clash(why) => error(why).hint(
+            "write `${index}` or `${name}` in `allocate.node.containerPath`, or ask for one device a container",
+        ),
     }
-    error.hint(
-        "write `${index}` or `${name}` in `allocate.node.containerPath`, or ask for one device a container",
-    )
 }

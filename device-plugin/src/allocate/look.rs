@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use node::{Error, Kind, Result};
 use rustix::fs::FileType;
 
-use super::given::{Given, Hand};
+use super::given::{Given, Hand, Was};
 use crate::config::{FileKind, Host};
 use crate::inventory::DeviceNumber;
 
@@ -61,6 +61,23 @@ pub fn behind(host: &Host, path: &Path) -> io::Result<(PathBuf, Metadata)> {
     Ok((done, about))
 }
 
+/// Where others may write, a folder could be exchanged for a symlink to any other.
+fn same_file(given: &Given, was: &Was, real: &Path, about: &Metadata) -> Result<()> {
+    let shown = given.host.display();
+    let why = match kind(about) {
+        _ if real != was.real => {
+            format!("it leads to `{}` now and led to `{}`", real.display(), was.real.display())
+        }
+        Some(kind) if !was.kinds.contains(&kind) => {
+            format!("it is {} now, which the resource has none of", kind.words())
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::caused(Kind::Mismatch, format!("look at `{shown}`"), why).hint(format!(
+        "it was exchanged a moment ago: look with `ls -ld {shown}` who may write there, then start the pod again"
+    )))
+}
+
 /// What a file is; none for what is of no known kind.
 pub fn kind(about: &Metadata) -> Option<FileKind> {
     match FileType::from_raw_mode(about.mode()) {
@@ -86,7 +103,7 @@ fn parts(path: &Path) -> Vec<PathBuf> {
 pub(super) fn is_there(host: &Host, given: &Given) -> Result<bool> {
     let shown = given.host.display();
     match behind(host, &given.host) {
-        Ok((_, about)) => same(given, &about).map(|()| true),
+        Ok((real, about)) => same(given, &real, &about).map(|()| true),
         Err(e)
             if given.optional
                 && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
@@ -109,9 +126,11 @@ pub(super) fn is_there(host: &Host, given: &Given) -> Result<bool> {
 }
 
 /// Whether it is what was found.
-fn same(given: &Given, about: &Metadata) -> Result<()> {
+fn same(given: &Given, real: &Path, about: &Metadata) -> Result<()> {
     let doing = || format!("look at `{}`", given.host.display());
-    let Hand::Node(_, expected) = &given.hand else { return Ok(()) };
+    let Hand::Node(_, expected) = &given.hand else {
+        return given.was.as_ref().map_or(Ok(()), |was| same_file(given, was, real, about));
+    };
     let Some(now) = number(about) else {
         return Err(Error::caused(Kind::Mismatch, doing(), "it is no device node")
             .hint("hand out by `allocate.mounts` what is none"));

@@ -8,7 +8,7 @@ pub mod template;
 mod values;
 
 pub use answer::{ENV_ATTRIBUTE, answer};
-pub use given::{Answer, Given, Hand};
+pub use given::{Answer, Given, Hand, Was};
 pub use look::{behind, kind, number, seen};
 pub use prefer::prefer;
 pub(crate) use values::Device;

@@ -202,6 +202,28 @@ fn cdi_devices_stand_for_their_files() {
     assert_eq!(response.cdi_devices[0].name, "nvidia.com/gpu=S1");
 }
 
+#[test]
+fn a_specification_that_is_not_there_is_noticed_before_the_runtime_does() {
+    let room = Room::new("specification");
+    let host = Host { cdi: room.0.join("cdi"), ..room.host() };
+    fs::write(room.0.join("dev/x"), "").unwrap();
+    let found = Found { nodes: vec![node("/dev/x", "/dev/x", None)], ..serial(1) };
+    let text = "resources: [{name: example.com/serial, devices: [{path: {glob: [/dev/x*], kinds: [file]}}], \
+                allocate: {cdi: {write: {}}}}]";
+    let ours = Config::parse(text).unwrap().resources.remove(0);
+    let check = |resource: &Resource, found| answer(resource, &[chosen("a", found)]).unwrap().check(&host);
+    let error = check(&ours, &found).unwrap_err();
+    assert_eq!(error.kind(), node::Kind::Unavailable);
+    assert!(error.chain().starts_with("look at the CDI specification `"), "{}", error.chain());
+    assert!(error.advice().unwrap().contains("host.cdi"));
+    crate::cdi::write(&host, &ours, &[&found]).unwrap();
+    assert_eq!(check(&ours, &found).unwrap().cdi_devices.len(), 1);
+    let nothing = Found { nodes: Vec::new(), ..serial(1) };
+    assert_eq!(check(&ours, &nothing).unwrap().cdi_devices, [], "what has no files is in no specification");
+    let theirs = resource("{cdi: {use: {name: 'nvidia.com/gpu=0'}}}");
+    assert_eq!(check(&theirs, &nothing).unwrap().cdi_devices.len(), 1, "theirs may be anywhere");
+}
+
 /// A folder of this test's own, gone when it ends, with the node's /dev and root in it.
 struct Room(PathBuf);
 
@@ -302,6 +324,51 @@ fn another_device_in_its_place_is_noticed() {
         "{}",
         error.chain()
     );
+}
+
+#[test]
+fn another_file_in_the_place_of_a_mount_is_refused() {
+    let room = Room::new("exchanged");
+    let host = room.host();
+    let data = room.0.join("root/srv/w/data");
+    fs::create_dir_all(&data).unwrap();
+    fs::create_dir_all(room.0.join("root/etc")).unwrap();
+    fs::write(room.0.join("root/srv/w/other"), "").unwrap();
+    let text =
+        "resources: [{name: example.com/data, devices: [{path: {glob: ['/srv/w/*'], kinds: [folder]}}]}]";
+    let resource = Config::parse(text).unwrap().resources.remove(0);
+    let looked = crate::discover::look(&resource.devices[0], &host);
+    assert_eq!(looked.found.len(), 1);
+    let check = || answer(&resource, &[chosen("a", &looked.found[0])]).unwrap().check(&host);
+    assert_eq!(mounts(&check().unwrap()), ["/srv/w/data /srv/w/data ro"]);
+    fs::remove_dir(&data).unwrap();
+    for (target, expect) in [
+        ("/etc", "it leads to `/etc` now and led to `/srv/w/data`"),
+        ("other", "it leads to `/srv/w/other` now and led to `/srv/w/data`"),
+    ] {
+        symlink(target, &data).unwrap();
+        let error = check().unwrap_err();
+        assert_eq!(error.kind(), node::Kind::Mismatch);
+        assert!(error.chain().ends_with(expect), "{}", error.chain());
+        assert!(error.advice().unwrap().contains("ls -ld /srv/w/data"));
+        fs::remove_file(&data).unwrap();
+    }
+    fs::write(&data, "").unwrap();
+    let error = check().unwrap_err();
+    assert!(
+        error.chain().ends_with("it is a plain file now, which the resource has none of"),
+        "{}",
+        error.chain()
+    );
+    fs::remove_file(&data).unwrap();
+    assert_eq!(check().unwrap_err().kind(), node::Kind::Unavailable);
+    // What the configuration mounts may be exchanged by whoever owns it.
+    let text = "resources: [{name: a.b/c, devices: [{count: 1}], \
+                allocate: {mounts: [{hostPath: /srv/w/data, containerPath: /d}]}}]";
+    let resource = Config::parse(text).unwrap().resources.remove(0);
+    symlink("/etc", &data).unwrap();
+    let found = Found { nodes: Vec::new(), ..serial(1) };
+    assert!(answer(&resource, &[chosen("a", &found)]).unwrap().check(&host).is_ok());
 }
 
 /// So many devices with their replicas, by names such as `a0`, `a1`, `b0`.

@@ -86,6 +86,11 @@ pub enum FileKind {
 }
 
 impl FileKind {
+    /// Whether it is mounted; a device is handed out as one.
+    pub fn is_mounted(self) -> bool {
+        !matches!(self, Self::Char | Self::Block)
+    }
+
     /// In a person's words: `a character device`.
     pub fn words(self) -> &'static str {
         match self {

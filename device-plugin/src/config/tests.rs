@@ -138,6 +138,24 @@ fn the_schema_is_as_reviewed() {
 }
 
 #[test]
+fn a_pattern_that_may_begin_with_a_slash_is_not_refused() {
+    for text in [
+        "/dev/x",
+        "^/dev/x",
+        ".*x",
+        "d?/dev/x",
+        "d*/x",
+        "d{0,1}/x",
+        "[/]dev/x",
+        "(/dev/x|/x)",
+        r"\/dev/x",
+        "/a|/b",
+    ] {
+        assert_eq!(text.parse::<Pattern>().unwrap().relative(), None, "{text}");
+    }
+}
+
+#[test]
 fn an_empty_file_offers_nothing() {
     for text in ["", "\n", "# nothing\n", "{}", "---\n", "resources: []"] {
         assert_eq!(Config::parse(text).unwrap(), Config::default(), "{text:?}");
@@ -204,6 +222,13 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     ("[{path: {glob: [dev/x]}}]", "", "`devices[0].path.glob[0]` matches no path: `dev/x` is not absolute"),
     ("[{path: {glob: [/dev/x], below: /srv}}]", "", "`devices[0].path.below` is where `regex` looks"),
     ("[{path: {regex: '/x.*', below: srv}}]", "", "`srv` is not absolute"),
+    (
+        "[{path: {regex: 'tty.*'}}]",
+        "",
+        "`devices[0].path.regex` matches no path: `tty.*` has to match the whole; write `/dev/tty.*`",
+    ),
+    ("[{path: {regex: '^x+', below: /srv}}]", "", "write `/srv/x+`"),
+    ("[{path: {regex: '/dev/a|dev/b'}}]", "", "`dev/b` has to match the whole"),
     (
         "[{path: {glob: ['/dev/x*'], expected: true}}]",
         "",

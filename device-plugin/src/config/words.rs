@@ -92,6 +92,32 @@ impl Pattern {
     pub fn matches(&self, text: &str) -> bool {
         self.compiled.is_match(text)
     }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The same pattern for any part of a text.
+    #[must_use]
+    pub fn anywhere(&self) -> Self {
+        let compiled = regex_lite::Regex::new(&self.text).unwrap_or_else(|_| self.compiled.clone());
+        Self { text: self.text.clone(), compiled }
+    }
+
+    /// What each match begins with, where that is known and is no `/`: then no whole path matches. Only plain patterns
+    /// are understood, without groups and classes; of several alternatives, the first such one is told.
+    pub fn relative(&self) -> Option<&str> {
+        if self.text.contains(['(', '[']) {
+            return None;
+        }
+        self.text.split('|').find(|text| {
+            let mut rest = text.strip_prefix('^').unwrap_or(text).chars();
+            let first = rest.next().filter(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
+            // It may be there no time at all.
+            first.is_some() && !matches!(rest.next(), Some('?' | '*' | '{'))
+        })
+    }
 }
 
 impl PartialEq for Pattern {

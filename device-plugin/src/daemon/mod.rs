@@ -202,12 +202,10 @@ impl Daemon {
         let mut folders: BTreeSet<PathBuf> =
             BTreeSet::from([session::folder(&self.config.kubelet).to_owned()]);
         let mut contents: BTreeSet<PathBuf> = self.path.parent().map(Path::to_owned).into_iter().collect();
-        for folder in self.slots.iter().flat_map(|slot| &slot.watches.folders) {
-            // What is written on /dev says nothing of devices, and is written all the time.
-            let to = if folder.starts_with(&self.config.host.dev) { &mut folders } else { &mut contents };
-            to.insert(folder.clone());
+        for slot in &self.slots {
+            folders.extend(slot.watches.folders.iter().cloned());
+            contents.extend(slot.watches.contents.iter().cloned());
         }
-        let contents = contents.difference(&folders).cloned().collect();
         self.watch.folders(&folders, &contents, anew);
     }
 

@@ -101,11 +101,14 @@ pub(super) fn merged(resource: &Resource, host: &Host) -> Watches {
     for selector in &resource.devices {
         let one = discover::watches(selector, host);
         all.folders.extend(one.folders);
+        all.contents.extend(one.contents);
         all.subsystems.extend(one.subsystems);
         all.every = [all.every, one.every].into_iter().flatten().min();
     }
     all.folders.sort();
     all.folders.dedup();
+    all.contents.sort();
+    all.contents.dedup();
     all.subsystems.sort();
     all.subsystems.dedup();
     all

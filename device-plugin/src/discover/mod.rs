@@ -40,6 +40,8 @@ use view::View;
 pub struct Watches {
     /// Folders, as this process sees them, where files come and go; one that is not there yet is named all the same.
     pub folders: Vec<PathBuf>,
+    /// Those of the folders where a file that is written and closed tells of a change, too.
+    pub contents: Vec<PathBuf>,
     /// Subsystems of the kernel's uevents (`usb`, `tty`, `block` …); `*` for all.
     pub subsystems: Vec<String>,
     /// How often to look in any case, where the source says so.

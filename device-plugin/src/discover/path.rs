@@ -69,11 +69,18 @@ fn walk<'a>(wanted: &PathSelector, view: &'a View, rejected: &mut Rejections) ->
             rejected.note(glob.as_str(), why);
         }
         if walk.hits.len() == before {
-            explain_nothing(wanted, glob, view, &mut walk, rejected);
+            explain_nothing(wanted, glob, view, &walk, rejected);
         }
     }
     if let Some(pattern) = &wanted.regex {
+        let before = walk.hits.len();
         walk.regex(pattern, wanted.below.as_deref().unwrap_or(Path::new("/dev")));
+        if walk.hits.len() == before {
+            let anywhere = pattern.anywhere();
+            for path in walk.nearest(|path| anywhere.matches(&path.to_string_lossy())) {
+                rejected.note(shown(&path), format!("doesn't match `{pattern}` as a whole"));
+            }
+        }
     }
     walk
 }
@@ -95,7 +102,7 @@ fn explain_nothing(
     wanted: &PathSelector,
     glob: &Glob,
     view: &View,
-    walk: &mut Walk<'_>,
+    walk: &Walk<'_>,
     rejected: &mut Rejections,
 ) {
     // What is expected is listed as a device, with the same reason.
@@ -103,7 +110,7 @@ fn explain_nothing(
         let why = view.dev.behind(Path::new(glob.as_str())).err();
         rejected.note(glob.as_str(), why.unwrap_or_else(|| "is no whole path".to_owned()));
     }
-    for path in walk.nearest(glob) {
+    for path in walk.nearest(|_| false) {
         rejected.note(shown(&path), format!("doesn't match `{glob}`"));
     }
 }

@@ -155,6 +155,21 @@ fn what_a_person_may_have_meant_is_named() {
     let looked = made.look("path: {glob: ['/dev/ttyusb*', '/dev/ttyUBS*']}");
     let nearest = "/dev/ttyUSB0: doesn't match `/dev/ttyUBS*`".to_owned();
     assert!(super::tests::reasons(&looked).contains(&nearest));
+    made.node("serial/by-id/usb-FTDI", false, (188, 1));
+    for (selector, expect) in [
+        (r"path: {regex: 'ttyUSB\d+'}", r"/dev/ttyUSB0: doesn't match `ttyUSB\d+` as a whole"),
+        ("path: {regex: '/dev/ttyusb[0-9]+'}", "/dev/ttyUSB0: doesn't match `/dev/ttyusb[0-9]+` as a whole"),
+        (
+            "path: {glob: '/dev/*/by-id/usb-ftd'}",
+            "/dev/serial/by-id/usb-FTDI: doesn't match `/dev/*/by-id/usb-ftd`",
+        ),
+        ("path: {glob: '/dev/serial/by-idd/*'}", "/dev/serial/by-id: doesn't match `/dev/serial/by-idd/*`"),
+        ("path: {glob: '/dev/seriall/by-id/*'}", "/dev/serial: doesn't match `/dev/seriall/by-id/*`"),
+    ] {
+        let reasons = super::tests::reasons(&made.look(selector));
+        assert!(reasons.iter().any(|one| one == expect), "{selector}: {reasons:?}");
+    }
+    assert_eq!(super::tests::reasons(&made.look("path: {regex: '/dev/.*B0'}")), Vec::<String>::new());
 }
 
 #[test]
@@ -255,6 +270,26 @@ fn elsewhere_only_the_folders_of_the_pattern_are_watched() {
     std::fs::write(made.at("/run/app/x/y/real"), "").unwrap();
     assert_eq!(folders(socket), ["/run/app/x", "/run/app/x/y"], "and those that links lead to");
     assert_eq!(folders("path: {glob: ['/var/run/app/*']}"), ["/run/app"]);
+}
+
+#[test]
+fn what_is_written_counts_only_in_the_folder_of_a_counted_file() {
+    let made = Made::new();
+    let watched = |selector: &str| -> [Vec<String>; 2] {
+        let watches = made.watches(selector);
+        let named = |folder: &Path| format!("/{}", folder.strip_prefix(made.at("/")).unwrap().display());
+        [watches.folders, watches.contents].map(|all| all.iter().map(|folder| named(folder)).collect())
+    };
+    let file = "file: {path: /srv/licences/x/count}";
+    assert_eq!(watched(file), [vec!["/"], vec![]]);
+    std::fs::create_dir_all(made.at("/srv/licences/x/..data")).unwrap();
+    assert_eq!(watched(file), [["/srv/licences/x"], ["/srv/licences/x"]]);
+    made.link("/srv/licences/x/count", "..data/count");
+    std::fs::write(made.at("/srv/licences/x/..data/count"), "3").unwrap();
+    let both = ["/srv/licences/x", "/srv/licences/x/..data"];
+    assert_eq!(watched(file), [both, both]);
+    let [folders, contents] = watched("path: {glob: ['/srv/licences/*'], kinds: [folder]}");
+    assert_eq!((folders, contents), (vec!["/srv/licences".to_owned()], vec![]));
 }
 
 #[test]

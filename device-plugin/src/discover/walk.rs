@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::config::{Glob, Pattern};
 
 use super::dev::Dev;
+use super::tree::by_name;
 
 /// So many files are looked at for one selector.
 const MOST: usize = 100_000;
@@ -16,6 +17,11 @@ const MOST: usize = 100_000;
 const DEEPEST: usize = 8;
 /// The nearest names that are told where nothing matches.
 const NEAREST: usize = 3;
+/// They are so much alike, of at most 1.
+const ALIKE: f64 = 0.75;
+/// So many folders, and files in them, are looked at for them.
+const MOST_MISSED: usize = 64;
+const MOST_COMPARED: usize = 2_000;
 
 /// Folders and matches, as the node names them.
 #[derive(Debug)]
@@ -32,6 +38,8 @@ pub struct Walk<'a> {
     pub exhausted: bool,
     /// Where the pattern at hand begins.
     start: PathBuf,
+    /// Folders where it matched nothing, and what was looked for there.
+    missed: Vec<(PathBuf, String)>,
 }
 
 #[derive(Debug)]
@@ -60,6 +68,7 @@ impl<'a> Walk<'a> {
             stopped: None,
             exhausted: false,
             start: PathBuf::new(),
+            missed: Vec::new(),
         }
     }
 
@@ -67,6 +76,7 @@ impl<'a> Walk<'a> {
     pub fn glob(&mut self, glob: &Glob) -> Result<(), String> {
         let (start, parts) = parts(glob)?;
         self.start.clone_from(&start);
+        self.missed.clear();
         self.descend(&start, &parts, 0);
         Ok(())
     }
@@ -85,17 +95,22 @@ impl<'a> Walk<'a> {
         match first {
             Part::Name(name) => {
                 let path = folder.join(name);
+                let there = self.is_there(folder, name);
+                if !there {
+                    self.miss(folder, name);
+                }
                 if !rest.is_empty() {
                     self.descend(&path, rest, depth);
-                } else if self.is_there(folder, name) {
+                } else if there {
                     self.hit(path);
                 }
             }
             Part::Matches(glob) => {
-                for entry in self.entries(folder) {
-                    if !glob.matches(&entry.name) {
-                        continue;
-                    }
+                let entries = self.entries(folder);
+                if !entries.iter().any(|entry| glob.matches(&entry.name)) {
+                    self.miss(folder, glob.as_str());
+                }
+                for entry in entries.into_iter().filter(|entry| glob.matches(&entry.name)) {
                     if rest.is_empty() {
                         self.hit(entry.path);
                     } else if entry.folder || entry.link {
@@ -123,10 +138,13 @@ impl<'a> Walk<'a> {
 
     /// Adds what matches a regular expression below a folder, the shallow ones first.
     pub fn regex(&mut self, pattern: &Pattern, below: &Path) {
+        self.missed.clear();
+        let name = pattern.as_str().rsplit('/').next().unwrap_or_default();
         tree(below).unwrap_or(below).clone_into(&mut self.start);
         let mut next = VecDeque::from([(below.to_owned(), 0)]);
         while let Some((folder, depth)) = next.pop_front() {
             self.folders.insert(folder.clone());
+            self.miss(&folder, name);
             for entry in self.entries(&folder) {
                 if pattern.matches(&entry.path.to_string_lossy()) {
                     self.hit(entry.path.clone());
@@ -182,21 +200,45 @@ impl<'a> Walk<'a> {
         self.stopped.get_or_insert(why);
     }
 
-    /// Names that a person may have meant by a pattern that matches nothing.
-    pub fn nearest(&mut self, glob: &Glob) -> Vec<PathBuf> {
-        let Some((folder, name)) = glob.as_str().rsplit_once('/') else { return Vec::new() };
-        if has_pattern(folder) {
-            return Vec::new();
+    fn miss(&mut self, folder: &Path, name: &str) {
+        if self.missed.len() < MOST_MISSED {
+            self.missed.push((folder.to_owned(), name.to_owned()));
         }
-        let word: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
-        let entries = self.entries(Path::new(folder)).into_iter();
-        let mut near: Vec<(f64, PathBuf)> = entries
-            .map(|entry| (strsim::jaro_winkler(&word, &entry.name), entry.path))
-            .filter(|(likeness, _)| *likeness > 0.75)
-            .collect();
-        near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    }
+
+    /// Names that a person may have meant by the last pattern, which matched nothing; first those that it matches
+    /// `in_part`. It is looked for them with less patience, and without a word of where that ended.
+    pub fn nearest(&self, in_part: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+        let mut walk = Walk { left: MOST_COMPARED, ..Walk::new(self.dev) };
+        let mut near = Vec::new();
+        for (folder, name) in &self.missed {
+            let word = word(name);
+            for entry in walk.entries(folder) {
+                let likeness = strsim::jaro_winkler(&word, &entry.name.to_ascii_lowercase());
+                let likeness = if in_part(&entry.path) { 1.0 } else { likeness };
+                near.push((likeness, entry.path));
+            }
+        }
+        near.retain(|(likeness, _)| *likeness > ALIKE);
+        near.sort_by(|a: &(f64, PathBuf), b| b.0.total_cmp(&a.0).then_with(|| by_name(&a.1, &b.1)));
         near.into_iter().take(NEAREST).map(|(_, path)| path).collect()
     }
+}
+
+/// What of a pattern is letters and digits, without what stands for any of several.
+fn word(pattern: &str) -> String {
+    let mut word = String::new();
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '[' => letters.by_ref().take_while(|c| *c != ']').for_each(drop),
+            '{' => letters.by_ref().take_while(|c| *c != '}').for_each(drop),
+            '\\' => drop(letters.next()),
+            _ if letter.is_alphanumeric() => word.push(letter.to_ascii_lowercase()),
+            _ => {}
+        }
+    }
+    word
 }
 
 /// Whether a text is a pattern, and not the name of one file.

@@ -14,6 +14,7 @@ use super::view::View;
 pub struct Watching<'a> {
     view: &'a View,
     folders: BTreeSet<PathBuf>,
+    contents: BTreeSet<PathBuf>,
     subsystems: BTreeSet<String>,
     every: Option<Duration>,
 }
@@ -21,7 +22,8 @@ pub struct Watching<'a> {
 impl<'a> Watching<'a> {
     /// None yet.
     pub fn new(view: &'a View) -> Self {
-        Self { view, folders: BTreeSet::new(), subsystems: BTreeSet::new(), every: None }
+        let (folders, contents, subsystems) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
+        Self { view, folders, contents, subsystems, every: None }
     }
 
     /// The node's /dev and /sys.
@@ -40,9 +42,13 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// A file by its path: the folders on the way to it, whether they are there or not.
+    /// What is written in a file: the folder that it is in, and that of what a symlink leads to.
     pub fn file(&mut self, path: &Path) {
-        path.ancestors().skip(1).for_each(|folder| self.folder(folder));
+        let real = self.view.dev.behind(path).ok().map(|behind| behind.real);
+        for folder in [Some(path), real.as_deref()].into_iter().flatten().filter_map(Path::parent) {
+            self.contents.extend(self.view.dev.seen_behind(folder));
+            self.folder(folder);
+        }
     }
 
     /// How often to look in any case.
@@ -108,6 +114,7 @@ impl<'a> Watching<'a> {
     pub fn finish(self) -> Watches {
         let any = self.subsystems.contains("*");
         let subsystems = if any { vec!["*".to_owned()] } else { self.subsystems.into_iter().collect() };
-        Watches { folders: self.folders.into_iter().collect(), subsystems, every: self.every }
+        let (folders, contents) = (self.folders.into_iter().collect(), self.contents.into_iter().collect());
+        Watches { folders, contents, subsystems, every: self.every }
     }
 }

@@ -1,10 +1,12 @@
 //! Mistakes in where devices come from.
 
+use std::path::Path;
+
 use super::Mistakes;
 use crate::allocate::template;
 use crate::config::{
     BlockSelector, CharSelector, Glob, GroupSelector, Measure, Member, NetSelector, ParentMatch,
-    PathSelector, PciSelector, Resource, Selector, SensorSelector, UsbSelector,
+    PathSelector, Pattern, PciSelector, Resource, Selector, SensorSelector, UsbSelector,
 };
 use crate::inventory::counted_weight;
 
@@ -140,6 +142,13 @@ impl Mistakes {
             Some(below) => self.path(&format!("{at}.below"), below),
             None => {}
         }
+        if let Some(text) = path.regex.as_ref().and_then(Pattern::relative) {
+            let name = text.strip_prefix('^').unwrap_or(text);
+            let below = path.below.as_deref().unwrap_or(Path::new("/dev")).join(name);
+            let what =
+                format!("matches no path: `{text}` has to match the whole; write `{}`", below.display());
+            self.note(&format!("{at}.regex"), what);
+        }
         let literal = path.regex.is_none() && path.glob.iter().all(literal);
         if path.expected && !literal {
             self.note(
@@ -259,7 +268,7 @@ impl Mistakes {
             self.note(&format!("{at}.unit"), "is 0; write how much a device stands for, such as 1Gi");
         }
         if let Measure::DiskTotal(path) | Measure::DiskFree(path) = &sensor.of
-            && path.as_path() != std::path::Path::new("/")
+            && path.as_path() != Path::new("/")
         {
             self.path(&format!("{at}.of"), path);
         }
