@@ -9,9 +9,7 @@ use harness::suite::device;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
-use crate::{SERIAL, TWO, serial};
-
-const OTHER: &str = "example.com/other";
+use crate::{OTHER, SERIAL, TWO, serial, with_other};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -35,13 +33,6 @@ pub fn trials() -> Vec<Trial> {
         device("a_node_that_slept_is_right_when_it_wakes", &[], slept),
         device("descriptors_and_threads_do_not_grow", &[], no_leaks),
     ]
-}
-
-fn with_other(count: u32) -> String {
-    format!(
-        "resources:\n- {{name: {SERIAL}, devices: [{{path: {{glob: [/dev/ttyUSB*]}}}}]}}\n\
-         - {{name: {OTHER}, devices: [{{count: {count}}}]}}\n"
-    )
 }
 
 fn reload(node: &DeviceNode) {

@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use harness::call::tool;
 use harness::device_manager::{DeviceManager, Offer, What};
 use harness::device_node::{DeviceNode, KUBELET};
 use harness::suite::device;
 use libtest_mimic::Trial;
 
 use crate::kubelet_itself::plugin::Plugin;
-use crate::{SERIAL, TWO, serial};
+use crate::{SERIAL, TWO, serial, until};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -27,6 +28,8 @@ pub fn trials() -> Vec<Trial> {
         device("the_end_of_an_older_plugin_of_the_same_name_is_survived", &[], overlap),
         device("a_socket_that_somebody_deletes_is_made_again", &[], own_socket_deleted),
         device("a_folder_that_somebody_empties_is_served_again", &[], folder_emptied),
+        device("a_folder_that_somebody_makes_anew_is_served_again", &[], folder_made_anew),
+        device("a_folder_that_somebody_mounts_over_is_served_again", &[], folder_mounted_over),
         device("the_longest_names_are_offered", &[], long_names),
         device("two_hundred_resources_are_offered", &[], two_hundred),
         device("options_are_sent_and_answered", &[], options_in_both_places),
@@ -208,6 +211,38 @@ fn folder_emptied(node: &DeviceNode) {
     fs::create_dir(&folder).unwrap();
     kubelet.start();
     all_is_well(&kubelet);
+}
+
+/// Nothing tells of it in time where the folder that is watched is not the folder any more: the next look at
+/// everything is soon enough.
+fn folder_changes(node: &DeviceNode, change: impl Fn(&str)) {
+    let kubelet = node.late_kubelet();
+    serial(node);
+    let daemon = node.offer(&format!("discovery: {{rescan: 1s}}\n{TWO}"));
+    let folder = kubelet.folders().device_plugins.to_str().expect("a path of text").to_owned();
+    until(|| (node.sockets().len() == 1).then_some(()).ok_or_else(|| daemon.log()));
+    // First with a kubelet that was never there, whose end no stream tells of.
+    for round in 0..3 {
+        if round > 0 {
+            kubelet.stop();
+        }
+        change(&folder);
+        kubelet.start();
+        all_is_well(&kubelet);
+        assert_eq!(node.sockets().len(), 1);
+    }
+}
+
+fn folder_made_anew(node: &DeviceNode) {
+    folder_changes(node, |folder| {
+        // The daemon may make its socket there at this moment.
+        until(|| fs::remove_dir_all(folder).map_err(|e| e.to_string()));
+        fs::create_dir_all(folder).unwrap();
+    });
+}
+
+fn folder_mounted_over(node: &DeviceNode) {
+    folder_changes(node, |folder| drop(tool(&["mount", "-t", "tmpfs", "tmpfs", folder])));
 }
 
 fn long_names(node: &DeviceNode) {
