@@ -1,6 +1,5 @@
 //! What may take time is done on threads of its own: looks at devices and their checks.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -296,14 +295,7 @@ fn may_hang(selector: &Selector) -> bool {
 
 /// All sources of a resource. The runtime's specification of the devices is written before anybody hears of them.
 fn look(resource: &Resource, host: &Host) -> Looked {
-    let mut looked = Looked::default();
-    let mut known = BTreeSet::new();
-    for selector in &resource.devices {
-        let one = discover::look(selector, host);
-        // A device that several sources find is one; the first says what it is.
-        looked.found.extend(one.found.into_iter().filter(|found| known.insert(found.identity.clone())));
-        looked.failed = looked.failed.or(one.failed);
-    }
+    let mut looked = discover::look_all(resource, host);
     if looked.failed.is_none() {
         let found: Vec<&Found> = looked.found.iter().collect();
         if let Err(error) = cdi::write(host, resource, &found) {

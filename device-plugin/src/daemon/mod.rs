@@ -199,8 +199,10 @@ impl Daemon {
     /// The folders that are watched, for the devices and for ourselves. To be called before a look, so that what
     /// changes during it is told.
     fn watch_folders(&mut self, anew: bool) {
-        let mut folders: BTreeSet<PathBuf> =
-            BTreeSet::from([session::folder(&self.config.kubelet).to_owned()]);
+        let kubelet = session::folder(&self.config.kubelet);
+        // The folder above it tells of a folder that is made anew.
+        let above = kubelet.parent().unwrap_or(kubelet);
+        let mut folders = BTreeSet::from([kubelet.to_owned(), above.to_owned()]);
         let mut contents: BTreeSet<PathBuf> = self.path.parent().map(Path::to_owned).into_iter().collect();
         for slot in &self.slots {
             folders.extend(slot.watches.folders.iter().cloned());
