@@ -49,8 +49,9 @@ impl Daemon {
                 self.remembered = true;
             }
             Ok(None) => {
-                for (slot, then) in self.slots.iter().zip(std::iter::repeat(before(UNTOLD))) {
-                    let _ = then.map(|then| slot.offer.part(then, &Holding::Unknown));
+                let Some(then) = before(UNTOLD) else { return };
+                for slot in &self.slots {
+                    slot.offer.part(then, &Holding::Unknown);
                 }
             }
             Err(error) => self.complain_once(&error),

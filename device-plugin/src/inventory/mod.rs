@@ -83,6 +83,9 @@ impl Inventory {
                 };
             }
         }
+        // What was found is not astray any more.
+        let found: Vec<String> = self.strays.keys().filter(|id| self.choose(id).is_some()).cloned().collect();
+        self.strays.retain(|id, _| !found.contains(id));
         changed
     }
 
@@ -145,11 +148,6 @@ impl Inventory {
             }
         }
         changed
-    }
-
-    /// Held devices that nobody found since the daemon started.
-    fn strays(&self) -> impl Iterator<Item = &str> {
-        self.strays.keys().map(String::as_str).filter(|id| self.choose(id).is_none())
     }
 
     /// A pod is given these.
@@ -219,7 +217,7 @@ impl Inventory {
             all += listed;
             healthy += if entry.is_healthy() { listed.min(meant) } else { 0 };
         }
-        (healthy, all - healthy + self.strays().count())
+        (healthy, all - healthy + self.strays.len())
     }
 
     /// The list, as the kubelet is to know it. It is encoded device by device: ten thousand of them are never there as
@@ -233,8 +231,8 @@ impl Inventory {
                 Device { id: entry.id(n), health, topology: entry.found().numa.map(near) }
             })
         });
-        let strays = self.strays().map(|id| Device {
-            id: id.to_owned(),
+        let strays = self.strays.keys().map(|id| Device {
+            id: id.clone(),
             health: proto::UNHEALTHY.to_owned(),
             topology: None,
         });
