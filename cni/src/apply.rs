@@ -13,7 +13,6 @@ use node::{Error, Kind, Result};
 pub use hands::Hands;
 use message::{explained, is_done_already, makes_a_link, message, needs_index, takes_away};
 
-use crate::kernel::nft::Masquerade;
 use crate::kernel::socket::Request;
 use crate::kernel::{address, link, reaper, sysctl};
 use crate::owner::Owner;
@@ -141,14 +140,13 @@ impl Hands<'_> {
             Step::Link { place, verb } => self.batch(*place, vec![verb.clone()], &mut Done::default()),
             Step::EnableIpv6 { place, link } => self.enable_ipv6(*place, link),
             Step::Settle { place, link } => self.settle(*place, link),
-            Step::DeleteLink { link } => self.delete_link(link),
-            Step::Masquerade { network, keep, addresses, owner } => {
-                let what = Masquerade { network: network.clone(), keep: keep.clone() };
-                let attachments = &self.state().attachments;
-                let lives = |key: &str| Owner::from_key(key).is_some_and(|o| attachments.has(&o));
-                self.filter(|nft| nft.masquerade(&what, addresses, owner, &lives))
+            Step::DeleteLinks { links } => self.delete_links(links),
+            Step::Filter { filters, owner } => {
+                let state = self.state();
+                let lives = |key: &str| Owner::from_key(key).is_some_and(|o| state.knows(&o));
+                self.filter(|nft| nft.put(filters, owner, &lives))
             }
-            Step::Unmasquerade { addresses, owner } => self.filter(|nft| nft.unmasquerade(addresses, owner)),
+            Step::Unfilter { traces, owner } => self.filter(|nft| nft.take(traces, owner)),
             Step::SpoofCheck { owner, mac } => {
                 self.filter(|nft| nft.spoof_check(&owner.host_ifname(), mac.0, owner))
             }
@@ -158,12 +156,12 @@ impl Hands<'_> {
         }
     }
 
-    fn delete_link(&mut self, name: &str) -> Result<()> {
+    fn delete_links(&mut self, names: &[String]) -> Result<()> {
         // The reaper's child would keep the lock for as long as the kernel makes it wait.
         self.leases = None;
         self.go(Place::Host)?;
         let slots = self.state().reaper_slots();
-        reaper::delete_link(self.socket(Place::Host)?, name, &slots)
+        names.iter().try_for_each(|name| reaper::delete_link(self.socket(Place::Host)?, name, &slots))
     }
 
     fn enable_ipv6(&mut self, place: Place, name: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Container id and interface name: the key of an attachment
 /// (CNI spec 1.1.0, section 2, "Parameters").
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
     /// CNI_CONTAINERID: starts alphanumeric, then `[A-Za-z0-9_.-]`; at most 200 bytes here.
     #[serde(rename = "containerID")]

@@ -12,6 +12,7 @@
 mod channel;
 mod check;
 mod element;
+mod filter;
 mod layout;
 mod operation;
 mod rule;
@@ -32,6 +33,7 @@ use self::operation::{Operation, Question};
 use self::rule::HeldRule;
 
 pub use self::element::comment;
+pub use self::filter::{Filter, Trace};
 pub use self::layout::{Masquerade, TABLE};
 
 /// How often a change is tried anew after another process was faster.

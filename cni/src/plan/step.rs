@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::attachment::Attachment;
 use crate::ipam::leases::Choice;
+use crate::kernel::nft::{Filter, Trace};
 use crate::kernel::route::Route;
 use crate::mac::Mac;
 use crate::owner::Owner;
@@ -47,12 +48,12 @@ pub enum Step {
     EnableIpv6 { place: Place, link: String },
     /// Wait for duplicate address detection.
     Settle { place: Place, link: String },
-    /// Delete a link without waiting for its burial.
-    DeleteLink { link: String },
-    /// Masquerade what the addresses send, but for destinations in `keep`.
-    Masquerade { network: String, keep: Vec<IpNet>, addresses: Vec<IpAddr>, owner: Owner },
-    /// Stop that.
-    Unmasquerade { addresses: Vec<IpAddr>, owner: Owner },
+    /// Delete links without waiting for their burial.
+    DeleteLinks { links: Vec<String> },
+    /// Put what the pod gets into nf_tables: all of it or nothing.
+    Filter { filters: Vec<Filter>, owner: Owner },
+    /// Take it out.
+    Unfilter { traces: Vec<Trace>, owner: Owner },
     /// Drop frames with another source than `mac`.
     SpoofCheck { owner: Owner, mac: Mac },
     /// Stop that; without the MAC, the port's elements are searched for it.
@@ -113,13 +114,15 @@ impl node::step::Step for Step {
             }
             Self::Delegated { plugin } => Self::Undelegate { plugin },
             Self::Link { place: Place::Host, verb: Verb::CreateVeth { host, .. } } => {
-                Self::DeleteLink { link: host }
+                Self::DeleteLinks { links: vec![host] }
             }
             Self::Link {
                 place: Place::Host,
                 verb: Verb::Neighbour { link, address, permanent: false, .. },
             } => Self::host(Verb::RemoveNeighbour { link, address }),
-            Self::Masquerade { addresses, owner, .. } => Self::Unmasquerade { addresses, owner },
+            Self::Filter { filters, owner } => {
+                Self::Unfilter { traces: filters.iter().map(Filter::trace).collect(), owner }
+            }
             Self::SpoofCheck { owner, mac } => Self::NoSpoofCheck { owner, mac: Some(mac) },
             // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
             // has none of its own.
@@ -131,8 +134,8 @@ impl node::step::Step for Step {
             | Self::Forget { .. }
             | Self::Release { .. }
             | Self::Undelegate { .. }
-            | Self::DeleteLink { .. }
-            | Self::Unmasquerade { .. }
+            | Self::DeleteLinks { .. }
+            | Self::Unfilter { .. }
             | Self::NoSpoofCheck { .. } => return None,
         })
     }
@@ -160,11 +163,13 @@ impl fmt::Display for Step {
             Self::Settle { place, link } => {
                 write!(f, "{place}wait for duplicate address detection on `{link}`")
             }
-            Self::DeleteLink { link } => write!(f, "delete the link `{link}`"),
-            Self::Masquerade { network, addresses, .. } => {
-                write!(f, "masquerade {} by the rules of `{network}`", listed(addresses))
+            Self::DeleteLinks { links } => {
+                let each: Vec<_> = links.iter().map(|l| format!("`{l}`")).collect();
+                let word = if links.len() == 1 { "link" } else { "links" };
+                write!(f, "delete the {word} {}", each.join(", "))
             }
-            Self::Unmasquerade { addresses, .. } => write!(f, "stop masquerading {}", listed(addresses)),
+            Self::Filter { filters, .. } => f.write_str(&joined(filters)),
+            Self::Unfilter { traces, .. } => f.write_str(&joined(traces)),
             Self::SpoofCheck { owner, mac } => {
                 write!(f, "let only `{mac}` send by `{}`", owner.host_ifname())
             }
@@ -238,7 +243,7 @@ impl fmt::Display for Route {
     }
 }
 
-fn listed(addresses: &[IpAddr]) -> String {
-    let each: Vec<_> = addresses.iter().map(|a| format!("`{a}`")).collect();
-    each.join(", ")
+fn joined<T: fmt::Display>(items: &[T]) -> String {
+    let each: Vec<_> = items.iter().map(ToString::to_string).collect();
+    each.join("; ")
 }

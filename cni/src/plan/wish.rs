@@ -71,6 +71,7 @@ pub fn wish(
         routes: routes(conf, &addresses, granted.routes.as_deref())?,
         bridge,
         masquerade: conf.masquerade.then(|| kept(conf, granted)),
+        features: conf.features.clone(),
         settings: seen.not_forwarding.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect(),
         addresses,
     })

@@ -13,7 +13,7 @@ use crate::attachment::Attachment;
 use crate::config::NetConf;
 use crate::ipam::{COOLDOWN, Ipam};
 use crate::kernel::link;
-use crate::kernel::nft::{Nft, comment};
+use crate::kernel::nft::{Nft, Trace, comment};
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
@@ -78,7 +78,7 @@ impl Strays {
         let names: BTreeSet<String> = known.iter().map(|o| o.host_ifname()).collect();
         let comments: BTreeSet<String> = known.iter().map(|o| comment(o)).collect();
         let links = self.links.into_iter().filter(|name| whole && !names.contains(name));
-        let mut steps: Vec<Step> = links.map(|link| Step::DeleteLink { link }).collect();
+        let mut steps: Vec<Step> = links.map(|link| Step::DeleteLinks { links: vec![link] }).collect();
         let in_range = |address: &IpAddr| match &call.config.ipam {
             Some(Ipam::HostLocal(config)) => config.sets.iter().any(|set| set.range_of(*address).is_some()),
             _ => false,
@@ -86,7 +86,8 @@ impl Strays {
         let elements =
             self.elements.into_iter().filter(|(c, a)| !comments.contains(c) && (whole || in_range(a)));
         let unmasquerade = |(comment, address): (String, IpAddr)| {
-            Owner::from_key(&comment).map(|owner| Step::Unmasquerade { addresses: vec![address], owner })
+            Owner::from_key(&comment)
+                .map(|owner| Step::Unfilter { traces: vec![Trace::Masquerade(vec![address])], owner })
         };
         steps.extend(elements.filter_map(unmasquerade));
         hands.run_all(steps)
