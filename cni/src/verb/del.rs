@@ -102,10 +102,10 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
 /// Elements by their comment. A node whose kernel has no nf_tables has none.
 fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     let Ok(nft) = hands.nft() else { return Ok(()) };
-    let addresses = nft.masqueraded_by(owner)?;
+    let found = nft.found_of(owner)?;
     let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone(), mac: None }];
-    if !addresses.is_empty() {
-        steps.push(Step::Unfilter { traces: vec![Trace::Masquerade(addresses)], owner: owner.clone() });
+    if !found.is_empty() {
+        steps.push(Step::Unfilter { traces: vec![Trace::Found(found)], owner: owner.clone() });
     }
     hands.run_all(steps)
 }
