@@ -91,6 +91,8 @@ pub struct Wish {
     pub mac_is_asked_for: bool,
     /// In the order of the range sets.
     pub addresses: Vec<Given>,
+    /// The networks that they are from.
+    pub networks: Vec<IpNet>,
     /// Routes in the pod, gateways filled in.
     pub routes: Vec<Route>,
     /// `None` is routed mode.
@@ -142,7 +144,7 @@ impl Wish {
             owner: self.owner.clone(),
             network: self.network.clone(),
             host_link: Some(self.owner.host_ifname()),
-            neighbours: addresses.iter().filter(|_| bridge.is_some()).map(IpNet::trunc).collect(),
+            neighbours: self.networks.iter().filter(|_| bridge.is_some()).copied().collect(),
             bridge,
             addresses,
             mtu: self.mtu,
@@ -321,6 +323,22 @@ pub fn unmake(attachment: &Attachment) -> Vec<Step> {
         steps.extend(addresses.map(release));
     }
     steps.push(Step::Forget { owner: owner.clone() });
+    steps
+}
+
+/// What nf_tables has to hold for the pod of a record, whoever flushed it meanwhile.
+pub fn reassert(record: &Attachment) -> Vec<Step> {
+    let owner = || record.owner.clone();
+    let mut steps: Vec<Step> =
+        record.only_mac.into_iter().map(|mac| Step::SpoofCheck { owner: owner(), mac }).collect();
+    let (_, mut filters) = feature::steps(&record.features(), &Target::of(record));
+    if record.masquerade && !record.addresses.is_empty() {
+        let what = Masquerade { network: record.network.clone(), keep: record.keep.clone() };
+        filters.insert(0, Filter::Masquerade(what, record.addresses.clone()));
+    }
+    if !filters.is_empty() {
+        steps.push(Step::Filter { filters, owner: owner() });
+    }
     steps
 }
 

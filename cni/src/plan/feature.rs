@@ -37,6 +37,19 @@ pub struct Target {
 }
 
 impl Target {
+    /// The interface of a record.
+    pub fn of(record: &Attachment) -> Self {
+        Self {
+            owner: record.owner.clone(),
+            network: record.network.clone(),
+            host_link: record.host_end(),
+            bridge: record.port_of.clone(),
+            addresses: record.addresses.iter().map(|ip| IpNet::from(*ip)).collect(),
+            neighbours: record.networks.iter().filter(|_| record.port_of.is_some()).copied().collect(),
+            before: None,
+        }
+    }
+
     /// The addresses alone.
     pub fn ips(&self) -> Vec<IpAddr> {
         self.addresses.iter().map(IpNet::addr).collect()

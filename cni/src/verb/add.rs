@@ -121,6 +121,7 @@ fn record(call: &Call, hands: &Hands, links: &Links) -> Attachment {
     let mut record = Attachment {
         mtu: mtu(&call.config, links),
         masquerade: call.config.masquerade,
+        port_of: bridge.map(|b| b.name.clone()),
         bridge: bridge.filter(|b| b.is_gateway).map(|b| b.name.clone()),
         ..basics(call, hands)
     };

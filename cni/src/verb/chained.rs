@@ -103,7 +103,7 @@ fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
         host_link: target.host_link.clone(),
         addresses: target.ips(),
         networks: target.neighbours.clone(),
-        bridge: None,
+        port_of: target.bridge.clone(),
         ..add::basics(call, hands)
     };
     feature::note(&call.config.features, &mut record);
