@@ -46,6 +46,7 @@ impl Target {
             bridge: record.port_of.clone(),
             addresses: record.addresses.iter().map(|ip| IpNet::from(*ip)).collect(),
             neighbours: record.networks.iter().filter(|_| record.port_of.is_some()).copied().collect(),
+            mtu: record.mtu,
             before: None,
         }
     }

@@ -22,6 +22,8 @@ const LATENCY_MS: u64 = 25;
 const BURST_MS: u64 = 10;
 /// It is this large at the least, in bytes: some packets in a row, so that slow rates are held as well.
 const LEAST_BURST: u64 = 16 * 1024;
+/// 2³² ticks of 64 ns, in whole seconds.
+const LONGEST_FILL: u64 = 274;
 /// What a packet counts beside the link's MTU: the Ethernet header.
 const HEADER: u64 = 14;
 /// Before the owner in an ifb's alias.
@@ -65,17 +67,22 @@ pub fn judge(bandwidth: &Bandwidth, target: &Target) -> Result<()> {
     for (way, rate) in [("ingress", bandwidth.ingress), ("egress", bandwidth.egress)] {
         let Some(rate) = rate else { continue };
         let frame = u64::from(target.mtu) + HEADER;
-        if bucket(&rate, target.mtu).largest_packet() < frame {
-            let burst = rate.burst.unwrap_or_default();
-            let what = format!(
-                "hold the {way} rate with a burst of {burst} bits, which lets no packet of the MTU {} pass",
-                target.mtu
-            );
-            let enough = frame * 8 + rate.rate.div_ceil(500_000);
-            return Err(
-                Error::new(Kind::Config, what).hint(format!("set `{way}Burst` to {enough} or more"))
-            );
+        if bucket(&rate, target.mtu).largest_packet() >= frame {
+            continue;
         }
+        let burst = rate.burst.map_or_else(String::new, |bits| format!(" and a burst of {bits} bits"));
+        let what = format!(
+            "hold the {way} rate of {} bits a second{burst}, by which no packet of the MTU {} could pass",
+            rate.rate, target.mtu
+        );
+        // A bucket fills within the time that 32 bits of ticks count, whatever its burst.
+        let (least_rate, least_burst) = (frame * 8 / LONGEST_FILL + 1, frame * 8 + rate.rate.div_ceil(500_000));
+        let hint = if rate.rate < least_rate {
+            format!("set `{way}Rate` to {least_rate} or more")
+        } else {
+            format!("set `{way}Burst` to {least_burst} or more")
+        };
+        return Err(Error::new(Kind::Config, what).hint(hint));
     }
     Ok(())
 }
@@ -252,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_burst_that_nobody_told_lets_every_packet_pass() {
-        for rate in [8, 1000, 64_000, 1_000_000, 10_000_000_000, 1_000_000_000_000, 1_000_000_000_000_000] {
+        for rate in [2000, 64_000, 1_000_000, 10_000_000_000, 1_000_000_000_000, 1_000_000_000_000_000] {
             for mtu in [68, 1500, 9000, 65535] {
                 let bandwidth = Bandwidth { ingress: None, egress: Some(Rate { rate, burst: None }) };
                 judge(&bandwidth, &Target { mtu, ..target(false) }).unwrap();
@@ -269,12 +276,18 @@ mod tests {
         let error = judge(&small, &target(false)).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "hold the egress rate with a burst of 12112 bits, which lets no packet of the MTU 1500 pass"
+            "hold the egress rate of 1000000000 bits a second and a burst of 12112 bits, by which no packet of \
+             the MTU 1500 could pass"
         );
         assert_eq!(error.advice(), Some("set `egressBurst` to 14112 or more"));
         let enough =
             Bandwidth { ingress: None, egress: Some(Rate { rate: 1_000_000_000, burst: Some(14_112) }) };
         judge(&enough, &target(false)).unwrap();
+        let slow = Bandwidth { ingress: Some(Rate { rate: 40, burst: None }), egress: None };
+        let error = judge(&slow, &target(false)).unwrap_err();
+        assert_eq!(error.advice(), Some("set `ingressRate` to 45 or more"));
+        let least = Bandwidth { ingress: Some(Rate { rate: 48, burst: Some(80_000) }), egress: None };
+        judge(&least, &target(false)).unwrap();
         let error = judge(&both(), &Target { host_link: None, ..target(true) }).unwrap_err();
         assert_eq!(error.to_string(), "limit the rates of `eth0`, which has no veth end on this node");
     }

@@ -104,6 +104,7 @@ fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
         addresses: target.ips(),
         networks: target.neighbours.clone(),
         port_of: target.bridge.clone(),
+        mtu: target.mtu,
         ..add::basics(call, hands)
     };
     feature::note(&call.config.features, &mut record);
