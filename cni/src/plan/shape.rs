@@ -94,7 +94,7 @@ pub fn steps(bandwidth: &Bandwidth, target: &Target) -> Vec<Step> {
     let (foreign, owner) = (target.before.is_some(), &target.owner);
     let shape = |link: &str, rate: &Rate, foreign| {
         let (handle, bucket) = (owner.qdisc_handle(), bucket(rate, target.mtu));
-        Step::host(Verb::Shape { link: link.to_owned(), handle, bucket, foreign })
+        Step::host(Verb::Shape { link: link.to_owned(), handle, bucket, told: rate.burst.is_some(), foreign })
     };
     let mut steps = Vec::new();
     let ifb = ifb(&target.network, owner);

@@ -83,8 +83,9 @@ pub enum Verb {
     Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
     RemoveNeighbour { link: String, address: IpAddr },
     CreateIfb { link: String, mac: Mac, mtu: u32 },
-    /// On a `foreign` link, which another plugin made, it has to be taken back.
-    Shape { link: String, handle: u16, bucket: Bucket, foreign: bool },
+    /// The burst is `told` where somebody asked for it. On a `foreign` link, which another plugin made, it
+    /// has to be taken back.
+    Shape { link: String, handle: u16, bucket: Bucket, told: bool, foreign: bool },
     Unshape { link: String, handle: u16 },
     Ingress { link: String, to: String, foreign: bool },
     Redirect { link: String, to: String },
