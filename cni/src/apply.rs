@@ -173,7 +173,7 @@ impl Hands<'_> {
         self.leases = None;
         self.go(Place::Host)?;
         let slots = self.state().reaper_slots();
-        names.iter().try_for_each(|name| reaper::delete_link(self.socket(Place::Host)?, name, &slots))
+        reaper::delete_links(self.socket(Place::Host)?, names, &slots)
     }
 
     fn enable_ipv6(&mut self, place: Place, name: &str) -> Result<()> {

@@ -176,6 +176,11 @@ pub fn set_group(name: &str, group: u32) -> Request {
     change(LinkUnspec::new_with_name(name).link_group(group))
 }
 
+/// [`set_group`], by index.
+pub fn set_group_index(index: u32, group: u32) -> Request {
+    change(LinkUnspec::new_with_index(index).link_group(group))
+}
+
 /// `ip link del`, by index: a name may be another link's by the time that a late request arrives. Both
 /// ends of a veth go.
 pub fn delete(index: u32) -> Request {
