@@ -5,6 +5,7 @@
 //! the inverses of the ADD's own steps, so that making and unmaking cannot drift apart.
 
 pub mod feature;
+pub mod shape;
 pub mod step;
 pub mod wish;
 
@@ -146,6 +147,7 @@ impl Wish {
             neighbours: self.networks.iter().filter(|_| bridge.is_some()).copied().collect(),
             bridge,
             addresses,
+            mtu: self.mtu,
             before: None,
         }
     }
@@ -171,6 +173,7 @@ impl Wish {
         // Nobody talks to the host end by a link-local address; one would be announced to every pod. The
         // link comes up last: a change to one that is up makes the kernel walk every IPv6 route.
         steps.push(Step::host(Verb::NoLinkLocal { link: host.clone() }));
+        steps.extend(feature::steps_before_up(&self.features, &self.target()));
         steps.push(Step::host(Verb::Up { link: host }));
         steps
     }

@@ -10,6 +10,7 @@ use crate::attachment::Attachment;
 use crate::ipam::leases::Choice;
 use crate::kernel::nft::{Filter, Trace};
 use crate::kernel::route::Route;
+use crate::kernel::tc::Bucket;
 use crate::mac::Mac;
 use crate::owner::Owner;
 
@@ -58,6 +59,8 @@ pub enum Step {
     SpoofCheck { owner: Owner, mac: Mac },
     /// Stop that; without the MAC, the port's elements are searched for it.
     NoSpoofCheck { owner: Owner, mac: Option<Mac> },
+    /// Let what arrives by another plugin's link go its way again, where it is redirected to `to`.
+    Unredirect { link: String, to: String },
 }
 
 /// A change over rtnetlink.
@@ -79,6 +82,13 @@ pub enum Verb {
     Route { link: String, route: Route },
     Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
     RemoveNeighbour { link: String, address: IpAddr },
+    CreateIfb { link: String, mac: Mac, mtu: u32 },
+    /// The burst is `told` where somebody asked for it. On a `foreign` link, which another plugin made, it
+    /// has to be taken back.
+    Shape { link: String, handle: u16, bucket: Bucket, told: bool, foreign: bool },
+    Unshape { link: String, handle: u16 },
+    Ingress { link: String, to: String, foreign: bool },
+    Redirect { link: String, to: String },
 }
 
 impl Step {
@@ -124,6 +134,15 @@ impl node::step::Step for Step {
                 Self::Unfilter { traces: filters.iter().map(Filter::trace).collect(), owner }
             }
             Self::SpoofCheck { owner, mac } => Self::NoSpoofCheck { owner, mac: Some(mac) },
+            Self::Link { place: Place::Host, verb: Verb::CreateIfb { link, .. } } => {
+                Self::DeleteLinks { links: vec![link] }
+            }
+            Self::Link { place: Place::Host, verb: Verb::Shape { link, handle, foreign: true, .. } } => {
+                Self::host(Verb::Unshape { link, handle })
+            }
+            Self::Link { place: Place::Host, verb: Verb::Ingress { link, to, foreign: true } } => {
+                Self::Unredirect { link, to }
+            }
             // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
             // has none of its own.
             Self::Setting { .. }
@@ -136,7 +155,8 @@ impl node::step::Step for Step {
             | Self::Undelegate { .. }
             | Self::DeleteLinks { .. }
             | Self::Unfilter { .. }
-            | Self::NoSpoofCheck { .. } => return None,
+            | Self::NoSpoofCheck { .. }
+            | Self::Unredirect { .. } => return None,
         })
     }
 }
@@ -175,6 +195,9 @@ impl fmt::Display for Step {
             }
             Self::NoSpoofCheck { owner, .. } => {
                 write!(f, "stop checking who sends by `{}`", owner.host_ifname())
+            }
+            Self::Unredirect { link, to } => {
+                write!(f, "stop redirecting what arrives by `{link}` to `{to}`")
             }
         }
     }
@@ -223,6 +246,13 @@ impl fmt::Display for Verb {
             Self::RemoveNeighbour { link, address } => {
                 write!(f, "remove the neighbour `{address}` from `{link}`")
             }
+            Self::CreateIfb { link, mtu, .. } => write!(f, "create the ifb `{link}` with MTU {mtu}"),
+            Self::Shape { link, bucket, .. } => {
+                write!(f, "let `{link}` send {} bits a second", u128::from(bucket.rate) * 8)
+            }
+            Self::Unshape { link, .. } => write!(f, "let `{link}` send without a limit"),
+            Self::Ingress { link, .. } => write!(f, "give `{link}` an ingress qdisc"),
+            Self::Redirect { link, to } => write!(f, "redirect what arrives by `{link}` to `{to}`"),
         }
     }
 }
