@@ -3,6 +3,7 @@
 
 mod hands;
 mod message;
+mod restore;
 
 use std::time::{Duration, Instant};
 
@@ -153,6 +154,13 @@ impl Hands<'_> {
             Step::NoSpoofCheck { owner, mac } => {
                 self.filter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
             }
+            Step::Sysctl { name, value } => {
+                self.go(Place::Pod)?;
+                sysctl::demand(name, value)
+            }
+            Step::Keep { before, file, .. } => restore::keep(before, file.as_deref()),
+            Step::Restore { link, before, file } => self.restore(link, before, file.as_deref()),
+            Step::RemoveRules { link, addresses } => self.remove_rules(link, addresses),
         }
     }
 

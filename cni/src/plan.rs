@@ -5,7 +5,9 @@
 //! the inverses of the ADD's own steps, so that making and unmaking cannot drift apart.
 
 pub mod feature;
+pub mod source_routing;
 pub mod step;
+pub mod tune;
 pub mod wish;
 
 use std::net::IpAddr;
@@ -145,6 +147,7 @@ impl Wish {
             bridge,
             addresses,
             before: None,
+            ..Target::default()
         }
     }
 
@@ -350,7 +353,7 @@ fn bridge_steps(bridge: &BridgeWish) -> Vec<Step> {
     }
     steps.extend(bridge.pin.map(|mac| Step::host(Verb::Mac { link: link(), mac })));
     if bridge.promiscuous {
-        steps.push(Step::host(Verb::Promiscuous { link: link() }));
+        steps.push(Step::host(Verb::Promiscuous { link: link(), on: true }));
     }
     if bridge.add.iter().any(|net| net.addr().is_ipv6()) {
         steps.push(Step::EnableIpv6 { place: Place::Host, link: link() });

@@ -8,6 +8,7 @@ pub mod del;
 pub mod gc;
 pub mod ipam;
 pub mod loopback;
+pub mod seen;
 pub mod status;
 
 use node::{Error, Kind, Result};

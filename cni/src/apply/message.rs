@@ -6,7 +6,7 @@ use node::Error;
 
 use crate::kernel::link::Veth;
 use crate::kernel::socket::{Refusal, Request, refused};
-use crate::kernel::{address, link, neighbour, route};
+use crate::kernel::{address, link, neighbour, route, rule};
 use crate::plan::step::{Place, Step, Verb};
 
 /// The message of a verb on the link `index` (see [`needs_index`]); `netns` is the pod's namespace.
@@ -22,7 +22,7 @@ pub fn message(verb: &Verb, index: u32, netns: RawFd) -> Request {
         Verb::Mac { link, mac } => link::set_mac(link, *mac),
         Verb::Up { link } => link::up(link),
         Verb::Down { link } => link::down(link),
-        Verb::Promiscuous { link } => link::promiscuous(link),
+        Verb::Promiscuous { link, on } => link::promiscuous(link, *on),
         Verb::Port { link, alias, hairpin, isolated } => {
             link::port(link, alias.as_deref(), *hairpin, *isolated)
         }
@@ -34,6 +34,12 @@ pub fn message(verb: &Verb, index: u32, netns: RawFd) -> Request {
         Verb::Neighbour { address, mac, permanent: true, .. } => neighbour::permanent(index, *address, *mac),
         Verb::Neighbour { address, mac, permanent: false, .. } => neighbour::reachable(index, *address, *mac),
         Verb::RemoveNeighbour { address, .. } => neighbour::delete(index, *address),
+        Verb::Mtu { link, mtu } => link::set_mtu(link, *mtu),
+        Verb::AllMulticast { link, on } => link::all_multicast(link, *on),
+        Verb::QueueLength { link, packets } => link::queue_length(link, *packets),
+        Verb::RemoveRoute { route, .. } => route::delete(index, route),
+        Verb::Rule { from, table } => rule::add(*from, *table),
+        Verb::RemoveRule { from, table } => rule::delete(*from, *table),
     }
 }
 
@@ -49,6 +55,7 @@ pub fn needs_index(verb: &Verb) -> Option<&str> {
         Verb::Address { link, .. }
         | Verb::RemoveAddress { link, .. }
         | Verb::Route { link, .. }
+        | Verb::RemoveRoute { link, .. }
         | Verb::Neighbour { link, .. }
         | Verb::RemoveNeighbour { link, .. } => Some(link),
         _ => None,
@@ -57,7 +64,14 @@ pub fn needs_index(verb: &Verb) -> Option<&str> {
 
 /// Whether the verb is about something that shall go.
 pub fn takes_away(verb: &Verb) -> bool {
-    matches!(verb, Verb::RemoveAddress { .. } | Verb::RemoveNeighbour { .. } | Verb::Down { .. })
+    matches!(
+        verb,
+        Verb::RemoveAddress { .. }
+            | Verb::RemoveNeighbour { .. }
+            | Verb::Down { .. }
+            | Verb::RemoveRoute { .. }
+            | Verb::RemoveRule { .. }
+    )
 }
 
 /// Whether the refusal says that the kernel is as the verb wants it: shared things may have been made by

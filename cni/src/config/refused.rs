@@ -8,7 +8,7 @@ use crate::config::reader::{Problem, Reader};
 const VLAN: [&str; 3] = ["vlan", "vlanTrunk", "preserveDefaultVlan"];
 
 /// A key and the reference plugin that reads it.
-const ELSEWHERE: [(&str, &str); 31] = [
+const ELSEWHERE: [(&str, &str); 25] = [
     ("snat", "portmap"),
     ("masqAll", "portmap"),
     ("markMasqBit", "portmap"),
@@ -25,11 +25,6 @@ const ELSEWHERE: [(&str, &str); 31] = [
     ("egressBurst", "bandwidth"),
     ("shapedSubnets", "bandwidth"),
     ("unshapedSubnets", "bandwidth"),
-    ("sysctl", "tuning"),
-    ("mac", "tuning"),
-    ("promisc", "tuning"),
-    ("allmulti", "tuning"),
-    ("txQLen", "tuning"),
     ("master", "macvlan` or `ipvlan"),
     ("linkInContainer", "macvlan` or `ipvlan"),
     ("vlanId", "vlan"),
@@ -38,7 +33,6 @@ const ELSEWHERE: [(&str, &str); 31] = [
     ("kernelpath", "host-device"),
     ("pciBusID", "host-device"),
     ("vrfname", "vrf"),
-    ("table", "sbr` or `vrf"),
     ("delegate", "flannel"),
 ];
 
@@ -58,11 +52,7 @@ pub(super) fn report(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<
             "is {}, a key of the reference's `{plugin}` plugin that is not supported here",
             shown(value)
         );
-        let hint = match key {
-            // A MAC that a later plugin sets is none that the neighbour entries know.
-            "mac" => "ask for it by `args.cni.mac`, or declare the capability `mac`".to_owned(),
-            _ => format!("take the key out, or put it into an entry of `{plugin}` in this network's list"),
-        };
+        let hint = format!("take the key out, or put it into an entry of `{plugin}` in this network's list");
         problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
     }
 }

@@ -7,5 +7,6 @@ pub mod neighbour;
 pub mod nft;
 pub mod reaper;
 pub mod route;
+pub mod rule;
 pub mod socket;
 pub mod sysctl;

@@ -11,7 +11,9 @@ use crate::config::feature::Features;
 use crate::kernel::link::Link;
 use crate::kernel::nft::{Filter, Trace};
 use crate::owner::Owner;
+use crate::plan::source_routing;
 use crate::plan::step::Step;
+use crate::plan::tune;
 
 /// The pod's interface, as the features need to know it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Target {
     pub neighbours: Vec<IpNet>,
     /// The interface in the pod as another plugin left it; `None` where this call makes it.
     pub before: Option<Link>,
+    /// What else is known of the pod before it is tuned.
+    pub tuned: tune::Before,
 }
 
 impl Target {
@@ -40,14 +44,16 @@ impl Target {
 }
 
 /// Refuses what this interface cannot have, before anything is made.
-pub fn judge(_features: &Features, _target: &Target) -> Result<()> {
-    Ok(())
+pub fn judge(features: &Features, target: &Target) -> Result<()> {
+    features.tuning.iter().try_for_each(|tuning| tune::judge(tuning, target))
 }
 
 /// The steps that give the pod what is asked for. Those that need nf_tables are given as filters, for the
 /// caller to put in together with its own.
-pub fn steps(_features: &Features, _target: &Target) -> (Vec<Step>, Vec<Filter>) {
-    (Vec::new(), Vec::new())
+pub fn steps(features: &Features, target: &Target) -> (Vec<Step>, Vec<Filter>) {
+    let mut steps = Vec::new();
+    steps.extend(features.tuning.iter().flat_map(|tuning| tune::steps(tuning, target)));
+    (steps, Vec::new())
 }
 
 /// Writes into the record what [`unmake`] needs.
@@ -59,8 +65,11 @@ pub fn note(features: &Features, record: &mut Attachment) {
 }
 
 /// What takes the features of a record back.
-pub fn unmake(_record: &Attachment) -> Unmade {
-    Unmade::default()
+pub fn unmake(record: &Attachment) -> Unmade {
+    let mut unmade = Unmade::default();
+    unmade.steps.extend(source_routing::unmake(record));
+    unmade.steps.extend(tune::unmake(record));
+    unmade
 }
 
 /// The inverse of [`steps`].

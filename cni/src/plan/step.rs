@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::attachment::Attachment;
+use crate::config::tuning::Tuning;
 use crate::ipam::leases::Choice;
 use crate::kernel::nft::{Filter, Trace};
 use crate::kernel::route::Route;
@@ -58,6 +59,15 @@ pub enum Step {
     SpoofCheck { owner: Owner, mac: Mac },
     /// Stop that; without the MAC, the port's elements are searched for it.
     NoSpoofCheck { owner: Owner, mac: Option<Mac> },
+    /// Set a kernel setting of the pod that the operator asked for.
+    Sysctl { name: String, value: String },
+    /// Keep what the pod's interface was before it is changed, in `file` as well, where the reference's
+    /// tuning plugin looks for it.
+    Keep { link: String, before: Box<Tuning>, file: Option<PathBuf> },
+    /// Make it that again, if it is still there.
+    Restore { link: String, before: Box<Tuning>, file: Option<PathBuf> },
+    /// Remove the pod's rules for these source addresses and for those of its interface.
+    RemoveRules { link: String, addresses: Vec<IpAddr> },
 }
 
 /// A change over rtnetlink.
@@ -70,7 +80,7 @@ pub enum Verb {
     Mac { link: String, mac: Mac },
     Up { link: String },
     Down { link: String },
-    Promiscuous { link: String },
+    Promiscuous { link: String, on: bool },
     Port { link: String, alias: Option<String>, hairpin: bool, isolated: bool },
     NoLinkLocal { link: String },
     ArpNotify { link: String },
@@ -79,6 +89,12 @@ pub enum Verb {
     Route { link: String, route: Route },
     Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
     RemoveNeighbour { link: String, address: IpAddr },
+    Mtu { link: String, mtu: u32 },
+    AllMulticast { link: String, on: bool },
+    QueueLength { link: String, packets: u32 },
+    RemoveRoute { link: String, route: Route },
+    Rule { from: IpAddr, table: u32 },
+    RemoveRule { from: IpAddr, table: u32 },
 }
 
 impl Step {
@@ -124,6 +140,17 @@ impl node::step::Step for Step {
                 Self::Unfilter { traces: filters.iter().map(Filter::trace).collect(), owner }
             }
             Self::SpoofCheck { owner, mac } => Self::NoSpoofCheck { owner, mac: Some(mac) },
+            Self::Keep { link, before, file } => Self::Restore { link, before, file },
+            Self::Link { place, verb: Verb::Rule { from, table } } => {
+                Self::Link { place, verb: Verb::RemoveRule { from, table } }
+            }
+            // Routes move by being made in one table and removed from another.
+            Self::Link { place, verb: Verb::RemoveRoute { link, route } } => {
+                Self::Link { place, verb: Verb::Route { link, route } }
+            }
+            Self::Link { place, verb: Verb::Route { link, route } } if route.table.is_some() => {
+                Self::Link { place, verb: Verb::RemoveRoute { link, route } }
+            }
             // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
             // has none of its own.
             Self::Setting { .. }
@@ -136,7 +163,10 @@ impl node::step::Step for Step {
             | Self::Undelegate { .. }
             | Self::DeleteLinks { .. }
             | Self::Unfilter { .. }
-            | Self::NoSpoofCheck { .. } => return None,
+            | Self::NoSpoofCheck { .. }
+            | Self::Sysctl { .. }
+            | Self::Restore { .. }
+            | Self::RemoveRules { .. } => return None,
         })
     }
 }
@@ -176,6 +206,12 @@ impl fmt::Display for Step {
             Self::NoSpoofCheck { owner, .. } => {
                 write!(f, "stop checking who sends by `{}`", owner.host_ifname())
             }
+            Self::Sysctl { name, value } => write!(f, "{}set `{name}` to `{value}`", Place::Pod),
+            Self::Keep { link, .. } => write!(f, "keep what `{link}` in the pod is before it is changed"),
+            Self::Restore { link, .. } => write!(f, "{}make `{link}` what it was", Place::Pod),
+            Self::RemoveRules { link, .. } => {
+                write!(f, "{}remove the rules for the addresses of `{link}`", Place::Pod)
+            }
         }
     }
 }
@@ -203,7 +239,8 @@ impl fmt::Display for Verb {
             Self::Mac { link, mac } => write!(f, "fix the MAC of `{link}` at {mac}"),
             Self::Up { link } => write!(f, "bring `{link}` up"),
             Self::Down { link } => write!(f, "bring `{link}` down"),
-            Self::Promiscuous { link } => write!(f, "make `{link}` promiscuous"),
+            Self::Promiscuous { link, on: true } => write!(f, "make `{link}` promiscuous"),
+            Self::Promiscuous { link, on: false } => write!(f, "make `{link}` promiscuous no more"),
             Self::Port { link, alias, hairpin, isolated } => {
                 alias
                     .as_ref()
@@ -222,6 +259,16 @@ impl fmt::Display for Verb {
             }
             Self::RemoveNeighbour { link, address } => {
                 write!(f, "remove the neighbour `{address}` from `{link}`")
+            }
+            Self::Mtu { link, mtu } => write!(f, "set the MTU of `{link}` to {mtu}"),
+            Self::AllMulticast { link, on } => write!(f, "set all-multicast on `{link}` to {on}"),
+            Self::QueueLength { link, packets } => {
+                write!(f, "set the queue of `{link}` to {packets} packets")
+            }
+            Self::RemoveRoute { link, route } => write!(f, "remove the route `{route}` on `{link}`"),
+            Self::Rule { from, table } => write!(f, "route what comes from `{from}` by table {table}"),
+            Self::RemoveRule { from, table } => {
+                write!(f, "route what comes from `{from}` by table {table} no more")
             }
         }
     }

@@ -184,6 +184,8 @@ fn wanted_route(route: &result::Route, gateway: Option<IpAddr>, routed: bool) ->
         priority: route.priority,
         table: route.table,
         scope: route.scope,
+        source: None,
+        protocol: None,
     }
 }
 
