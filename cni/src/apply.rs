@@ -2,8 +2,9 @@
 //! What was done is a list; on a failure the caller walks it backwards.
 
 mod hands;
-mod shape;
 mod message;
+mod restore;
+mod shape;
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,7 @@ use node::step::Done;
 use node::{Error, Kind, Result};
 
 pub use hands::Hands;
-use message::{
-    explained, is_done_already, makes_a_link, message, needs_index, needs_other, takes_away,
-};
+use message::{explained, is_done_already, makes_a_link, message, needs_index, needs_other, takes_away};
 
 use crate::kernel::socket::Request;
 use crate::kernel::{address, link, reaper, sysctl};
@@ -165,6 +164,13 @@ impl Hands<'_> {
                 self.filter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
             }
             Step::Unredirect { link, to } => self.unredirect(link, to),
+            Step::Sysctl { name, value } => {
+                self.go(Place::Pod)?;
+                sysctl::demand(name, value)
+            }
+            Step::Keep { before, file, .. } => restore::keep(before, file.as_deref()),
+            Step::Restore { link, before, file } => self.restore(link, before, file.as_deref()),
+            Step::RemoveRules { link, addresses } => self.remove_rules(link, addresses),
         }
     }
 

@@ -6,7 +6,9 @@
 
 pub mod feature;
 pub mod shape;
+pub mod source_routing;
 pub mod step;
+pub mod tune;
 pub mod wish;
 
 use std::net::IpAddr;
@@ -148,7 +150,7 @@ impl Wish {
             bridge,
             addresses,
             mtu: self.mtu,
-            before: None,
+            ..Target::default()
         }
     }
 
@@ -371,7 +373,7 @@ fn bridge_steps(bridge: &BridgeWish) -> Vec<Step> {
     }
     steps.extend(bridge.pin.map(|mac| Step::host(Verb::Mac { link: link(), mac })));
     if bridge.promiscuous {
-        steps.push(Step::host(Verb::Promiscuous { link: link() }));
+        steps.push(Step::host(Verb::Promiscuous { link: link(), on: true }));
     }
     if bridge.add.iter().any(|net| net.addr().is_ipv6()) {
         steps.push(Step::EnableIpv6 { place: Place::Host, link: link() });

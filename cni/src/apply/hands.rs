@@ -50,6 +50,15 @@ impl<'a> Hands<'a> {
         }
     }
 
+    /// The same hands with another pod's namespace, or with none.
+    pub fn visit(&mut self, pod: Option<Namespace>) -> Result<()> {
+        self.go(Place::Host)?;
+        self.pod = pod;
+        self.pod_socket = None;
+        self.indexes.retain(|(place, ..)| *place == Place::Host);
+        Ok(())
+    }
+
     /// The node's memory.
     pub fn state(&self) -> &'a State {
         self.state

@@ -6,7 +6,7 @@ use node::Error;
 
 use crate::kernel::link::Veth;
 use crate::kernel::socket::{Refusal, Request, refused};
-use crate::kernel::{address, link, neighbour, route, tc};
+use crate::kernel::{address, link, neighbour, route, rule, tc};
 use crate::plan::step::{Place, Step, Verb};
 
 /// The message of a verb on the link `index` (see [`needs_index`]) and towards the link `to` (see
@@ -23,7 +23,7 @@ pub fn message(verb: &Verb, index: u32, to: u32, netns: RawFd) -> Request {
         Verb::Mac { link, mac } => link::set_mac(link, *mac),
         Verb::Up { link } => link::up(link),
         Verb::Down { link } => link::down(link),
-        Verb::Promiscuous { link } => link::promiscuous(link),
+        Verb::Promiscuous { link, on } => link::promiscuous(link, *on),
         Verb::Port { link, alias, hairpin, isolated } => {
             link::port(link, alias.as_deref(), *hairpin, *isolated)
         }
@@ -40,6 +40,12 @@ pub fn message(verb: &Verb, index: u32, to: u32, netns: RawFd) -> Request {
         Verb::Unshape { handle, .. } => tc::unshape(index, *handle),
         Verb::Ingress { .. } => tc::add_ingress(index),
         Verb::Redirect { .. } => tc::redirect(index, to),
+        Verb::Mtu { link, mtu } => link::set_mtu(link, *mtu),
+        Verb::AllMulticast { link, on } => link::all_multicast(link, *on),
+        Verb::QueueLength { link, packets } => link::queue_length(link, *packets),
+        Verb::RemoveRoute { route, .. } => route::delete(index, route),
+        Verb::Rule { from, table } => rule::add(*from, *table),
+        Verb::RemoveRule { from, table } => rule::delete(*from, *table),
     }
 }
 
@@ -55,6 +61,7 @@ pub fn needs_index(verb: &Verb) -> Option<&str> {
         Verb::Address { link, .. }
         | Verb::RemoveAddress { link, .. }
         | Verb::Route { link, .. }
+        | Verb::RemoveRoute { link, .. }
         | Verb::Neighbour { link, .. }
         | Verb::RemoveNeighbour { link, .. }
         | Verb::Shape { link, .. }
@@ -74,7 +81,12 @@ pub fn needs_other(verb: &Verb) -> Option<&str> {
 pub fn takes_away(verb: &Verb) -> bool {
     matches!(
         verb,
-        Verb::RemoveAddress { .. } | Verb::RemoveNeighbour { .. } | Verb::Down { .. } | Verb::Unshape { .. }
+        Verb::RemoveAddress { .. }
+            | Verb::RemoveNeighbour { .. }
+            | Verb::Down { .. }
+            | Verb::RemoveRoute { .. }
+            | Verb::RemoveRule { .. }
+            | Verb::Unshape { .. }
     )
 }
 
@@ -124,9 +136,7 @@ fn kernel_option(verb: &Verb) -> Option<&'static str> {
         Verb::CreateIfb { .. } => Some("CONFIG_IFB"),
         Verb::Shape { .. } => Some("CONFIG_NET_SCH_TBF"),
         Verb::Ingress { .. } => Some("CONFIG_NET_SCH_INGRESS"),
-        Verb::Redirect { .. } => {
-            Some("CONFIG_NET_CLS_U32, CONFIG_NET_CLS_ACT and CONFIG_NET_ACT_MIRRED")
-        }
+        Verb::Redirect { .. } => Some("CONFIG_NET_CLS_U32, CONFIG_NET_CLS_ACT and CONFIG_NET_ACT_MIRRED"),
         _ => None,
     }
 }

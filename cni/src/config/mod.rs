@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::config::bridge::Bridge;
 use crate::config::feature::{Features, Source};
 use crate::config::reader::{Problem, Reader};
-use crate::config::wanted::{Asked, Wanted};
+use crate::config::wanted::{Asked, MAC_SHAPE, Wanted};
 use crate::ipam::{self, Ipam};
 use crate::mac::Mac;
 use crate::name;
@@ -104,7 +104,7 @@ pub(crate) const TYPE_HINT: &str = "name the plugin's binary";
 const MAKING: [&str; 2] = ["mode", "ipam"];
 
 /// Keys that mean something only where this plugin makes the interface.
-const SHAPING: [&str; 5] = ["mtu", "encapOverhead", "ipMasq", "ipMasqBackend", "nonMasqueradeCIDRs"];
+const SHAPING: [&str; 4] = ["encapOverhead", "ipMasq", "ipMasqBackend", "nonMasqueradeCIDRs"];
 
 impl NetConf {
     /// Whether an ADD makes an interface of the pod's own.
@@ -161,7 +161,7 @@ impl NetConf {
             conf.read_ipam(&mut reader, problems);
         }
         let whole = runtime.whole.as_ref().map(|value| (value, reader.place("runtimeConfig")));
-        let mut source = Source { reader: &mut reader, runtime: whole, role, makes };
+        let mut source = Source { reader: &mut reader, runtime: whole, role, makes, mac: conf.mac };
         conf.features = Features::read(&mut source, problems);
         refused::report(&mut reader, value, problems);
         finish(reader, problems);
@@ -169,6 +169,9 @@ impl NetConf {
     }
 
     fn read_shape(&mut self, reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
+        if self.role == Role::Main {
+            self.mac = self.mac.or(reader.parsed("mac", MAC_SHAPE, problems));
+        }
         self.mtu = reader.number("mtu", 65535, problems).filter(|mtu| *mtu != 0);
         if let Some(mtu) = self.mtu.filter(|mtu| *mtu < 68) {
             let what = format!("is {mtu}, and no link takes less than 68");

@@ -8,7 +8,7 @@ use crate::config::reader::{Problem, Reader};
 const VLAN: [&str; 3] = ["vlan", "vlanTrunk", "preserveDefaultVlan"];
 
 /// A key and the reference plugin that reads it.
-const ELSEWHERE: [(&str, &str); 27] = [
+const ELSEWHERE: [(&str, &str); 21] = [
     ("snat", "portmap"),
     ("masqAll", "portmap"),
     ("markMasqBit", "portmap"),
@@ -21,11 +21,6 @@ const ELSEWHERE: [(&str, &str); 27] = [
     ("ingressPolicy", "firewall"),
     ("shapedSubnets", "bandwidth"),
     ("unshapedSubnets", "bandwidth"),
-    ("sysctl", "tuning"),
-    ("mac", "tuning"),
-    ("promisc", "tuning"),
-    ("allmulti", "tuning"),
-    ("txQLen", "tuning"),
     ("master", "macvlan` or `ipvlan"),
     ("linkInContainer", "macvlan` or `ipvlan"),
     ("vlanId", "vlan"),
@@ -34,7 +29,6 @@ const ELSEWHERE: [(&str, &str); 27] = [
     ("kernelpath", "host-device"),
     ("pciBusID", "host-device"),
     ("vrfname", "vrf"),
-    ("table", "sbr` or `vrf"),
     ("delegate", "flannel"),
 ];
 
@@ -54,11 +48,7 @@ pub(super) fn report(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<
             "is {}, a key of the reference's `{plugin}` plugin that is not supported here",
             shown(value)
         );
-        let hint = match key {
-            // A MAC that a later plugin sets is none that the neighbour entries know.
-            "mac" => "ask for it by `args.cni.mac`, or declare the capability `mac`".to_owned(),
-            _ => format!("take the key out, or put it into an entry of `{plugin}` in this network's list"),
-        };
+        let hint = format!("take the key out, or put it into an entry of `{plugin}` in this network's list");
         problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
     }
 }

@@ -185,6 +185,8 @@ fn wanted_route(route: &result::Route, gateway: Option<IpAddr>, routed: bool) ->
         priority: route.priority,
         table: route.table,
         scope: route.scope,
+        source: None,
+        protocol: None,
     }
 }
 

@@ -18,11 +18,11 @@ use crate::owner::Owner;
 use crate::plan::feature;
 use crate::plan::step::{Place, Step};
 use crate::plan::wish::{Granted, mtu, wish};
-use crate::plan::{Wish, unmake};
+use crate::plan::{Given, Wish, alone, unmake};
 use crate::request::Call;
 use crate::result::{CniResult, Dns, Interface, Ip, Route};
 use crate::state::State;
-use crate::verb::{addresses, chained};
+use crate::verb::{addresses, chained, del, seen};
 
 /// Attaches the pod. On a failure everything that was done is taken back.
 pub fn add(call: &Call) -> Result<CniResult> {
@@ -55,7 +55,7 @@ fn take_back(call: &Call) -> Result<()> {
     let mut hands = Hands::new(&state, Namespace::current()?, None);
     hands.delegates(&call.path, &call.stdin);
     match state.attachments.find(&call.owner)? {
-        Some(record) => hands.run_all(unmake(&record)),
+        Some(record) => del::remembered(&record, &mut hands),
         None => Ok(()),
     }
 }
@@ -64,6 +64,7 @@ fn take_back(call: &Call) -> Result<()> {
 pub fn dry_run(call: &Call) -> Result<Vec<Step>> {
     let state = State::open()?;
     let mut hands = Hands::new(&state, Namespace::current()?, None);
+    call.config.features.tuning.iter().try_for_each(seen::permit)?;
     let links = observe::links(hands.socket(Place::Host)?, &call.config)?;
     let mut record = record(call, &hands, &links);
     let (mut steps, granted) = addresses::planned(call, &mut hands, &mut record)?;
@@ -73,11 +74,17 @@ pub fn dry_run(call: &Call) -> Result<Vec<Step>> {
 }
 
 fn attach<'a>(call: &'a Call, hands: &mut Hands<'a>, done: &mut Done<Step>) -> Result<CniResult> {
+    call.config.features.tuning.iter().try_for_each(seen::permit)?;
     let links = observe::links(hands.socket(Place::Host)?, &call.config)?;
     let mut record = record(call, hands, &links);
     let granted = addresses::obtain(call, hands, &mut record, done)?;
     let wish = decide(call, &record, links, &granted, hands)?;
     hands.run(wish.steps(), done)?;
+    if let Some(source_routing) = call.config.features.source_routing {
+        // The routes that move are the kernel's own, too: they are known when they are made.
+        let steps = seen::rerouting(source_routing, &call.owner.ifname, inside_of(&wish), hands)?;
+        hands.run(steps, done)?;
+    }
     let bridge = bridge_of(&wish, hands)?;
     Ok(result(call, &wish, &granted, bridge))
 }
@@ -175,6 +182,13 @@ fn bridge_of(wish: &Wish, hands: &mut Hands) -> Result<Option<Interface>> {
     Ok(Some(Interface { name, mac, mtu: Some(mtu), ..Interface::default() }))
 }
 
+/// The addresses as the pod's interface has them.
+fn inside_of(wish: &Wish) -> Vec<Given> {
+    let routed = wish.bridge.is_none();
+    let net = |g: &Given| if routed { alone(g.address.addr()) } else { g.address };
+    wish.addresses.iter().map(|g| Given { address: net(g), gateway: g.gateway }).collect()
+}
+
 fn result(call: &Call, wish: &Wish, granted: &Granted, bridge: Option<Interface>) -> CniResult {
     let end = |name: String, mac: crate::mac::Mac, sandbox: Option<String>| Interface {
         name,
@@ -188,10 +202,9 @@ fn result(call: &Call, wish: &Wish, granted: &Granted, bridge: Option<Interface>
     let inside = interfaces.len();
     interfaces.push(end(wish.owner.ifname.clone(), wish.pod_mac, Some(call.netns.clone())));
     interfaces.extend(feature::links(&wish.features, &wish.target()));
-    let routed = wish.bridge.is_none();
-    let ips = wish.addresses.iter().map(|g| Ip {
+    let ips = inside_of(wish).into_iter().map(|g| Ip {
         interface: Some(inside),
-        address: if routed { crate::plan::alone(g.address.addr()) } else { g.address },
+        address: g.address,
         gateway: g.gateway,
     });
     CniResult { ips: ips.collect(), interfaces, routes: routes(wish, granted), dns: dns(call, granted) }

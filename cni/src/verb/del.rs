@@ -5,19 +5,21 @@
 use std::path::{Path, PathBuf};
 
 use node::namespace::Namespace;
-use node::{Kind, Result};
+use node::{Kind, Result, store};
 use serde_json::{Value, json};
 
 use crate::apply::Hands;
 use crate::attachment::Attachment;
 use crate::config::Attach;
+use crate::config::tuning::{self, Tuning};
 use crate::ipam::{COOLDOWN, DATA_DIR, Ipam};
 use crate::kernel::link::{self, Link};
 use crate::kernel::nft::Trace;
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
-use crate::plan::unmake;
+use crate::plan::{tune, unmake};
 use crate::request::Del;
+use crate::role::Role;
 use crate::state::State;
 use crate::version::Version;
 
@@ -53,7 +55,43 @@ fn for_delegates(call: &Del, record: Option<&Attachment>) -> Value {
 
 /// Takes back what the record names. Also serves GC and `ipam check --fix`.
 pub fn remembered(record: &Attachment, hands: &mut Hands) -> Result<()> {
+    hands.visit(pod_of(record))?;
     hands.run_all(unmake(record))
+}
+
+/// The namespace of the ADD, where something in it has to be taken back and it is still there.
+pub fn pod_of(record: &Attachment) -> Option<Namespace> {
+    let inside = record.restore.is_some() || record.source_routing.is_some();
+    Some(&record.netns).filter(|_| inside).and_then(|path| Namespace::open(Path::new(path)).ok())
+}
+
+/// The namespace that the call names, where it is a pod's.
+pub fn namespace_of(call: &Del) -> Result<Option<Namespace>> {
+    let home = Namespace::current()?;
+    let pod = call.netns.as_ref().and_then(|path| Namespace::open(Path::new(path)).ok());
+    Ok(pod.filter(|pod| !pod.is(&home)))
+}
+
+/// What takes back, without a record, what was changed inside the pod, by this program or by the
+/// reference's plugin of that name.
+pub fn inside(call: &Del) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let link = || call.owner.ifname.clone();
+    let features = call.config.as_ref().map(|c| &c.features);
+    if call.role == Role::Tuning {
+        let folder = features.and_then(|f| f.tuning.as_ref()?.folder.as_deref());
+        let folder = folder.unwrap_or(Path::new(tuning::DATA_DIR));
+        let file = Tuning::file(folder, &call.owner.container_id, &call.owner.ifname);
+        if let Some(bytes) = store::read(&file)? {
+            let kept = serde_json::from_slice(&bytes).unwrap_or_default();
+            let before = Box::new(tune::from_reference(&kept));
+            steps.push(Step::Restore { link: link(), before, file: Some(file) });
+        }
+    }
+    if features.is_some_and(|f| f.source_routing.is_some()) {
+        steps.push(Step::RemoveRules { link: link(), addresses: Vec::new() });
+    }
+    Ok(steps)
 }
 
 /// Takes back what can be found of an owner whose record does not read. Leases stay with `ipam check`,
@@ -83,6 +121,11 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
     let lost = lost || own.as_ref().is_ok_and(Option::is_some);
     if lost {
         keep_first(filters_of(owner, hands));
+    }
+    let rules = inside(call)?;
+    if !rules.is_empty() {
+        hands.visit(namespace_of(call)?)?;
+        keep_first(hands.run_all(rules));
     }
     keep_first(own.and_then(|own| links_of(call, own, hands)));
     if let Some(Ipam::Delegate { plugin }) = call.config.as_ref().and_then(|c| c.ipam.as_ref()) {

@@ -19,6 +19,7 @@ use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
 use crate::request::Gc;
 use crate::state::State;
+use crate::verb::del::pod_of;
 
 /// A link group that nobody else is likely to use: links in it are deleted together.
 const DOOMED: u32 = 0x6e70_6763;
@@ -41,7 +42,7 @@ pub fn gc(call: &Gc) -> Result<()> {
     for record in doomed {
         // A delegate clears up by its own GC, which knows of no single owner.
         let steps = unmake(record).into_iter().filter(|s| !matches!(s, Step::Undelegate { .. }));
-        failures.extend(hands.run_all(steps.collect()).err());
+        failures.extend(hands.visit(pod_of(record)).and_then(|()| hands.run_all(steps.collect())).err());
     }
     failures.extend(strays.remove(call, &records, &mut hands).err());
     failures.extend(leases(call, &mut hands).err());
