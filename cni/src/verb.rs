@@ -46,6 +46,7 @@ pub fn run(request: &Request) -> Result<Option<Value>> {
             Some(Attach::Addresses) => ipam::del(call),
             Some(Attach::Chained) => chained::del(call),
             _ if call.role.is_chained() => chained::del(call),
+            _ if call.role.is_ipam() => ipam::del(call),
             _ => del::del(call),
         }
         .map(|()| None),

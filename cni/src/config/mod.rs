@@ -130,7 +130,9 @@ impl NetConf {
         let mut reader = Reader::new(value, at, problems);
         let plugin = required(&mut reader, "type", TYPE_HINT, problems).unwrap_or_default().to_owned();
         let name = read_name(&mut reader, problems);
-        read_common(&mut reader, problems);
+        if !role.is_ipam() {
+            read_common(&mut reader, problems);
+        }
         let attach = read_attach(&mut reader, value, (role, &plugin), position, problems);
         let args = wanted::read_args(&mut reader, problems);
         let runtime = runtime::read(&mut reader, problems);
@@ -159,6 +161,10 @@ impl NetConf {
         }
         if makes || conf.attach == Attach::Addresses {
             conf.read_ipam(&mut reader, problems);
+        }
+        if role.is_ipam() {
+            // The rest of the entry belongs to the plugin that asks.
+            return conf;
         }
         let whole = runtime.whole.as_ref().map(|value| (value, reader.place("runtimeConfig")));
         let mut source = Source { reader: &mut reader, runtime: whole, role, makes };

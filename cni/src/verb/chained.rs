@@ -7,7 +7,6 @@ use node::{Error, Kind, Result};
 
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
-use crate::config::NetConf;
 use crate::kernel::link;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
@@ -154,9 +153,4 @@ fn target(call: &Call, previous: &CniResult, hands: &mut Hands) -> Result<Target
         neighbours,
         before: Some(inside),
     })
-}
-
-/// Whether a configuration adds to another plugin's interface.
-pub fn is_chained(config: &NetConf) -> bool {
-    config.attach == crate::config::Attach::Chained
 }

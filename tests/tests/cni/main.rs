@@ -20,6 +20,7 @@ mod delegation;
 mod deletion;
 mod errors;
 mod harness_itself;
+mod ipam_roles;
 mod losses;
 mod mending;
 mod networks;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         deletion::trials(),
         errors::trials(),
         harness_itself::trials(),
+        ipam_roles::trials(),
         losses::trials(),
         mending::trials(),
         noise::trials(),
