@@ -169,7 +169,7 @@ impl NetConf {
         let whole = runtime.whole.as_ref().map(|value| (value, reader.place("runtimeConfig")));
         let mut source = Source { reader: &mut reader, runtime: whole, role, makes };
         conf.features = Features::read(&mut source, problems);
-        refused::report(&mut reader, value, problems);
+        refused::report(&mut reader, value, role, problems);
         finish(reader, problems);
         conf
     }
@@ -181,18 +181,27 @@ impl NetConf {
             problems.push(Problem::wrong(&reader.place("mtu"), what).hint("leave it out to derive it"));
             self.mtu = None;
         }
+        self.read_masquerade(reader, problems);
+        if self.role != Role::Main {
+            return;
+        }
         self.encap_overhead = reader.number("encapOverhead", 65535, problems).unwrap_or(0);
         if self.encap_overhead > 0 && self.mtu.is_some() {
             let what = "has no effect beside `mtu`, because it is taken off the derived MTU";
             problems
                 .push(Problem::wrong(&reader.place("encapOverhead"), what).hint("leave one of the two out"));
         }
-        self.masquerade = reader.bool("ipMasq", problems).unwrap_or(false);
         let nets: Vec<IpNet> =
             reader.parsed_list("nonMasqueradeCIDRs", "a subnet such as 10.0.0.0/8", problems);
         self.non_masquerade = nets.iter().map(IpNet::trunc).collect();
+    }
+
+    fn read_masquerade(&mut self, reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
+        self.masquerade = reader.bool("ipMasq", problems).unwrap_or(false);
         match reader.string("ipMasqBackend", problems) {
             None | Some("nftables") => {}
+            // The traffic is the same, whoever changes its source.
+            Some("iptables") if self.role != Role::Main => {}
             Some("iptables") => problems.push(
                 Problem::unsupported(
                     &reader.place("ipMasqBackend"),
@@ -208,8 +217,16 @@ impl NetConf {
     }
 
     fn read_ipam(&mut self, reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
-        let ipam = reader.value("ipam").filter(|v| v.as_object().is_none_or(|o| !o.is_empty()));
-        let Some(ipam) = ipam else { return self.check_without_ipam(reader, problems) };
+        // `{}`, and `{"type": ""}` as the reference's bridge has it, ask for no addresses.
+        let empty = |(key, v): (&String, &Value)| self.role == Role::Bridge && key == "type" && v == "";
+        let asks = |v: &&Value| v.as_object().is_none_or(|fields| !fields.iter().all(empty));
+        let Some(ipam) = reader.value("ipam").filter(asks) else {
+            if let (Role::Bridge, Attach::Bridge(bridge)) = (self.role, &mut self.attach) {
+                // For the reference, too, what needs addresses asks for nothing where there are none.
+                (bridge.is_gateway, bridge.is_default_gateway, self.masquerade) = (false, false, false);
+            }
+            return self.check_without_ipam(reader, problems);
+        };
         self.ipam = ipam::config::parse(ipam, &reader.place("ipam"), self.ip_ranges.as_ref(), problems);
         self.ipam_json = Some(ipam.clone());
         if matches!(&self.attach, Attach::Bridge(b) if b.disable_container_interface) {
@@ -295,7 +312,7 @@ fn read_attach(
     match role {
         Role::Loopback => return Attach::Loopback,
         Role::Main if plugin == Role::Loopback.name() => return Attach::Loopback,
-        Role::Bridge => return Attach::Bridge(Bridge::read(reader, problems)),
+        Role::Bridge => return Attach::Bridge(Bridge::read(reader, role, problems)),
         Role::PointToPoint => return Attach::Routed,
         Role::HostLocal | Role::Static => return Attach::Addresses,
         role if role.is_chained() => return Attach::Chained,
@@ -318,7 +335,7 @@ fn read_attach(
 
 fn read_mode(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Attach {
     match reader.string("mode", problems) {
-        Some("bridge") => return Attach::Bridge(Bridge::read(reader, problems)),
+        Some("bridge") => return Attach::Bridge(Bridge::read(reader, Role::Main, problems)),
         None | Some("routed") => {}
         Some(other) => {
             let what = format!("is `{other}`, and only `routed` and `bridge` are known");

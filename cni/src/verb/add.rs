@@ -195,7 +195,7 @@ fn result(call: &Call, wish: &Wish, granted: &Granted, bridge: Option<Interface>
     interfaces.push(end(wish.owner.host_ifname(), wish.host_mac, None));
     let inside = interfaces.len();
     interfaces.push(end(wish.owner.ifname.clone(), wish.pod_mac, Some(call.netns.clone())));
-    let routed = wish.bridge.is_none();
+    let routed = wish.bridge.is_none() && !wish.by_gateway;
     let ips = wish.addresses.iter().map(|g| Ip {
         interface: Some(inside),
         address: if routed { crate::plan::alone(g.address.addr()) } else { g.address },

@@ -25,6 +25,7 @@ mod losses;
 mod mending;
 mod networks;
 mod noise;
+mod roles;
 mod strangers;
 mod traffic;
 mod upkeep;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         losses::trials(),
         mending::trials(),
         noise::trials(),
+        roles::trials(),
         strangers::trials(),
         traffic::trials(),
         upkeep::trials(),
