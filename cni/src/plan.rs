@@ -105,6 +105,9 @@ pub struct Wish {
     pub settings: Vec<(String, String)>,
     /// What the pod gets beside its interface.
     pub features: Features,
+    /// The pod's addresses bear their subnet's prefix, and the subnet is reached by the gateway, as the
+    /// reference's `ptp` has it.
+    pub by_gateway: bool,
 }
 
 impl Wish {
@@ -215,19 +218,20 @@ impl Wish {
     fn inside(&self) -> Vec<Step> {
         let link = &self.owner.ifname;
         let dad = self.dad();
-        let given = self
-            .addresses
-            .iter()
-            .map(|g| if self.bridge.is_some() { g.address } else { alone(g.address.addr()) });
-        let mut steps: Vec<Step> =
-            given.map(|net| Step::pod(Verb::Address { link: link.clone(), net, dad })).collect();
+        let verb = |g: &Given| match (self.by_gateway, &self.bridge) {
+            (true, _) => Verb::AddressWithoutRoute { link: link.clone(), net: g.address },
+            (_, Some(_)) => Verb::Address { link: link.clone(), net: g.address, dad },
+            (_, None) => Verb::Address { link: link.clone(), net: alone(g.address.addr()), dad },
+        };
+        let mut steps: Vec<Step> = self.addresses.iter().map(|g| Step::pod(verb(g))).collect();
         if self.has_ipv6() && !dad {
             let net = IpNet::new(self.pod_mac.link_local().into(), LINK_LOCAL_PREFIX);
             steps.extend(net.map(|net| Step::pod(Verb::Address { link: link.clone(), net, dad })));
         }
         steps.push(Step::pod(Verb::Up { link: link.clone() }));
         if self.bridge.is_none() {
-            for gateway in self.addresses.iter().filter_map(|g| g.gateway) {
+            for given in &self.addresses {
+                let Some(gateway) = given.gateway else { continue };
                 let mac = self.host_mac;
                 steps.push(Step::pod(Verb::Route {
                     link: link.clone(),
@@ -239,6 +243,10 @@ impl Wish {
                     mac,
                     permanent: true,
                 }));
+                let subnet = Route { gw: Some(gateway), ..Route::direct(given.address.trunc()) };
+                steps.extend(
+                    self.by_gateway.then(|| Step::pod(Verb::Route { link: link.clone(), route: subnet })),
+                );
             }
         }
         steps.extend(

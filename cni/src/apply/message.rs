@@ -30,6 +30,7 @@ pub fn message(verb: &Verb, index: u32, to: u32, netns: RawFd) -> Request {
         Verb::NoLinkLocal { link } => link::without_link_local(link),
         Verb::ArpNotify { link } => link::arp_notify(link),
         Verb::Address { net, dad, .. } => address::add(index, *net, *dad),
+        Verb::AddressWithoutRoute { net, .. } => address::add_without_route(index, *net),
         Verb::RemoveAddress { net, .. } => address::delete(index, *net),
         Verb::Route { route, .. } => route::add(index, route),
         Verb::Neighbour { address, mac, permanent: true, .. } => neighbour::permanent(index, *address, *mac),
@@ -59,6 +60,7 @@ pub fn needs_index(verb: &Verb) -> Option<&str> {
     match verb {
         Verb::CreateVeth { bridge, .. } => bridge.as_deref(),
         Verb::Address { link, .. }
+        | Verb::AddressWithoutRoute { link, .. }
         | Verb::RemoveAddress { link, .. }
         | Verb::Route { link, .. }
         | Verb::RemoveRoute { link, .. }
@@ -94,7 +96,9 @@ pub fn takes_away(verb: &Verb) -> bool {
 /// another call meanwhile, and what shall go may be gone.
 pub fn is_done_already(verb: &Verb, refusal: &Refusal) -> bool {
     match verb {
-        Verb::CreateBridge { .. } | Verb::Address { .. } => refusal.errno() == libc::EEXIST,
+        Verb::CreateBridge { .. } | Verb::Address { .. } | Verb::AddressWithoutRoute { .. } => {
+            refusal.errno() == libc::EEXIST
+        }
         // A kernel without IPv6 makes no link-local address anyway.
         Verb::NoLinkLocal { .. } => matches!(refusal.errno(), libc::EAFNOSUPPORT | libc::EOPNOTSUPP),
         // EINVAL is another's: another handle or another kind of qdisc than the message names.

@@ -4,8 +4,12 @@
 use serde_json::Value;
 
 use crate::config::reader::{Problem, Reader};
+use crate::role::{OWN, Role};
 
 const VLAN: [&str; 3] = ["vlan", "vlanTrunk", "preserveDefaultVlan"];
+
+/// Keys that the reference's plugins would pass over.
+const OURS: [&str; 3] = ["mode", "encapOverhead", "nonMasqueradeCIDRs"];
 
 /// A key and the reference plugin that reads it.
 const ELSEWHERE: [(&str, &str); 21] = [
@@ -33,7 +37,14 @@ const ELSEWHERE: [(&str, &str); 21] = [
 ];
 
 /// Reports each such key of `value` and takes it off the unknown ones.
-pub(super) fn report(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<Problem>) {
+pub(super) fn report(reader: &mut Reader<'_>, value: &Value, role: Role, problems: &mut Vec<Problem>) {
+    for key in OURS.into_iter().filter(|k| role != Role::Main && value.get(k).is_some()) {
+        let Some(value) = reader.value(key) else { continue };
+        let what =
+            format!("is {}, a key of `{OWN}` that the reference's `{}` lacks", shown(value), role.name());
+        let hint = format!("write `\"type\": \"{OWN}\"`, or take the key out");
+        problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
+    }
     // A key is asked for only where it stands, so that the suggestion for a slip of the pen never names it.
     for key in VLAN.into_iter().filter(|k| value.get(k).is_some()) {
         let Some(value) = reader.value(key) else { continue };

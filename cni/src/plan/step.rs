@@ -143,6 +143,10 @@ pub enum Verb {
         link: String,
         address: IpAddr,
     },
+    AddressWithoutRoute {
+        link: String,
+        net: IpNet,
+    },
     CreateIfb {
         link: String,
         mac: Mac,
@@ -362,6 +366,9 @@ impl fmt::Display for Verb {
             Self::ArpNotify { link } => write!(f, "have `{link}` announce its addresses"),
             Self::NoLinkLocal { link } => write!(f, "make no link-local address on `{link}`"),
             Self::Address { link, net, .. } => write!(f, "add the address `{net}` to `{link}`"),
+            Self::AddressWithoutRoute { link, net } => {
+                write!(f, "add the address `{net}` to `{link}` without its subnet's route")
+            }
             Self::RemoveAddress { link, net } => write!(f, "remove the address `{net}` from `{link}`"),
             Self::Route { link, route } => {
                 write!(f, "add the route `{route}` on `{link}`")

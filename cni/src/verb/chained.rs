@@ -7,7 +7,6 @@ use node::{Error, Kind, Result};
 
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
-use crate::config::NetConf;
 use crate::kernel::link;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
@@ -200,9 +199,4 @@ fn given(call: &Call, previous: &CniResult) -> Vec<Given> {
     let ours = |i: usize| previous.interfaces.get(i).is_some_and(inside);
     let ips = previous.ips.iter().filter(|ip| ip.interface.is_none_or(ours));
     ips.map(|ip| Given { address: ip.address, gateway: ip.gateway }).collect()
-}
-
-/// Whether a configuration adds to another plugin's interface.
-pub fn is_chained(config: &NetConf) -> bool {
-    config.attach == crate::config::Attach::Chained
 }

@@ -4,6 +4,7 @@
 //! whatever ADD learns to make, CHECK learns to miss.
 
 mod shape;
+mod stranger;
 
 use ipnet::IpNet;
 use node::{Error, Kind, Result};
@@ -33,6 +34,9 @@ const MAIN: u32 = 254;
 pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
     let state = State::open()?;
     let Some(record) = state.attachments.find(&call.owner)? else {
+        if stranger::made(previous) {
+            return stranger::check(call, previous, &state);
+        }
         return Err(mismatch(call, &["its record is gone".to_owned()]));
     };
     // With a record there is something to delete, whatever became of the namespace: not code 3.
@@ -178,7 +182,7 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
         }
         // The link-local address is of the MAC at ADD, which a later plugin may have changed.
         Verb::Address { net: IpNet::V6(net), .. } if net.addr().is_unicast_link_local() => {}
-        Verb::Address { link, net, .. } => {
+        Verb::Address { link, net, .. } | Verb::AddressWithoutRoute { link, net } => {
             if let Some(index) = index(place, link, hands)?
                 && !address::list(hands.socket(place)?, index)?.iter().any(|a| a.net == *net)
             {

@@ -133,6 +133,7 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
         // A plugin that is not installed holds nothing that is known of.
         keep_first(asked.or_else(|e| if e.kind() == Kind::Config { Ok(()) } else { Err(e) }));
     }
+    keep_first(addresses_alone(owner, hands));
     if let Some(folder) = leases_of(call) {
         keep_first(release(&folder, owner, lost, hands));
     }
@@ -187,8 +188,16 @@ fn another_plugins(call: &Del, hands: &mut Hands) -> Result<Option<String>> {
     Ok(host.filter(theirs).map(|l| l.name))
 }
 
+/// What our `host-local` gave to the plugin that made the pod.
+fn addresses_alone(owner: &Owner, hands: &mut Hands) -> Result<()> {
+    let others = &hands.state().lessees.others;
+    let Some(record) = others.find(owner)? else { return Ok(()) };
+    hands.run_all(unmake(&record).into_iter().filter(|s| matches!(s, Step::Release { .. })).collect())?;
+    others.remove(owner)
+}
+
 /// The folder of leases: the configuration's, or the usual one where its `ipam` does not read.
-fn leases_of(call: &Del) -> Option<PathBuf> {
+pub fn leases_of(call: &Del) -> Option<PathBuf> {
     let network = call.network.as_ref()?;
     match call.config.as_ref().map(|c| (&c.ipam, &c.ipam_json)) {
         Some((Some(Ipam::HostLocal(config)), _)) => Some(config.folder(network)),
@@ -197,7 +206,8 @@ fn leases_of(call: &Del) -> Option<PathBuf> {
     }
 }
 
-fn release(folder: &Path, owner: &Owner, lost: bool, hands: &mut Hands) -> Result<()> {
+/// Gives back what no record leads to, by reading every lease where there may be any such.
+pub fn release(folder: &Path, owner: &Owner, lost: bool, hands: &mut Hands) -> Result<()> {
     let Some(mut leases) = hands.open_existing_leases(folder, COOLDOWN)? else { return Ok(()) };
     if lost || leases.may_hold_foreign() {
         leases.release_by_scan(owner)?;

@@ -110,9 +110,16 @@ fn links(doomed: &[&Attachment], hands: &mut Hands) -> Result<()> {
     Ok(())
 }
 
-/// Leases of owners that are not valid: another plugin's, or of a lost record.
-fn leases(call: &Gc, hands: &mut Hands) -> Result<()> {
+/// Leases of owners that are not valid: another plugin's, or of a lost record. What records of addresses
+/// alone hold goes with them.
+pub fn leases(call: &Gc, hands: &mut Hands) -> Result<()> {
     let Some(Ipam::HostLocal(config)) = &call.config.ipam else { return Ok(()) };
+    let others = &hands.state().lessees.others;
+    let stale = |r: &Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
+    for record in others.all()?.iter().filter(|r| stale(r)) {
+        hands.run_all(unmake(record).into_iter().filter(|s| matches!(s, Step::Release { .. })).collect())?;
+        others.remove(&record.owner)?;
+    }
     let folder = config.folder(&call.config.name);
     sweep(&folder, &call.valid, hands)
 }

@@ -20,10 +20,12 @@ mod delegation;
 mod deletion;
 mod errors;
 mod harness_itself;
+mod ipam_roles;
 mod losses;
 mod mending;
 mod networks;
 mod noise;
+mod roles;
 mod strangers;
 mod traffic;
 mod upkeep;
@@ -43,9 +45,11 @@ fn main() -> ExitCode {
         deletion::trials(),
         errors::trials(),
         harness_itself::trials(),
+        ipam_roles::trials(),
         losses::trials(),
         mending::trials(),
         noise::trials(),
+        roles::trials(),
         strangers::trials(),
         traffic::trials(),
         upkeep::trials(),
