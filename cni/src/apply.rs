@@ -13,8 +13,10 @@ use node::{Error, Kind, Result};
 pub use hands::Hands;
 use message::{explained, is_done_already, makes_a_link, message, needs_index, takes_away};
 
+use crate::kernel::conntrack::Conntrack;
+use crate::kernel::nft::Forward;
 use crate::kernel::socket::Request;
-use crate::kernel::{address, link, reaper, sysctl};
+use crate::kernel::{address, link, loopback, reaper, route, sysctl};
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step, Verb};
 
@@ -153,6 +155,51 @@ impl Hands<'_> {
             Step::NoSpoofCheck { owner, mac } => {
                 self.filter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
             }
+            Step::ClaimPorts { ports, owner } => {
+                let state = self.state();
+                state.claims().claim(ports, owner, &|o| state.knows(o), &|o| state.name_of(o))
+            }
+            Step::ReleasePorts { ports, owner } => {
+                self.forget_connections_of(ports);
+                self.state().claims().release(ports, owner)
+            }
+            Step::OpenLoopback { link, four, six } => {
+                self.go(Place::Host)?;
+                loopback::open(self.socket(Place::Host)?, link, *four, *six)
+            }
+            Step::FlushConnections { ports } => self.flush_connections(ports),
+        }
+    }
+
+    /// Forgets connections to the ports that lead elsewhere: to the host itself before there was a pod, or to
+    /// the pod before. What only passes the host is nobody's business here.
+    fn flush_connections(&mut self, ports: &[Forward]) -> Result<()> {
+        self.go(Place::Host)?;
+        let mut conntrack = Conntrack::open()?;
+        for port in ports {
+            let mut stale = Vec::new();
+            for connection in conntrack.to_port(port)? {
+                let elsewhere = !connection.leads_to(port);
+                if elsewhere && route::is_local(self.socket(Place::Host)?, connection.to.ip())? {
+                    stale.push(connection);
+                }
+            }
+            conntrack.forget(&stale)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets connections that led by these ports to the pod. One that stays ends by itself when nobody
+    /// sends any more: no reason for a DEL to fail.
+    fn forget_connections_of(&mut self, ports: &[Forward]) {
+        for port in ports.iter().filter(|p| p.is_remembered()) {
+            let forgotten = self.go(Place::Host).and_then(|()| {
+                let mut conntrack = Conntrack::open()?;
+                let mut stale = conntrack.to_port(port)?;
+                stale.retain(|connection| connection.leads_to(port));
+                conntrack.forget(&stale)
+            });
+            drop(forgotten);
         }
     }
 

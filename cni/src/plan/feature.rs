@@ -11,6 +11,7 @@ use crate::config::feature::Features;
 use crate::kernel::link::Link;
 use crate::kernel::nft::{Filter, Trace};
 use crate::owner::Owner;
+use crate::plan::ports;
 use crate::plan::step::Step;
 
 /// The pod's interface, as the features need to know it.
@@ -53,14 +54,26 @@ impl Target {
 }
 
 /// Refuses what this interface cannot have, before anything is made.
-pub fn judge(_features: &Features, _target: &Target) -> Result<()> {
-    Ok(())
+pub fn judge(features: &Features, target: &Target) -> Result<()> {
+    ports::judge(features, target)
+}
+
+/// The steps that come before anything is made for the pod: what another pod may have already.
+pub fn first(features: &Features, target: &Target) -> Vec<Step> {
+    ports::first(features, target)
 }
 
 /// The steps that give the pod what is asked for. Those that need nf_tables are given as filters, for the
 /// caller to put in together with its own.
-pub fn steps(_features: &Features, _target: &Target) -> (Vec<Step>, Vec<Filter>) {
-    (Vec::new(), Vec::new())
+pub fn steps(features: &Features, target: &Target) -> (Vec<Step>, Vec<Filter>) {
+    let mut filters = Vec::new();
+    filters.extend(ports::filter(features, target));
+    (Vec::new(), filters)
+}
+
+/// The steps that come when the filters stand.
+pub fn after(features: &Features, target: &Target) -> Vec<Step> {
+    ports::after(features, target)
 }
 
 /// Writes into the record what [`unmake`] needs.
@@ -72,8 +85,10 @@ pub fn note(features: &Features, record: &mut Attachment) {
 }
 
 /// What takes the features of a record back.
-pub fn unmake(_record: &Attachment) -> Unmade {
-    Unmade::default()
+pub fn unmake(record: &Attachment) -> Unmade {
+    let mut unmade = Unmade::default();
+    ports::unmake(record, &mut unmade);
+    unmade
 }
 
 /// The inverse of [`steps`].
@@ -85,4 +100,6 @@ pub struct Unmade {
     pub steps: Vec<Step>,
     /// Links of the features' own, which go together with the pod's.
     pub links: Vec<String>,
+    /// What goes when nothing of the pod is left.
+    pub last: Vec<Step>,
 }

@@ -100,7 +100,8 @@ pub fn namespaces(path: &str, may_be_host: bool) -> Result<(Namespace, Namespace
 pub fn begin(state: &State) -> Result<()> {
     let give_back = |old: &Attachment| {
         let mut hands = Hands::new(state, Namespace::current()?, None);
-        let on_disk = unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. }));
+        let on_disk =
+            unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. } | Step::ReleasePorts { .. }));
         hands.run_all(on_disk.collect())
     };
     state.begin(give_back, traces)

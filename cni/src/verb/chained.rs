@@ -110,10 +110,13 @@ fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
 
 fn features_of(call: &Call, target: &Target) -> Result<Vec<Step>> {
     feature::judge(&call.config.features, target)?;
-    let (mut steps, filters) = feature::steps(&call.config.features, target);
+    let mut steps = feature::first(&call.config.features, target);
+    let (more, filters) = feature::steps(&call.config.features, target);
+    steps.extend(more);
     if !filters.is_empty() {
         steps.push(Step::Filter { filters, owner: call.owner.clone() });
     }
+    steps.extend(feature::after(&call.config.features, target));
     Ok(steps)
 }
 

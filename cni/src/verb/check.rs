@@ -11,7 +11,7 @@ use crate::attachment::Attachment;
 use crate::ipam::Ipam;
 use crate::kernel::link::{self, Link};
 use crate::kernel::route::{self, Route};
-use crate::kernel::{address, neighbour, sysctl};
+use crate::kernel::{address, loopback, neighbour, sysctl};
 use crate::mac::Mac;
 use crate::observe;
 use crate::plan::Given;
@@ -121,6 +121,11 @@ pub fn absent(step: &Step, hands: &mut Hands) -> Result<Vec<String>> {
         Step::Link { place, verb } => not_there(*place, verb, hands)?,
         Step::Filter { filters, owner } => hands.nft()?.lacks(filters, owner)?,
         Step::SpoofCheck { owner, mac } => hands.nft()?.spoof_missing(&owner.host_ifname(), mac.0, owner)?,
+        Step::ClaimPorts { ports, owner } => hands.state().claims().lacks(ports, owner)?,
+        Step::OpenLoopback { link, four, six } => {
+            hands.go(Place::Host)?;
+            loopback::closed(hands.socket(Place::Host)?, link, *four, *six)?
+        }
         _ => Vec::new(),
     })
 }
