@@ -3,6 +3,8 @@
 
 mod hands;
 mod message;
+mod ports;
+mod shape;
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +13,10 @@ use node::step::Done;
 use node::{Error, Kind, Result};
 
 pub use hands::Hands;
-use message::{explained, is_done_already, makes_a_link, message, needs_index, takes_away};
+use message::{explained, is_done_already, makes_a_link, message, needs_index, needs_other, takes_away};
 
-use crate::kernel::conntrack::Conntrack;
-use crate::kernel::nft::Forward;
 use crate::kernel::socket::Request;
-use crate::kernel::{address, link, loopback, reaper, route, sysctl};
+use crate::kernel::{address, link, reaper, sysctl};
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step, Verb};
 
@@ -46,7 +46,8 @@ impl Hands<'_> {
 
     /// Whether the verb may need the index of a link that an earlier message of the same batch makes.
     fn must_wait(&self, place: Place, before: &[Verb], verb: &Verb) -> bool {
-        let unknown = needs_index(verb).is_some_and(|link| !self.knows(place, link));
+        let mut links = needs_index(verb).into_iter().chain(needs_other(verb));
+        let unknown = links.any(|link| !self.knows(place, link));
         unknown && before.iter().any(makes_a_link)
     }
 
@@ -97,7 +98,12 @@ impl Hands<'_> {
             match answer.filter(|refusal| !is_done_already(&verb, refusal)) {
                 None => done.push(Step::Link { place, verb }),
                 Some(refusal) if first.is_none() => {
-                    first = Some(explained(Step::Link { place, verb }, refusal));
+                    let others = self.qdisc_in_the_way(place, &verb, &refusal);
+                    let error = explained(Step::Link { place, verb }, refusal);
+                    first = Some(match others {
+                        Some(hint) => error.hint(hint),
+                        None => error,
+                    });
                 }
                 Some(_) => {}
             }
@@ -107,16 +113,18 @@ impl Hands<'_> {
 
     /// The message of a verb; `None` where it takes something away from a link that is gone.
     fn request(&mut self, place: Place, verb: &Verb) -> Result<Option<Request>> {
-        let index = match needs_index(verb) {
-            None => 0,
-            Some(name) => match self.index(place, name)? {
-                Some(index) => index,
+        let mut indexes = [0; 2];
+        for (index, name) in indexes.iter_mut().zip([needs_index(verb), needs_other(verb)]) {
+            let Some(name) = name else { continue };
+            match self.index(place, name)? {
+                Some(found) => *index = found,
                 None if takes_away(verb) => return Ok(None),
                 None => return Err(Error::new(Kind::Kernel, format!("{place}find the link `{name}`"))),
-            },
-        };
+            }
+        }
+        let [index, to] = indexes;
         let netns = self.pod.as_ref().map_or(-1, Namespace::raw);
-        Ok(Some(message(verb, index, netns)))
+        Ok(Some(message(verb, index, to, netns)))
     }
 
     /// A step that travels alone.
@@ -155,51 +163,11 @@ impl Hands<'_> {
             Step::NoSpoofCheck { owner, mac } => {
                 self.filter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
             }
-            Step::ClaimPorts { ports, owner } => {
-                let state = self.state();
-                state.claims().claim(ports, owner, &|o| state.knows(o), &|o| state.name_of(o))
-            }
-            Step::ReleasePorts { ports, owner } => {
-                self.forget_connections_of(ports);
-                self.state().claims().release(ports, owner)
-            }
-            Step::OpenLoopback { link, four, six } => {
-                self.go(Place::Host)?;
-                loopback::open(self.socket(Place::Host)?, link, *four, *six)
-            }
+            Step::ClaimPorts { ports, owner } => self.claim(ports, owner),
+            Step::ReleasePorts { ports, owner } => self.release_ports(ports, owner),
+            Step::OpenLoopback { link, four, six } => self.open_loopback(link, *four, *six),
             Step::FlushConnections { ports } => self.flush_connections(ports),
-        }
-    }
-
-    /// Forgets connections to the ports that lead elsewhere: to the host itself before there was a pod, or to
-    /// the pod before. What only passes the host is nobody's business here.
-    fn flush_connections(&mut self, ports: &[Forward]) -> Result<()> {
-        self.go(Place::Host)?;
-        let mut conntrack = Conntrack::open()?;
-        for port in ports {
-            let mut stale = Vec::new();
-            for connection in conntrack.to_port(port)? {
-                let elsewhere = !connection.leads_to(port);
-                if elsewhere && route::is_local(self.socket(Place::Host)?, connection.to.ip())? {
-                    stale.push(connection);
-                }
-            }
-            conntrack.forget(&stale)?;
-        }
-        Ok(())
-    }
-
-    /// Forgets connections that led by these ports to the pod. One that stays ends by itself when nobody
-    /// sends any more: no reason for a DEL to fail.
-    fn forget_connections_of(&mut self, ports: &[Forward]) {
-        for port in ports.iter().filter(|p| p.is_remembered()) {
-            let forgotten = self.go(Place::Host).and_then(|()| {
-                let mut conntrack = Conntrack::open()?;
-                let mut stale = conntrack.to_port(port)?;
-                stale.retain(|connection| connection.leads_to(port));
-                conntrack.forget(&stale)
-            });
-            drop(forgotten);
+            Step::Unredirect { link, to } => self.unredirect(link, to),
         }
     }
 
@@ -208,7 +176,7 @@ impl Hands<'_> {
         self.leases = None;
         self.go(Place::Host)?;
         let slots = self.state().reaper_slots();
-        names.iter().try_for_each(|name| reaper::delete_link(self.socket(Place::Host)?, name, &slots))
+        reaper::delete_links(self.socket(Place::Host)?, names, &slots)
     }
 
     fn enable_ipv6(&mut self, place: Place, name: &str) -> Result<()> {

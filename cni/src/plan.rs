@@ -6,6 +6,7 @@
 
 pub mod feature;
 pub mod ports;
+pub mod shape;
 pub mod step;
 pub mod wish;
 
@@ -149,6 +150,7 @@ impl Wish {
             neighbours: self.networks.iter().filter(|_| bridge.is_some()).copied().collect(),
             bridge,
             addresses,
+            mtu: self.mtu,
             before: None,
         }
     }
@@ -174,6 +176,7 @@ impl Wish {
         // Nobody talks to the host end by a link-local address; one would be announced to every pod. The
         // link comes up last: a change to one that is up makes the kernel walk every IPv6 route.
         steps.push(Step::host(Verb::NoLinkLocal { link: host.clone() }));
+        steps.extend(feature::steps_before_up(&self.features, &self.target()));
         steps.push(Step::host(Verb::Up { link: host }));
         steps
     }

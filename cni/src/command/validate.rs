@@ -164,7 +164,7 @@ impl Report {
             let hint = "move nodeplug-cni to the front of `plugins`, or take `mode` and `ipam` out";
             self.warnings.push(Problem::wrong(at, what).hint(hint));
         }
-        for (capability, plugin) in [("portMappings", "portmap"), ("bandwidth", "bandwidth")] {
+        for (capability, plugin) in [("portMappings", "portmap")] {
             if entry.pointer(&format!("/capabilities/{capability}")) == Some(&Value::Bool(true)) {
                 let what = "is declared, and nodeplug-cni refuses a pod that asks for it";
                 let hint = format!("take it out of this entry and put the `{plugin}` plugin after it");

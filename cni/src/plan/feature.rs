@@ -12,7 +12,9 @@ use crate::kernel::link::Link;
 use crate::kernel::nft::{Filter, Trace};
 use crate::owner::Owner;
 use crate::plan::ports;
+use crate::plan::shape;
 use crate::plan::step::Step;
+use crate::result::Interface;
 
 /// The pod's interface, as the features need to know it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Target {
     pub addresses: Vec<IpNet>,
     /// The networks whose hosts reach the pod without the node in between.
     pub neighbours: Vec<IpNet>,
+    /// The MTU of the host end in bytes.
+    pub mtu: u32,
     /// The interface in the pod as another plugin left it; `None` where this call makes it.
     pub before: Option<Link>,
 }
@@ -43,6 +47,7 @@ impl Target {
             bridge: record.port_of.clone(),
             addresses: record.addresses.iter().map(|ip| IpNet::from(*ip)).collect(),
             neighbours: record.networks.iter().filter(|_| record.port_of.is_some()).copied().collect(),
+            mtu: record.mtu,
             before: None,
         }
     }
@@ -55,12 +60,29 @@ impl Target {
 
 /// Refuses what this interface cannot have, before anything is made.
 pub fn judge(features: &Features, target: &Target) -> Result<()> {
-    ports::judge(features, target)
+    ports::judge(features, target)?;
+    features.bandwidth.as_ref().map_or(Ok(()), |bandwidth| shape::judge(bandwidth, target))
 }
 
 /// The steps that come before anything is made for the pod: what another pod may have already.
 pub fn first(features: &Features, target: &Target) -> Vec<Step> {
     ports::first(features, target)
+}
+
+/// The steps that are cheapest while the host end is down: the caller puts them before its start. Where
+/// another plugin started it, they come first.
+pub fn steps_before_up(features: &Features, target: &Target) -> Vec<Step> {
+    features.bandwidth.as_ref().map_or_else(Vec::new, |bandwidth| shape::steps(bandwidth, target))
+}
+
+/// The links of the features' own, as the result names them.
+pub fn links(features: &Features, target: &Target) -> Vec<Interface> {
+    let ifb = features.bandwidth.and_then(|b| b.egress).map(|_| Interface {
+        name: shape::ifb(&target.network, &target.owner),
+        mac: Some(shape::ifb_mac(&target.network, &target.owner).to_string()),
+        ..Interface::default()
+    });
+    ifb.into_iter().collect()
 }
 
 /// The steps that give the pod what is asked for. Those that need nf_tables are given as filters, for the
@@ -88,6 +110,9 @@ pub fn note(features: &Features, record: &mut Attachment) {
 pub fn unmake(record: &Attachment) -> Unmade {
     let mut unmade = Unmade::default();
     ports::unmake(record, &mut unmade);
+    let (steps, ifb) = shape::unmake(record);
+    unmade.steps.extend(steps);
+    unmade.links.extend(ifb);
     unmade
 }
 

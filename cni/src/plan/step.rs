@@ -10,6 +10,7 @@ use crate::attachment::Attachment;
 use crate::ipam::leases::Choice;
 use crate::kernel::nft::{Filter, Forward, Trace};
 use crate::kernel::route::Route;
+use crate::kernel::tc::Bucket;
 use crate::mac::Mac;
 use crate::owner::Owner;
 
@@ -66,27 +67,106 @@ pub enum Step {
     OpenLoopback { link: String, four: bool, six: bool },
     /// Forget connections to these ports that lead elsewhere.
     FlushConnections { ports: Vec<Forward> },
+    /// Let what arrives by another plugin's link go its way again, where it is redirected to `to`.
+    Unredirect { link: String, to: String },
 }
 
 /// A change over rtnetlink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are what `ip` calls them")]
 pub enum Verb {
-    CreateBridge { link: String, mac: Mac, mtu: u32 },
-    CreateVeth { host: String, host_mac: Mac, pod: String, pod_mac: Mac, mtu: u32, bridge: Option<String> },
-    Alias { link: String, alias: String },
-    Mac { link: String, mac: Mac },
-    Up { link: String },
-    Down { link: String },
-    Promiscuous { link: String },
-    Port { link: String, alias: Option<String>, hairpin: bool, isolated: bool },
-    NoLinkLocal { link: String },
-    ArpNotify { link: String },
-    Address { link: String, net: IpNet, dad: bool },
-    RemoveAddress { link: String, net: IpNet },
-    Route { link: String, route: Route },
-    Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
-    RemoveNeighbour { link: String, address: IpAddr },
+    CreateBridge {
+        link: String,
+        mac: Mac,
+        mtu: u32,
+    },
+    CreateVeth {
+        host: String,
+        host_mac: Mac,
+        pod: String,
+        pod_mac: Mac,
+        mtu: u32,
+        bridge: Option<String>,
+    },
+    Alias {
+        link: String,
+        alias: String,
+    },
+    Mac {
+        link: String,
+        mac: Mac,
+    },
+    Up {
+        link: String,
+    },
+    Down {
+        link: String,
+    },
+    Promiscuous {
+        link: String,
+    },
+    Port {
+        link: String,
+        alias: Option<String>,
+        hairpin: bool,
+        isolated: bool,
+    },
+    NoLinkLocal {
+        link: String,
+    },
+    ArpNotify {
+        link: String,
+    },
+    Address {
+        link: String,
+        net: IpNet,
+        dad: bool,
+    },
+    RemoveAddress {
+        link: String,
+        net: IpNet,
+    },
+    Route {
+        link: String,
+        route: Route,
+    },
+    Neighbour {
+        link: String,
+        address: IpAddr,
+        mac: Mac,
+        permanent: bool,
+    },
+    RemoveNeighbour {
+        link: String,
+        address: IpAddr,
+    },
+    CreateIfb {
+        link: String,
+        mac: Mac,
+        mtu: u32,
+    },
+    /// The burst is `told` where somebody asked for it. On a `foreign` link, which another plugin made, it
+    /// has to be taken back.
+    Shape {
+        link: String,
+        handle: u16,
+        bucket: Bucket,
+        told: bool,
+        foreign: bool,
+    },
+    Unshape {
+        link: String,
+        handle: u16,
+    },
+    Ingress {
+        link: String,
+        to: String,
+        foreign: bool,
+    },
+    Redirect {
+        link: String,
+        to: String,
+    },
 }
 
 impl Step {
@@ -133,6 +213,15 @@ impl node::step::Step for Step {
             }
             Self::SpoofCheck { owner, mac } => Self::NoSpoofCheck { owner, mac: Some(mac) },
             Self::ClaimPorts { ports, owner } => Self::ReleasePorts { ports, owner },
+            Self::Link { place: Place::Host, verb: Verb::CreateIfb { link, .. } } => {
+                Self::DeleteLinks { links: vec![link] }
+            }
+            Self::Link { place: Place::Host, verb: Verb::Shape { link, handle, foreign: true, .. } } => {
+                Self::host(Verb::Unshape { link, handle })
+            }
+            Self::Link { place: Place::Host, verb: Verb::Ingress { link, to, foreign: true } } => {
+                Self::Unredirect { link, to }
+            }
             // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
             // has none of its own.
             Self::Setting { .. }
@@ -148,7 +237,8 @@ impl node::step::Step for Step {
             | Self::NoSpoofCheck { .. }
             | Self::ReleasePorts { .. }
             | Self::OpenLoopback { .. }
-            | Self::FlushConnections { .. } => return None,
+            | Self::FlushConnections { .. }
+            | Self::Unredirect { .. } => return None,
         })
     }
 }
@@ -195,6 +285,9 @@ impl fmt::Display for Step {
             }
             Self::FlushConnections { ports } => {
                 write!(f, "forget connections to the host's {} that lead elsewhere", each(ports))
+            }
+            Self::Unredirect { link, to } => {
+                write!(f, "stop redirecting what arrives by `{link}` to `{to}`")
             }
         }
     }
@@ -243,6 +336,13 @@ impl fmt::Display for Verb {
             Self::RemoveNeighbour { link, address } => {
                 write!(f, "remove the neighbour `{address}` from `{link}`")
             }
+            Self::CreateIfb { link, mtu, .. } => write!(f, "create the ifb `{link}` with MTU {mtu}"),
+            Self::Shape { link, bucket, .. } => {
+                write!(f, "let `{link}` send {} bits a second", u128::from(bucket.rate) * 8)
+            }
+            Self::Unshape { link, .. } => write!(f, "let `{link}` send without a limit"),
+            Self::Ingress { link, .. } => write!(f, "give `{link}` an ingress qdisc"),
+            Self::Redirect { link, to } => write!(f, "redirect what arrives by `{link}` to `{to}`"),
         }
     }
 }

@@ -188,6 +188,7 @@ fn result(call: &Call, wish: &Wish, granted: &Granted, bridge: Option<Interface>
     interfaces.push(end(wish.owner.host_ifname(), wish.host_mac, None));
     let inside = interfaces.len();
     interfaces.push(end(wish.owner.ifname.clone(), wish.pod_mac, Some(call.netns.clone())));
+    interfaces.extend(feature::links(&wish.features, &wish.target()));
     let routed = wish.bridge.is_none();
     let ips = wish.addresses.iter().map(|g| Ip {
         interface: Some(inside),

@@ -33,7 +33,11 @@ pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
     let mut done = Done::default();
     let steps = planned(call, &target, &hands)?;
     match hands.run(steps, &mut done) {
-        Ok(()) => Ok(previous.clone()),
+        Ok(()) => {
+            let mut result = previous.clone();
+            result.interfaces.extend(feature::links(&call.config.features, &target));
+            Ok(result)
+        }
         Err(first) => Err(done.roll_back(first, |steps| hands.run_all(steps))),
     }
 }
@@ -100,6 +104,7 @@ fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
         addresses: target.ips(),
         networks: target.neighbours.clone(),
         port_of: target.bridge.clone(),
+        mtu: target.mtu,
         ..add::basics(call, hands)
     };
     feature::note(&call.config.features, &mut record);
@@ -111,6 +116,7 @@ fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
 fn features_of(call: &Call, target: &Target) -> Result<Vec<Step>> {
     feature::judge(&call.config.features, target)?;
     let mut steps = feature::first(&call.config.features, target);
+    steps.extend(feature::steps_before_up(&call.config.features, target));
     let (more, filters) = feature::steps(&call.config.features, target);
     steps.extend(more);
     if !filters.is_empty() {
@@ -151,6 +157,7 @@ fn target(call: &Call, previous: &CniResult, hands: &mut Hands) -> Result<Target
     Ok(Target {
         owner: call.owner.clone(),
         network: call.config.name.clone(),
+        mtu: outside.as_ref().map_or(inside.mtu, |l| l.mtu),
         host_link: outside.map(|l| l.name),
         bridge,
         addresses,

@@ -3,6 +3,8 @@
 //! The same decisions as for an ADD give the same steps; each step is then looked for in the kernel. So
 //! whatever ADD learns to make, CHECK learns to miss.
 
+mod shape;
+
 use ipnet::IpNet;
 use node::{Error, Kind, Result};
 
@@ -182,6 +184,15 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
                 say(format!("the route `{route}` on `{link}` is gone or different"));
             }
         }
+        Verb::CreateIfb { link, .. } => {
+            if index(place, link, hands)?.is_none() {
+                say(format!("the ifb `{link}` is gone"));
+            }
+        }
+        Verb::Shape { link, bucket, told, .. } => {
+            missing.extend(shape::bucket(link, bucket, *told, hands)?);
+        }
+        Verb::Redirect { link, to } => missing.extend(shape::redirection(link, to, hands)?),
         Verb::Neighbour { link, address, mac, permanent: true } => {
             if let Some(index) = index(place, link, hands)?
                 && neighbour::find(hands.socket(place)?, index, *address)? != Some((Some(*mac), true))
