@@ -3,6 +3,7 @@
 
 mod hands;
 mod message;
+mod ports;
 mod restore;
 mod shape;
 
@@ -163,6 +164,10 @@ impl Hands<'_> {
             Step::NoSpoofCheck { owner, mac } => {
                 self.filter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
             }
+            Step::ClaimPorts { ports, owner } => self.claim(ports, owner),
+            Step::ReleasePorts { ports, owner } => self.release_ports(ports, owner),
+            Step::OpenLoopback { link, four, six } => self.open_loopback(link, *four, *six),
+            Step::FlushConnections { ports } => self.flush_connections(ports),
             Step::Unredirect { link, to } => self.unredirect(link, to),
             Step::Sysctl { name, value } => {
                 self.go(Place::Pod)?;

@@ -5,6 +5,7 @@
 //! the inverses of the ADD's own steps, so that making and unmaking cannot drift apart.
 
 pub mod feature;
+pub mod ports;
 pub mod shape;
 pub mod source_routing;
 pub mod step;
@@ -113,8 +114,9 @@ pub struct Wish {
 impl Wish {
     /// The steps from the bare host to a pod with its network. Records and leases come before them.
     pub fn steps(&self) -> Vec<Step> {
-        let mut steps: Vec<Step> =
-            self.settings.iter().map(|(n, v)| Step::setting(Place::Host, n, v)).collect();
+        let target = self.target();
+        let mut steps = feature::first(&self.features, &target);
+        steps.extend(self.settings.iter().map(|(n, v)| Step::setting(Place::Host, n, v)));
         if let Some(bridge) = &self.bridge {
             steps.extend(bridge_steps(bridge));
         }
@@ -132,12 +134,13 @@ impl Wish {
         if self.bridge.as_ref().is_some_and(|b| b.spoof_check) {
             steps.push(Step::SpoofCheck { owner: self.owner.clone(), mac: self.pod_mac });
         }
-        let (more, mut filters) = feature::steps(&self.features, &self.target());
+        let (more, mut filters) = feature::steps(&self.features, &target);
         steps.extend(more);
         filters.splice(0..0, self.masquerade());
         if !filters.is_empty() {
             steps.push(Step::Filter { filters, owner: self.owner.clone() });
         }
+        steps.extend(feature::after(&self.features, &target));
         steps
     }
 
@@ -322,6 +325,7 @@ pub fn unmake(attachment: &Attachment) -> Vec<Step> {
     if !links.is_empty() {
         steps.push(Step::DeleteLinks { links });
     }
+    steps.extend(features.last);
     steps.extend(attachment.delegate.iter().map(|plugin| Step::Undelegate { plugin: plugin.clone() }));
     if let Some(folder) = &attachment.leases {
         let addresses = attachment.addresses.iter().rev();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use node::{Result, boot, store};
 
 use crate::attachment::{Attachment, Attachments, STATE};
+use crate::claims::Claims;
 use crate::owner::Owner;
 
 /// The plugin whose records name leases of interfaces that other plugins make.
@@ -82,6 +83,18 @@ impl State {
     /// may be another pod's is not taken.
     pub fn knows(&self, owner: &Owner) -> bool {
         self.attachments.has(owner) || self.everywhere().map_or(true, |all| all.iter().any(|a| a.has(owner)))
+    }
+
+    /// The pod of `owner` as people know it: by its record, or by its container.
+    pub fn name_of(&self, owner: &Owner) -> String {
+        let records = self.everywhere().unwrap_or_default();
+        let pod = records.iter().find_map(|all| all.find(owner).ok().flatten()?.pod);
+        pod.map_or_else(|| format!("the container `{owner}`"), |pod| format!("the pod `{pod}`"))
+    }
+
+    /// Whose the node's ports are.
+    pub fn claims(&self) -> Claims {
+        Claims::at(&self.root)
     }
 
     /// The file whose bytes count the reaper's children.

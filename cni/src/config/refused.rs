@@ -12,14 +12,7 @@ const VLAN: [&str; 3] = ["vlan", "vlanTrunk", "preserveDefaultVlan"];
 const OURS: [&str; 3] = ["mode", "encapOverhead", "nonMasqueradeCIDRs"];
 
 /// A key and the reference plugin that reads it.
-const ELSEWHERE: [(&str, &str); 21] = [
-    ("snat", "portmap"),
-    ("masqAll", "portmap"),
-    ("markMasqBit", "portmap"),
-    ("externalSetMarkChain", "portmap"),
-    ("conditionsV4", "portmap"),
-    ("conditionsV6", "portmap"),
-    ("backend", "firewall` or `portmap"),
+const ELSEWHERE: &[(&str, &str)] = &[
     ("iptablesAdminChainName", "firewall"),
     ("firewalldZone", "firewall"),
     ("ingressPolicy", "firewall"),
@@ -53,7 +46,7 @@ pub(super) fn report(reader: &mut Reader<'_>, value: &Value, role: Role, problem
                     never shown working";
         problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
     }
-    for (key, plugin) in ELSEWHERE.into_iter().filter(|(k, _)| value.get(k).is_some()) {
+    for (key, plugin) in ELSEWHERE.iter().copied().filter(|(k, _)| value.get(k).is_some()) {
         let Some(value) = reader.value(key) else { continue };
         let what = format!(
             "is {}, a key of the reference's `{plugin}` plugin that is not supported here",

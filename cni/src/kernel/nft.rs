@@ -17,6 +17,7 @@ mod found;
 mod layout;
 mod masquerade;
 mod operation;
+mod ports;
 mod rule;
 mod spoof;
 
@@ -36,6 +37,7 @@ pub use self::filter::{Filter, Trace};
 pub use self::found::Found;
 pub use self::layout::TABLE;
 pub use self::masquerade::Masquerade;
+pub use self::ports::{Forward, PortRules};
 
 /// How often a change is tried anew after another process was faster, or after something stood in the way:
 /// the kernel names one thing at a time.

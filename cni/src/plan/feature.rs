@@ -12,7 +12,7 @@ use crate::kernel::link::Link;
 use crate::kernel::nft::{Filter, Trace};
 use crate::owner::Owner;
 use crate::plan::step::Step;
-use crate::plan::{shape, source_routing, tune};
+use crate::plan::{ports, shape, source_routing, tune};
 use crate::result::Interface;
 
 /// The pod's interface, as the features need to know it.
@@ -62,7 +62,13 @@ impl Target {
 /// Refuses what this interface cannot have, before anything is made.
 pub fn judge(features: &Features, target: &Target) -> Result<()> {
     features.bandwidth.iter().try_for_each(|bandwidth| shape::judge(bandwidth, target))?;
-    features.tuning.iter().try_for_each(|tuning| tune::judge(tuning, target))
+    features.tuning.iter().try_for_each(|tuning| tune::judge(tuning, target))?;
+    ports::judge(features, target)
+}
+
+/// The steps that come before anything is made for the pod: what another pod may have already.
+pub fn first(features: &Features, target: &Target) -> Vec<Step> {
+    ports::first(features, target)
 }
 
 /// The steps that are cheapest while the host end is down: the caller puts them before its start. Where
@@ -86,7 +92,13 @@ pub fn links(features: &Features, target: &Target) -> Vec<Interface> {
 pub fn steps(features: &Features, target: &Target) -> (Vec<Step>, Vec<Filter>) {
     let mut steps = Vec::new();
     steps.extend(features.tuning.iter().flat_map(|tuning| tune::steps(tuning, target)));
-    (steps, Vec::new())
+    let filters = ports::filter(features, target).into_iter().collect();
+    (steps, filters)
+}
+
+/// The steps that come when the filters stand.
+pub fn after(features: &Features, target: &Target) -> Vec<Step> {
+    ports::after(features, target)
 }
 
 /// Writes into the record what [`unmake`] needs.
@@ -100,6 +112,7 @@ pub fn note(features: &Features, record: &mut Attachment) {
 /// What takes the features of a record back.
 pub fn unmake(record: &Attachment) -> Unmade {
     let mut unmade = Unmade::default();
+    ports::unmake(record, &mut unmade);
     let (steps, ifb) = shape::unmake(record);
     unmade.steps.extend(steps);
     unmade.links.extend(ifb);
@@ -117,4 +130,6 @@ pub struct Unmade {
     pub steps: Vec<Step>,
     /// Links of the features' own, which go together with the pod's.
     pub links: Vec<String>,
+    /// What goes when nothing of the pod is left.
+    pub last: Vec<Step>,
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::attachment::Attachment;
 use crate::config::tuning::Tuning;
 use crate::ipam::leases::Choice;
-use crate::kernel::nft::{Filter, Trace};
+use crate::kernel::nft::{Filter, Forward, Trace};
 use crate::kernel::route::Route;
 use crate::kernel::tc::Bucket;
 use crate::mac::Mac;
@@ -60,6 +60,14 @@ pub enum Step {
     SpoofCheck { owner: Owner, mac: Mac },
     /// Stop that; without the MAC, the port's elements are searched for it.
     NoSpoofCheck { owner: Owner, mac: Option<Mac> },
+    /// Claim ports of the node: all of them or none.
+    ClaimPorts { ports: Vec<Forward>, owner: Owner },
+    /// Give them back, with the connections that led by them to the pod.
+    ReleasePorts { ports: Vec<Forward>, owner: Owner },
+    /// Let what the node sends to its loopback addresses leave by `link` and come back.
+    OpenLoopback { link: String, four: bool, six: bool },
+    /// Forget connections to these ports that lead elsewhere.
+    FlushConnections { ports: Vec<Forward> },
     /// Let what arrives by another plugin's link go its way again, where it is redirected to `to`.
     Unredirect { link: String, to: String },
     /// Set a kernel setting of the pod that the operator asked for.
@@ -243,6 +251,7 @@ impl node::step::Step for Step {
                 Self::Unfilter { traces: filters.iter().map(Filter::trace).collect(), owner }
             }
             Self::SpoofCheck { owner, mac } => Self::NoSpoofCheck { owner, mac: Some(mac) },
+            Self::ClaimPorts { ports, owner } => Self::ReleasePorts { ports, owner },
             Self::Link { place: Place::Host, verb: Verb::CreateIfb { link, .. } } => {
                 Self::DeleteLinks { links: vec![link] }
             }
@@ -279,7 +288,10 @@ impl node::step::Step for Step {
             | Self::Unredirect { .. }
             | Self::Sysctl { .. }
             | Self::Restore { .. }
-            | Self::RemoveRules { .. } => return None,
+            | Self::RemoveRules { .. }
+            | Self::ReleasePorts { .. }
+            | Self::OpenLoopback { .. }
+            | Self::FlushConnections { .. } => return None,
         })
     }
 }
@@ -318,6 +330,14 @@ impl fmt::Display for Step {
             }
             Self::NoSpoofCheck { owner, .. } => {
                 write!(f, "stop checking who sends by `{}`", owner.host_ifname())
+            }
+            Self::ClaimPorts { ports, .. } => write!(f, "claim the host's {}", each(ports)),
+            Self::ReleasePorts { ports, .. } => write!(f, "give back the host's {}", each(ports)),
+            Self::OpenLoopback { link, .. } => {
+                write!(f, "let the host's loopback addresses leave by `{link}`")
+            }
+            Self::FlushConnections { ports } => {
+                write!(f, "forget connections to the host's {} that lead elsewhere", each(ports))
             }
             Self::Unredirect { link, to } => {
                 write!(f, "stop redirecting what arrives by `{link}` to `{to}`")
@@ -419,4 +439,12 @@ impl fmt::Display for Route {
 fn joined<T: fmt::Display>(items: &[T]) -> String {
     let each: Vec<_> = items.iter().map(ToString::to_string).collect();
     each.join("; ")
+}
+
+fn each(ports: &[Forward]) -> String {
+    let each: Vec<_> = ports
+        .iter()
+        .map(|p| format!("`{}/{}`", std::net::SocketAddr::new(p.host, p.port), p.protocol))
+        .collect();
+    each.join(", ")
 }

@@ -116,7 +116,8 @@ pub fn begin(state: &State) -> Result<()> {
 pub fn begin_where(state: &State, more: impl FnOnce() -> Result<bool>) -> Result<()> {
     let give_back = |old: &Attachment| {
         let mut hands = Hands::new(state, Namespace::current()?, None);
-        let on_disk = unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. }));
+        let on_disk =
+            unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. } | Step::ReleasePorts { .. }));
         hands.run_all(on_disk.collect())
     };
     state.begin(give_back, || Ok(traces()? || more()?))

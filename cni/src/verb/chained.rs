@@ -145,12 +145,14 @@ fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
 
 fn features_of(call: &Call, target: &Target) -> Result<Vec<Step>> {
     feature::judge(&call.config.features, target)?;
-    let mut steps = feature::steps_before_up(&call.config.features, target);
+    let mut steps = feature::first(&call.config.features, target);
+    steps.extend(feature::steps_before_up(&call.config.features, target));
     let (more, filters) = feature::steps(&call.config.features, target);
     steps.extend(more);
     if !filters.is_empty() {
         steps.push(Step::Filter { filters, owner: call.owner.clone() });
     }
+    steps.extend(feature::after(&call.config.features, target));
     Ok(steps)
 }
 

@@ -14,7 +14,7 @@ use crate::attachment::Attachment;
 use crate::ipam::Ipam;
 use crate::kernel::link::{self, Link};
 use crate::kernel::route::{self, Route};
-use crate::kernel::{address, neighbour, sysctl};
+use crate::kernel::{address, loopback, neighbour, sysctl};
 use crate::mac::Mac;
 use crate::observe;
 use crate::plan::step::{Place, Step, Verb};
@@ -139,6 +139,11 @@ pub fn absent(step: &Step, hands: &mut Hands) -> Result<Vec<String>> {
         Step::Filter { filters, owner } => hands.nft()?.lacks(filters, owner)?,
         Step::Sysctl { name, value } => tuned::setting(name, value, hands)?.into_iter().collect(),
         Step::SpoofCheck { owner, mac } => hands.nft()?.spoof_missing(&owner.host_ifname(), mac.0, owner)?,
+        Step::ClaimPorts { ports, owner } => hands.state().claims().lacks(ports, owner)?,
+        Step::OpenLoopback { link, four, six } => {
+            hands.go(Place::Host)?;
+            loopback::closed(hands.socket(Place::Host)?, link, *four, *six)?
+        }
         _ => Vec::new(),
     })
 }

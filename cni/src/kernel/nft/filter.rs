@@ -10,7 +10,7 @@ use super::found::Found;
 use super::layout::{Family, Layout};
 use super::operation::Question;
 use super::rule::HeldRule;
-use super::{Masquerade, Nft, check, masquerade};
+use super::{Forward, Masquerade, Nft, PortRules, check, masquerade, ports};
 use crate::owner::Owner;
 
 /// One thing that a pod gets.
@@ -18,6 +18,8 @@ use crate::owner::Owner;
 pub enum Filter {
     /// What these addresses send leaves with the node's address.
     Masquerade(Masquerade, Vec<IpAddr>),
+    /// What goes to these ports of the node goes to the pod.
+    Ports(PortRules, Vec<Forward>),
 }
 
 /// What is known of a [`Filter`] when it has to go: enough to find it.
@@ -25,6 +27,8 @@ pub enum Filter {
 pub enum Trace {
     /// The masquerade of these addresses, in whichever network.
     Masquerade(Vec<IpAddr>),
+    /// These ports, under whichever settings.
+    Ports(Vec<Forward>),
     /// Elements that were found without a record.
     Found(Vec<Found>),
 }
@@ -34,6 +38,7 @@ impl Filter {
     pub fn trace(&self) -> Trace {
         match self {
             Self::Masquerade(_, addresses) => Trace::Masquerade(addresses.clone()),
+            Self::Ports(_, forwards) => Trace::Ports(forwards.clone()),
         }
     }
 
@@ -41,6 +46,7 @@ impl Filter {
     fn layouts(&self) -> Vec<Layout> {
         match self {
             Self::Masquerade(what, _) => vec![what.layout()],
+            Self::Ports(rules, forwards) => rules.layouts(forwards),
         }
     }
 
@@ -48,6 +54,7 @@ impl Filter {
     fn elements(&self) -> Vec<Element> {
         match self {
             Self::Masquerade(what, addresses) => what.elements(addresses),
+            Self::Ports(rules, forwards) => rules.elements(forwards),
         }
     }
 
@@ -56,6 +63,7 @@ impl Filter {
     fn elsewhere(&self, found: &[HeldRule]) -> Vec<Element> {
         match self {
             Self::Masquerade(what, addresses) => what.elsewhere(addresses, found),
+            Self::Ports(rules, forwards) => rules.elsewhere(forwards, found),
         }
     }
 }
@@ -65,6 +73,7 @@ impl Trace {
     fn places(&self, sets: &[String]) -> Vec<Element> {
         match self {
             Self::Masquerade(addresses) => masquerade::places(addresses, sets),
+            Self::Ports(forwards) => ports::places(forwards, sets),
             Self::Found(found) => found.iter().map(Found::element).collect(),
         }
     }
@@ -72,6 +81,7 @@ impl Trace {
     fn is_empty(&self) -> bool {
         match self {
             Self::Masquerade(addresses) => addresses.is_empty(),
+            Self::Ports(forwards) => forwards.is_empty(),
             Self::Found(found) => found.is_empty(),
         }
     }
@@ -80,7 +90,7 @@ impl Trace {
 /// What the layout is called whose chain, set or map has this name, where it is one that goes when it has no
 /// elements any more.
 pub(super) fn layout_of(name: &str) -> Option<&str> {
-    masquerade::layout_of(name)
+    masquerade::layout_of(name).or_else(|| ports::layout_of(name))
 }
 
 impl Nft {
@@ -144,6 +154,7 @@ impl fmt::Display for Filter {
             Self::Masquerade(what, addresses) => {
                 write!(f, "masquerade {} by the rules of `{}`", listed(addresses), what.network)
             }
+            Self::Ports(_, forwards) => write!(f, "map the host's {}", listed(forwards)),
         }
     }
 }
@@ -152,6 +163,7 @@ impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Masquerade(addresses) => write!(f, "stop masquerading {}", listed(addresses)),
+            Self::Ports(forwards) => write!(f, "stop mapping the host's {}", listed(forwards)),
             Self::Found(found) => {
                 let each: Vec<String> = found.iter().map(|f| f.element().to_string()).collect();
                 write!(f, "remove {}", each.join(", "))
@@ -160,7 +172,7 @@ impl fmt::Display for Trace {
     }
 }
 
-fn listed(addresses: &[IpAddr]) -> String {
-    let each: Vec<_> = addresses.iter().map(|a| format!("`{a}`")).collect();
+fn listed<T: fmt::Display>(items: &[T]) -> String {
+    let each: Vec<_> = items.iter().map(|a| format!("`{a}`")).collect();
     each.join(", ")
 }
