@@ -9,12 +9,14 @@ use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
 use crate::config::NetConf;
 use crate::kernel::link;
+use crate::observe;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
 use crate::request::{Call, Del, Gc};
 use crate::result::CniResult;
 use crate::state::State;
+use crate::role::Role;
 use crate::verb::{add, check};
 
 /// Adds what is asked for. The previous result passes through, with what was changed of it.
@@ -76,10 +78,21 @@ pub fn del(call: &Del) -> Result<()> {
     match state.attachments.find(&call.owner)? {
         Some(record) => hands.run_all(unmake(&record)),
         None if state.attachments.has(&call.owner) => {
+            forgotten(call, &mut hands)?;
             hands.run_all(vec![Step::Forget { owner: call.owner.clone() }])
         }
-        None => Ok(()),
+        None => forgotten(call, &mut hands),
     }
+}
+
+/// Takes back what can be found without a record: the reference's of the same name, or ours of a lost one.
+fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
+    let Some(network) = call.network.as_ref().filter(|_| matches!(call.role, Role::Main | Role::Bandwidth))
+    else {
+        return Ok(());
+    };
+    let ifb = observe::left_ifb(hands.socket(Place::Host)?, network, &call.owner)?;
+    ifb.map_or(Ok(()), |ifb| hands.run_all(vec![Step::DeleteLinks { links: vec![ifb] }]))
 }
 
 /// Removes what was added to interfaces that are not in the list of valid ones.
