@@ -8,11 +8,13 @@ use node::{Error, Kind, Result};
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
 use crate::kernel::link;
+use crate::observe;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
 use crate::plan::{Given, source_routing, tune};
 use crate::request::{Call, Del, Gc};
 use crate::result::{CniResult, Interface};
+use crate::role::Role;
 use crate::state::State;
 use crate::verb::{add, check, del, seen};
 
@@ -101,6 +103,8 @@ pub fn del(call: &Del) -> Result<()> {
     if let Some(record) = state.attachments.find(&call.owner)? {
         return del::remembered(&record, &mut hands);
     }
+    // What is met here must not keep the rest from going.
+    let outside = forgotten(call, &mut hands);
     let mut steps = del::inside(call)?;
     if !steps.is_empty() {
         hands.visit(del::namespace_of(call)?)?;
@@ -108,7 +112,17 @@ pub fn del(call: &Del) -> Result<()> {
     if state.attachments.has(&call.owner) {
         steps.push(Step::Forget { owner: call.owner.clone() });
     }
-    hands.run_all(steps)
+    outside.and(hands.run_all(steps))
+}
+
+/// Takes back what can be found without a record: the reference's of the same name, or ours of a lost one.
+fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
+    let Some(network) = call.network.as_ref().filter(|_| matches!(call.role, Role::Main | Role::Bandwidth))
+    else {
+        return Ok(());
+    };
+    let ifb = observe::left_ifb(hands.socket(Place::Host)?, network, &call.owner)?;
+    ifb.map_or(Ok(()), |ifb| hands.run_all(vec![Step::DeleteLinks { links: vec![ifb] }]))
 }
 
 /// Removes what was added to interfaces that are not in the list of valid ones.

@@ -15,6 +15,7 @@ use crate::config::tuning::{self, Tuning};
 use crate::ipam::{COOLDOWN, DATA_DIR, Ipam};
 use crate::kernel::link::{self, Link};
 use crate::kernel::nft::Trace;
+use crate::observe;
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::{tune, unmake};
@@ -155,13 +156,16 @@ fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
 }
 
 fn links_of(call: &Del, own: Option<Link>, hands: &mut Hands) -> Result<()> {
-    if let Some(own) = own {
-        return hands.run_all(vec![Step::DeleteLinks { links: vec![own.name] }]);
-    }
-    match another_plugins(call, hands)? {
-        Some(link) => hands.run_all(vec![Step::DeleteLinks { links: vec![link] }]),
-        None => Ok(()),
-    }
+    let host = match own {
+        Some(own) => Some(own.name),
+        None => another_plugins(call, hands)?,
+    };
+    let ifb = match &call.network {
+        Some(network) => observe::left_ifb(hands.socket(Place::Host)?, network, &call.owner)?,
+        None => None,
+    };
+    let links: Vec<String> = host.into_iter().chain(ifb).collect();
+    if links.is_empty() { Ok(()) } else { hands.run_all(vec![Step::DeleteLinks { links }]) }
 }
 
 /// The host end of a veth that the plugin before us made in the pod, found from the pod's end: after a

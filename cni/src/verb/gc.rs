@@ -102,7 +102,9 @@ fn links(doomed: &[&Attachment], hands: &mut Hands) -> Result<()> {
         return Ok(());
     }
     let socket = hands.socket(Place::Host)?;
-    let mark = doomed.iter().map(|r| link::set_group(&r.owner.host_ifname(), DOOMED)).collect();
+    let steps = doomed.iter().flat_map(|record| unmake(record));
+    let names = steps.flat_map(|s| if let Step::DeleteLinks { links } = s { links } else { Vec::new() });
+    let mark = names.map(|name| link::set_group(&name, DOOMED)).collect();
     let marked = socket.batch(mark)?.iter().filter(|refusal| refusal.is_none()).count();
     if marked > 0 {
         socket.one(link::delete_group(DOOMED), || format!("delete {marked} links"))?;
