@@ -92,6 +92,7 @@ pub enum Verb {
     Mtu { link: String, mtu: u32 },
     AllMulticast { link: String, on: bool },
     QueueLength { link: String, packets: u32 },
+    CopyRoute { link: String, route: Route },
     RemoveRoute { link: String, route: Route },
     Rule { from: IpAddr, table: u32 },
     RemoveRule { from: IpAddr, table: u32 },
@@ -144,12 +145,11 @@ impl node::step::Step for Step {
             Self::Link { place, verb: Verb::Rule { from, table } } => {
                 Self::Link { place, verb: Verb::RemoveRule { from, table } }
             }
-            // Routes move by being made in one table and removed from another.
-            Self::Link { place, verb: Verb::RemoveRoute { link, route } } => {
-                Self::Link { place, verb: Verb::Route { link, route } }
-            }
-            Self::Link { place, verb: Verb::Route { link, route } } if route.table.is_some() => {
+            Self::Link { place, verb: Verb::CopyRoute { link, route } } => {
                 Self::Link { place, verb: Verb::RemoveRoute { link, route } }
+            }
+            Self::Link { place, verb: Verb::RemoveRoute { link, route } } => {
+                Self::Link { place, verb: Verb::CopyRoute { link, route } }
             }
             // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
             // has none of its own.
@@ -251,7 +251,7 @@ impl fmt::Display for Verb {
             Self::NoLinkLocal { link } => write!(f, "make no link-local address on `{link}`"),
             Self::Address { link, net, .. } => write!(f, "add the address `{net}` to `{link}`"),
             Self::RemoveAddress { link, net } => write!(f, "remove the address `{net}` from `{link}`"),
-            Self::Route { link, route } => {
+            Self::Route { link, route } | Self::CopyRoute { link, route } => {
                 write!(f, "add the route `{route}` on `{link}`")
             }
             Self::Neighbour { link, address, mac, .. } => {

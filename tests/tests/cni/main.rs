@@ -24,8 +24,10 @@ mod losses;
 mod mending;
 mod networks;
 mod noise;
+mod source_routing;
 mod strangers;
 mod traffic;
+mod tuning;
 mod upkeep;
 mod wishes;
 
@@ -46,8 +48,10 @@ fn main() -> ExitCode {
         losses::trials(),
         mending::trials(),
         noise::trials(),
+        source_routing::trials(),
         strangers::trials(),
         traffic::trials(),
+        tuning::trials(),
         upkeep::trials(),
         wishes::trials(),
     ];
