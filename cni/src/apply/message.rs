@@ -44,6 +44,7 @@ pub fn message(verb: &Verb, index: u32, to: u32, netns: RawFd) -> Request {
         Verb::Mtu { link, mtu } => link::set_mtu(link, *mtu),
         Verb::AllMulticast { link, on } => link::all_multicast(link, *on),
         Verb::QueueLength { link, packets } => link::queue_length(link, *packets),
+        Verb::CopyRoute { route, .. } => route::copy(index, route),
         Verb::RemoveRoute { route, .. } => route::delete(index, route),
         Verb::Rule { from, table } => rule::add(*from, *table),
         Verb::RemoveRule { from, table } => rule::delete(*from, *table),
@@ -63,6 +64,7 @@ pub fn needs_index(verb: &Verb) -> Option<&str> {
         | Verb::AddressWithoutRoute { link, .. }
         | Verb::RemoveAddress { link, .. }
         | Verb::Route { link, .. }
+        | Verb::CopyRoute { link, .. }
         | Verb::RemoveRoute { link, .. }
         | Verb::Neighbour { link, .. }
         | Verb::RemoveNeighbour { link, .. }

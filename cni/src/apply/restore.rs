@@ -9,7 +9,7 @@ use node::{Context, Kind, Result, store};
 use super::Hands;
 use super::message::message;
 use crate::config::tuning::Tuning;
-use crate::kernel::{address, rule, sysctl};
+use crate::kernel::{address, neighbour, rule, socket, sysctl};
 use crate::plan::step::{Place, Verb};
 use crate::plan::tune;
 
@@ -24,23 +24,21 @@ pub fn keep(before: &Tuning, file: Option<&Path>) -> Result<()> {
 
 impl Hands<'_> {
     pub(super) fn restore(&mut self, link: &str, before: &Tuning, file: Option<&Path>) -> Result<()> {
-        let there = self.pod.is_some() && self.index(Place::Pod, link)?.is_some();
-        let mut result = Ok(());
-        if there {
-            let verbs = tune::verbs(link, before);
-            let requests = verbs.iter().map(|verb| message(verb, 0, 0, -1)).collect();
-            let refusals = self.socket(Place::Pod)?.batch(requests)?;
-            let mut refused = verbs.into_iter().zip(refusals).filter_map(|(verb, r)| Some((verb, r?)));
-            if let Some((verb, refusal)) = refused.find(|(_, r)| r.errno() != libc::ENODEV) {
-                result = Err(crate::kernel::socket::refused(format!("{}{verb}", Place::Pod), refusal));
+        let there = if self.pod.is_some() { self.index(Place::Pod, link)? } else { None };
+        if let Some(index) = there {
+            let mut verbs = tune::verbs(link, before);
+            if before.mac.is_some() {
+                let neighbours = neighbour::permanents(self.socket(Place::Pod)?, index)?;
+                verbs.extend(tune::remembered(link, &neighbours));
             }
+            let mut result = self.unless_gone(verbs, index);
             self.go(Place::Pod)?;
             for (name, value) in &before.sysctl {
                 result = result.and(sysctl::set(name, value));
             }
             self.go(Place::Host)?;
+            result?;
         }
-        result?;
         match file {
             Some(file) => {
                 store::remove(file)?;
@@ -62,15 +60,19 @@ impl Hands<'_> {
         let rules = rule::list(self.socket(Place::Pod)?)?;
         let ours =
             rules.into_iter().filter_map(|r| Some((r.from.filter(|from| all.contains(from))?, r.table)));
-        let verbs: Vec<Verb> = ours.map(|(from, table)| Verb::RemoveRule { from, table }).collect();
-        let requests = verbs.iter().map(|verb| message(verb, 0, 0, -1)).collect();
-        let refusals = self.socket(Place::Pod)?.batch(requests)?;
+        let result =
+            self.unless_gone(ours.map(|(from, table)| Verb::RemoveRule { from, table }).collect(), 0);
         self.go(Place::Host)?;
+        result
+    }
+
+    /// Does the verbs in the pod; what is about something that is gone is done.
+    fn unless_gone(&mut self, verbs: Vec<Verb>, index: u32) -> Result<()> {
+        let requests = verbs.iter().map(|verb| message(verb, index, 0, -1)).collect();
+        let refusals = self.socket(Place::Pod)?.batch(requests)?;
         let mut refused = verbs.into_iter().zip(refusals).filter_map(|(verb, r)| Some((verb, r?)));
-        match refused.find(|(_, r)| r.errno() != libc::ENOENT) {
-            Some((verb, refusal)) => {
-                Err(crate::kernel::socket::refused(format!("{}{verb}", Place::Pod), refusal))
-            }
+        match refused.find(|(_, r)| !matches!(r.errno(), libc::ENODEV | libc::ENOENT)) {
+            Some((verb, refusal)) => Err(socket::refused(format!("{}{verb}", Place::Pod), refusal)),
             None => Ok(()),
         }
     }

@@ -62,7 +62,7 @@ pub fn steps(wish: SourceRouting, link: &str, seen: &Lookups) -> Result<Vec<Step
     }
     // Those without a gateway first, then by gateway: the gateways of the latter are found by the former.
     routes.sort_by_key(|r| r.gw.is_some());
-    let made = routes.into_iter().map(|route| Verb::Route { link: link.to_owned(), route });
+    let made = routes.into_iter().map(|route| Verb::CopyRoute { link: link.to_owned(), route });
     let mut gone = main;
     gone.sort_by_key(|r| r.gw.is_none());
     let gone = gone.into_iter().map(|r| Verb::RemoveRoute { link: link.to_owned(), route: r.clone() });
@@ -237,7 +237,9 @@ mod tests {
         let made: Vec<(String, Option<IpAddr>)> = steps
             .iter()
             .filter_map(|s| match s {
-                Step::Link { verb: Verb::Route { route, .. }, .. } => Some((route.to_string(), route.source)),
+                Step::Link { verb: Verb::CopyRoute { route, .. }, .. } => {
+                    Some((route.to_string(), route.source))
+                }
                 _ => None,
             })
             .collect();

@@ -81,131 +81,39 @@ pub enum Step {
     RemoveRules { link: String, addresses: Vec<IpAddr> },
 }
 
-/// A change over rtnetlink.
+/// A change over rtnetlink. A burst is `told` where somebody asked for it. What is made on a `foreign` link,
+/// which another plugin made, has to be taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are what `ip` calls them")]
 pub enum Verb {
-    CreateBridge {
-        link: String,
-        mac: Mac,
-        mtu: u32,
-    },
-    CreateVeth {
-        host: String,
-        host_mac: Mac,
-        pod: String,
-        pod_mac: Mac,
-        mtu: u32,
-        bridge: Option<String>,
-    },
-    Alias {
-        link: String,
-        alias: String,
-    },
-    Mac {
-        link: String,
-        mac: Mac,
-    },
-    Up {
-        link: String,
-    },
-    Down {
-        link: String,
-    },
-    Promiscuous {
-        link: String,
-        on: bool,
-    },
-    Port {
-        link: String,
-        alias: Option<String>,
-        hairpin: bool,
-        isolated: bool,
-    },
-    NoLinkLocal {
-        link: String,
-    },
-    ArpNotify {
-        link: String,
-    },
-    Address {
-        link: String,
-        net: IpNet,
-        dad: bool,
-    },
-    RemoveAddress {
-        link: String,
-        net: IpNet,
-    },
-    Route {
-        link: String,
-        route: Route,
-    },
-    Neighbour {
-        link: String,
-        address: IpAddr,
-        mac: Mac,
-        permanent: bool,
-    },
-    RemoveNeighbour {
-        link: String,
-        address: IpAddr,
-    },
-    AddressWithoutRoute {
-        link: String,
-        net: IpNet,
-    },
-    CreateIfb {
-        link: String,
-        mac: Mac,
-        mtu: u32,
-    },
-    /// The burst is `told` where somebody asked for it. On a `foreign` link, which another plugin made, it
-    /// has to be taken back.
-    Shape {
-        link: String,
-        handle: u16,
-        bucket: Bucket,
-        told: bool,
-        foreign: bool,
-    },
-    Unshape {
-        link: String,
-        handle: u16,
-    },
-    Ingress {
-        link: String,
-        to: String,
-        foreign: bool,
-    },
-    Redirect {
-        link: String,
-        to: String,
-    },
-    Mtu {
-        link: String,
-        mtu: u32,
-    },
-    AllMulticast {
-        link: String,
-        on: bool,
-    },
-    QueueLength {
-        link: String,
-        packets: u32,
-    },
-    RemoveRoute {
-        link: String,
-        route: Route,
-    },
-    Rule {
-        from: IpAddr,
-        table: u32,
-    },
-    RemoveRule {
-        from: IpAddr,
-        table: u32,
-    },
+    CreateBridge { link: String, mac: Mac, mtu: u32 },
+    CreateVeth { host: String, host_mac: Mac, pod: String, pod_mac: Mac, mtu: u32, bridge: Option<String> },
+    Alias { link: String, alias: String },
+    Mac { link: String, mac: Mac },
+    Up { link: String },
+    Down { link: String },
+    Promiscuous { link: String, on: bool },
+    Port { link: String, alias: Option<String>, hairpin: bool, isolated: bool },
+    NoLinkLocal { link: String },
+    ArpNotify { link: String },
+    Address { link: String, net: IpNet, dad: bool },
+    RemoveAddress { link: String, net: IpNet },
+    Route { link: String, route: Route },
+    Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
+    RemoveNeighbour { link: String, address: IpAddr },
+    AddressWithoutRoute { link: String, net: IpNet },
+    CreateIfb { link: String, mac: Mac, mtu: u32 },
+    Shape { link: String, handle: u16, bucket: Bucket, told: bool, foreign: bool },
+    Unshape { link: String, handle: u16 },
+    Ingress { link: String, to: String, foreign: bool },
+    Redirect { link: String, to: String },
+    Mtu { link: String, mtu: u32 },
+    AllMulticast { link: String, on: bool },
+    QueueLength { link: String, packets: u32 },
+    CopyRoute { link: String, route: Route },
+    RemoveRoute { link: String, route: Route },
+    Rule { from: IpAddr, table: u32 },
+    RemoveRule { from: IpAddr, table: u32 },
 }
 
 impl Step {
@@ -265,12 +173,11 @@ impl node::step::Step for Step {
             Self::Link { place, verb: Verb::Rule { from, table } } => {
                 Self::Link { place, verb: Verb::RemoveRule { from, table } }
             }
-            // Routes move by being made in one table and removed from another.
-            Self::Link { place, verb: Verb::RemoveRoute { link, route } } => {
-                Self::Link { place, verb: Verb::Route { link, route } }
-            }
-            Self::Link { place, verb: Verb::Route { link, route } } if route.table.is_some() => {
+            Self::Link { place, verb: Verb::CopyRoute { link, route } } => {
                 Self::Link { place, verb: Verb::RemoveRoute { link, route } }
+            }
+            Self::Link { place, verb: Verb::RemoveRoute { link, route } } => {
+                Self::Link { place, verb: Verb::CopyRoute { link, route } }
             }
             // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
             // has none of its own.
@@ -390,7 +297,7 @@ impl fmt::Display for Verb {
                 write!(f, "add the address `{net}` to `{link}` without its subnet's route")
             }
             Self::RemoveAddress { link, net } => write!(f, "remove the address `{net}` from `{link}`"),
-            Self::Route { link, route } => {
+            Self::Route { link, route } | Self::CopyRoute { link, route } => {
                 write!(f, "add the route `{route}` on `{link}`")
             }
             Self::Neighbour { link, address, mac, .. } => {

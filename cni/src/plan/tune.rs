@@ -22,6 +22,8 @@ pub struct Before {
     pub settings: Vec<(String, String)>,
     /// Entries of the node's neighbour tables that know the pod's addresses by its MAC.
     pub known: Vec<Known>,
+    /// The neighbours that the interface itself knows for ever. With a new MAC the kernel forgets them.
+    pub neighbours: Vec<(IpAddr, Mac)>,
 }
 
 /// One such entry.
@@ -68,6 +70,9 @@ pub fn steps(tuning: &Tuning, target: &Target) -> Vec<Step> {
         steps.push(Step::pod(Verb::ArpNotify { link: link.clone() }));
     }
     steps.extend(verbs(link, tuning).into_iter().map(Step::pod));
+    if tuning.mac.is_some() {
+        steps.extend(remembered(link, &target.tuned.neighbours).into_iter().map(Step::pod));
+    }
     steps.extend(tuning.mac.map(|mac| known(mac, target)).into_iter().flatten());
     steps.extend(
         tuning
@@ -88,6 +93,17 @@ pub fn verbs(link: &str, tuning: &Tuning) -> Vec<Verb> {
     verbs.extend(tuning.all_multicast.map(|on| Verb::AllMulticast { link: name(), on }));
     verbs.extend(tuning.queue_length.map(|packets| Verb::QueueLength { link: name(), packets }));
     verbs
+}
+
+/// The neighbours that the interface knew for ever before its MAC changed.
+pub fn remembered(link: &str, neighbours: &[(IpAddr, Mac)]) -> Vec<Verb> {
+    let entry = |(address, mac): &(IpAddr, Mac)| Verb::Neighbour {
+        link: link.to_owned(),
+        address: *address,
+        mac: *mac,
+        permanent: true,
+    };
+    neighbours.iter().map(entry).collect()
 }
 
 /// The settings whose value a wish changes, as below /proc/sys.
@@ -200,6 +216,7 @@ mod tests {
             tuned: Before {
                 settings: vec![("net/ipv4/conf/eth0/forwarding".into(), "0".into())],
                 known: vec![Known { link: "veth0".into(), address, permanent: true }],
+                neighbours: vec![("10.1.0.1".parse().unwrap(), "0a:00:00:00:00:07".parse().unwrap())],
             },
             ..Target::default()
         }
@@ -219,6 +236,7 @@ mod tests {
                 "in the pod: make `eth0` promiscuous",
                 "in the pod: set all-multicast on `eth0` to true",
                 "in the pod: set the queue of `eth0` to 7 packets",
+                "in the pod: tell `eth0` that `10.1.0.1` is at 0a:00:00:00:00:07",
                 "tell `veth0` that `10.1.0.7` is at 0a:00:00:00:00:01",
                 "in the pod: set `net/ipv4/conf/eth0/forwarding` to `1`",
             ]

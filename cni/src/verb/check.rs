@@ -6,11 +6,14 @@
 mod shape;
 mod stranger;
 
+use std::path::Path;
+
 use ipnet::IpNet;
 use node::{Error, Kind, Result};
 
 use crate::apply::Hands;
 use crate::attachment::Attachment;
+use crate::config::tuning::{self, Tuning};
 use crate::ipam::Ipam;
 use crate::kernel::link::{self, Link};
 use crate::kernel::route::{self, Route};
@@ -22,6 +25,7 @@ use crate::plan::wish::Granted;
 use crate::plan::{Given, source_routing};
 use crate::request::Call;
 use crate::result::{self, CniResult, Interface};
+use crate::role::Role;
 use crate::state::State;
 use crate::verb::{add, seen};
 
@@ -54,7 +58,10 @@ pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
     if let Some(mac) = mac_of(previous, call) {
         wish.pod_mac = mac;
     }
-    let pod_mtu = inside(previous, call).and_then(|i| i.mtu);
+    let mut pod_mtu = inside(previous, call).and_then(|i| i.mtu);
+    if pod_mtu.is_none() && is_tuned(call)? {
+        pod_mtu = link::find(hands.socket(Place::Pod)?, &call.owner.ifname)?.map(|l| l.mtu);
+    }
     for step in wish.steps() {
         missing.extend(match &step {
             Step::Link { verb: verb @ Verb::CreateVeth { .. }, .. } => pair(verb, pod_mtu, &mut hands)?,
@@ -74,6 +81,19 @@ pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
         hands.delegates(&call.path, &call.stdin).check(plugin)?;
     }
     if missing.is_empty() { Ok(()) } else { Err(mismatch(call, &missing)) }
+}
+
+/// Whether a plugin later in the chain set the interface's MTU, and keeps the one before. Results before
+/// 1.1.0 have no word for it: then that plugin's CHECK alone can tell.
+fn is_tuned(call: &Call) -> Result<bool> {
+    for role in [Role::Tuning, Role::Main] {
+        let record = State::chained(role.name())?.attachments.find(&call.owner)?;
+        if record.is_some_and(|r| r.restore.is_some_and(|before| before.mtu.is_some())) {
+            return Ok(true);
+        }
+    }
+    let file = Tuning::file(Path::new(tuning::DATA_DIR), &call.owner.container_id, &call.owner.ifname);
+    Ok(file.exists())
 }
 
 /// The error that names everything.

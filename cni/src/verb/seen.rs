@@ -56,6 +56,8 @@ pub fn before(tuning: &Tuning, target: &Target, hands: &mut Hands) -> Result<Bef
     }
     if tuning.mac.is_some() {
         before.known = known(target, hands)?;
+        let index = target.before.as_ref().map_or(0, |l| l.index);
+        before.neighbours = neighbour::permanents(hands.socket(Place::Pod)?, index)?;
     }
     Ok(before)
 }

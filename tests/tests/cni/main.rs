@@ -26,8 +26,10 @@ mod mending;
 mod networks;
 mod noise;
 mod roles;
+mod source_routing;
 mod strangers;
 mod traffic;
+mod tuning;
 mod upkeep;
 mod wishes;
 
@@ -50,8 +52,10 @@ fn main() -> ExitCode {
         mending::trials(),
         noise::trials(),
         roles::trials(),
+        source_routing::trials(),
         strangers::trials(),
         traffic::trials(),
+        tuning::trials(),
         upkeep::trials(),
         wishes::trials(),
     ];
