@@ -1,6 +1,7 @@
 //! What a person may ask the program for. A runtime never comes here: it sets `CNI_COMMAND`.
 
 pub mod dry_run;
+pub mod install;
 pub mod ipam;
 pub mod validate;
 
@@ -20,6 +21,7 @@ Examples:
   nodeplug-cni dry-run /etc/cni/net.d/10-pods.conflist
   nodeplug-cni ipam list
   nodeplug-cni ipam check --fix
+  nodeplug-cni install --as-reference /opt/cni/bin
 
 A container runtime runs this program with CNI_COMMAND set and the network's configuration on stdin.
 Install it as /opt/cni/bin/nodeplug-cni, and under the name `loopback` for the runtime's own call:
@@ -76,6 +78,10 @@ enum Command {
         #[command(subcommand)]
         command: ipam::Command,
     },
+    /// Put the program into the runtime's folder of plugins, under the reference's names as well.
+    Install(install::Install),
+    /// Take it out again and bring the originals back.
+    Uninstall(install::Uninstall),
     /// Print the error codes and what they mean.
     Codes,
     /// Print shell completions.
@@ -128,6 +134,12 @@ fn run(arguments: &Arguments) -> Result<(String, i32)> {
             let report = command.run()?;
             let (text, _) = said(&report.to_json(), &report.to_table(), json);
             Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+        }
+        Some(Command::Install(wish)) => {
+            install::install(wish).map(|report| said(&report.to_json(), &report.to_table(), json))
+        }
+        Some(Command::Uninstall(wish)) => {
+            install::uninstall(wish).map(|report| said(&report.to_json(), &report.to_table(), json))
         }
         Some(Command::Codes) => {
             let rows = render::CODES
