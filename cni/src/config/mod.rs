@@ -131,7 +131,7 @@ impl NetConf {
         let plugin = required(&mut reader, "type", TYPE_HINT, problems).unwrap_or_default().to_owned();
         let name = read_name(&mut reader, problems);
         if !role.is_ipam() {
-            read_common(&mut reader, problems);
+            read_common(&mut reader, role, problems);
         }
         let attach = read_attach(&mut reader, value, (role, &plugin), position, problems);
         let args = wanted::read_args(&mut reader, problems);
@@ -290,7 +290,7 @@ pub(crate) fn read_name(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) ->
 }
 
 /// Keys that the specification gives to every plugin and that ask nothing of this one.
-fn read_common(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
+fn read_common(reader: &mut Reader<'_>, role: Role, problems: &mut Vec<Problem>) {
     reader.allow(&["cniVersion", "prevResult"]);
     reader.strings("cniVersions", problems);
     for switch in ["disableCheck", "disableGC", "loadOnlyInlinedPlugins"] {
@@ -301,7 +301,10 @@ fn read_common(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
         for capability in runtime::CAPABILITIES {
             capabilities.bool(capability, problems);
         }
-        capabilities.finish(problems);
+        // Under the reference's names a capability that nobody serves is the runtime's affair.
+        if role == Role::Main {
+            capabilities.finish(problems);
+        }
     }
 }
 

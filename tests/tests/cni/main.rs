@@ -20,6 +20,7 @@ mod delegation;
 mod deletion;
 mod errors;
 mod harness_itself;
+mod install;
 mod ipam_roles;
 mod losses;
 mod mending;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         deletion::trials(),
         errors::trials(),
         harness_itself::trials(),
+        install::trials(),
         ipam_roles::trials(),
         losses::trials(),
         mending::trials(),
