@@ -1,10 +1,11 @@
 //! Calls the plugins of a conflist one after the other, as libcni does: ADD and CHECK in the list's order, DEL in
 //! reverse, the result of one as `prevResult` of the next, and to each plugin what it declares a capability for.
 
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::call::Answer;
 use crate::node::{Namespace, PLUGINS, REFERENCE, bind};
@@ -90,10 +91,16 @@ impl Chain {
         outcome
     }
 
-    /// CHECK with the result of the ADD: the first refusal, if there is one.
+    /// CHECK with the result of the ADD, of every plugin though one before has refused: its type and its answer.
     #[track_caller]
-    pub fn check(&self, id: &str, pod: &Namespace, result: &Value) -> Result<(), Box<Answer>> {
-        self.walk("CHECK", id, pod.name(), Some(result), |call| succeeded(call.run())).map(drop)
+    pub fn checks(&self, id: &str, pod: &Namespace, result: &Value) -> Vec<(String, Answer)> {
+        let mut answers = Vec::new();
+        let all = self.walk("CHECK", id, pod.name(), Some(result), |call| {
+            let plugin = call.plugin.rsplit('/').next().unwrap_or_default().to_owned();
+            answers.push((plugin, call.run()));
+            Ok::<_, Infallible>(Value::Null)
+        });
+        all.map_or_else(|never| match never {}, |_| answers)
     }
 
     /// DEL with the result of the ADD, as at a pod's end.
@@ -106,6 +113,26 @@ impl Chain {
     #[track_caller]
     pub fn del_blind(&self, id: &str) -> Result<(), Box<Answer>> {
         self.deleted(id, "", None)
+    }
+
+    /// GC of every plugin, none of whose attachments is valid any more: type and answer. There is no GC before 1.1.0,
+    /// so it is asked for in that version.
+    #[track_caller]
+    pub fn collect(&self) -> Vec<(String, Answer)> {
+        let mut newer = self.clone();
+        newer.list["cniVersion"] = json!("1.1.0");
+        for plugin in newer.list["plugins"].as_array_mut().into_iter().flatten() {
+            plugin["cni.dev/valid-attachments"] = json!([]);
+        }
+        let mut answers = Vec::new();
+        let all = newer.walk("GC", "", "", None, |call| {
+            let plugin = call.plugin.rsplit('/').next().unwrap_or_default().to_owned();
+            let unset = ["CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_ARGS"];
+            let call = unset.into_iter().fold(call.clone(), Call::without);
+            answers.push((plugin, call.run()));
+            Ok::<_, Infallible>(Value::Null)
+        });
+        all.map_or_else(|never| match never {}, |_| answers)
     }
 
     #[track_caller]

@@ -39,12 +39,17 @@ pub struct Echo {
 impl Echo {
     /// Serves on `ip` inside a namespace.
     pub fn inside(namespace: &Namespace, ip: IpAddr) -> Self {
-        Self::serve(namespace.within(move || sockets(ip)))
+        Self::at(namespace, SocketAddr::new(ip, 0))
+    }
+
+    /// Serves on an address and port inside a namespace.
+    pub fn at(namespace: &Namespace, address: SocketAddr) -> Self {
+        Self::serve(namespace.within(move || sockets(address)))
     }
 
     /// Serves on `ip` on the node.
     pub fn on_node(ip: IpAddr) -> Self {
-        Self::serve(sockets(ip))
+        Self::serve(sockets(SocketAddr::new(ip, 0)))
     }
 
     fn serve((tcp, udp): (TcpListener, UdpSocket)) -> Self {
@@ -63,8 +68,8 @@ impl Drop for Echo {
     }
 }
 
-fn sockets(ip: IpAddr) -> (TcpListener, UdpSocket) {
-    let tcp = TcpListener::bind((ip, 0)).unwrap_or_else(|e| panic!("listen on {ip}: {e}"));
+fn sockets(address: SocketAddr) -> (TcpListener, UdpSocket) {
+    let tcp = TcpListener::bind(address).unwrap_or_else(|e| panic!("listen on {address}: {e}"));
     let address = tcp.local_addr().expect("the address of the listener");
     let udp = UdpSocket::bind(address).unwrap_or_else(|e| panic!("bind {address}: {e}"));
     tcp.set_nonblocking(true).expect("a listener that can stop");
