@@ -9,14 +9,23 @@ use node::{Context, Error, Kind, Result, store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::bandwidth::Bandwidth;
+use crate::config::feature::Features;
+use crate::config::firewall::Firewall;
+use crate::config::ports::HostPorts;
+use crate::config::source_routing::SourceRouting;
+use crate::config::tuning::Tuning;
 use crate::mac::Mac;
 use crate::owner::Owner;
 
 /// Where records live. They describe this boot's kernel objects; a record that names another boot is stale.
 pub const STATE: &str = "/var/lib/nodeplug/cni";
 
+/// Where those of chained plugins live, one folder a plugin.
+const CHAINED: &str = "chained";
+
 /// One attachment, as its ADD intended it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// The boot id at ADD.
     pub boot: String,
@@ -57,12 +66,58 @@ pub struct Attachment {
     /// Whether masquerade elements were made.
     #[serde(default)]
     pub masquerade: bool,
+    /// Destinations that are not masqueraded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<IpNet>,
     /// The only MAC that may send, where that is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_mac: Option<Mac>,
     /// The bridge whose neighbour table holds the addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
+    /// The name of the plugin that was called for an interface that another one made; `None` where this
+    /// record's ADD made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chained: Option<String>,
+    /// The bridge that the host end is a port of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_of: Option<String>,
+    /// The host end of an interface that another plugin made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_link: Option<String>,
+    /// The host's ports that lead to the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<HostPorts>,
+    /// The pod's rates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
+    /// Its way through the host's firewall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
+    /// What its settings were before they were changed: only for an interface that outlives the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Tuning>,
+    /// Its routing by source address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_routing: Option<SourceRouting>,
+}
+
+impl Attachment {
+    /// What the record says that the pod got beside its interface, as far as it has to be found again.
+    pub fn features(&self) -> Features {
+        Features {
+            ports: self.ports.clone(),
+            bandwidth: self.bandwidth,
+            firewall: self.firewall.clone(),
+            tuning: None,
+            source_routing: self.source_routing,
+        }
+    }
+
+    /// The host end's name, where there is one.
+    pub fn host_end(&self) -> Option<String> {
+        if self.chained.is_some() { self.host_link.clone() } else { Some(self.owner.host_ifname()) }
+    }
 }
 
 /// The folder of records.
@@ -72,9 +127,22 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// The records below `state` (see [`STATE`]).
+    /// The records below `state` (see [`STATE`]) of attachments whose interface this program made.
     pub fn at(state: &Path) -> Self {
         Self { folder: state.join("attachments") }
+    }
+
+    /// The records of what the chained plugin `name` added to other plugins' interfaces.
+    pub fn chained(state: &Path, name: &str) -> Self {
+        Self { folder: state.join(CHAINED).join(name) }
+    }
+
+    /// Every folder of records: that of the interfaces first, then one a chained plugin.
+    pub fn everywhere(state: &Path) -> Result<Vec<Self>> {
+        let mut names = store::names(&state.join(CHAINED))?;
+        names.sort_unstable();
+        let chained = names.iter().map(|name| Self::chained(state, name));
+        Ok(std::iter::once(Self::at(state)).chain(chained).collect())
     }
 
     /// The record of `owner`. One that cannot be read as a record counts as none: DEL then looks for

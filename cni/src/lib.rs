@@ -15,6 +15,7 @@ pub mod plan;
 pub mod render;
 pub mod request;
 pub mod result;
+pub mod role;
 pub mod state;
 pub mod verb;
 pub mod version;

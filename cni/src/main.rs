@@ -10,6 +10,7 @@ use std::panic;
 use std::time::Instant;
 
 use cni::request::{Refused, Request};
+use cni::role::Role;
 use cni::verb::add::undone;
 use cni::verb::run;
 use cni::version::Version;
@@ -52,12 +53,16 @@ fn serve() -> Result<(), Refused> {
     let mut stdin = Vec::new();
     // What cannot be read cannot be decoded either: the verb decides whether that matters.
     let _ = std::io::stdin().take(LONGEST_STDIN).read_to_end(&mut stdin);
-    let request = Request::read(&|name| env::var_os(name), &stdin)?;
+    let request = Request::read(role(), &|name| env::var_os(name), &stdin)?;
     let version = request.version();
     let start = Instant::now();
     let outcome = run(&request).and_then(|text| delivered(&request, text));
     log::append(&request, outcome.as_ref().map_err(AsRef::as_ref), start.elapsed());
     outcome.map(drop).map_err(|error| Refused { error, version })
+}
+
+fn role() -> Role {
+    env::args_os().next().map_or(Role::Main, |path| Role::called_as(&path))
 }
 
 /// Hands the answer over. A runtime that did not hear of a network takes the ADD for failed, and nothing
@@ -67,7 +72,7 @@ fn delivered(request: &Request, text: Option<Value>) -> node::Result<Option<Valu
     let Err(error) = answer(&value) else { return Ok(Some(value)) };
     let error = Error::caused(Kind::Io, "write the answer to stdout", error);
     match request {
-        Request::Add { call, .. } if call.config.makes_an_interface() => Err(undone(call, error)),
+        Request::Add { call, .. } if call.config.leaves_something() => Err(undone(call, error)),
         _ => Err(error),
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Container id and interface name: the key of an attachment
 /// (CNI spec 1.1.0, section 2, "Parameters").
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
     /// CNI_CONTAINERID: starts alphanumeric, then `[A-Za-z0-9_.-]`; at most 200 bytes here.
     #[serde(rename = "containerID")]
@@ -50,6 +50,12 @@ impl Owner {
     pub fn pod_mac(&self) -> [u8; 6] {
         let [a, b, c, d, e, ..] = self.hash().to_be_bytes();
         [0x0a, a, b, c, d, e]
+    }
+
+    /// The handle of this owner's qdiscs, by which they are told from others': 2 to 0x7fff. 1 is what people
+    /// choose, and the kernel itself chooses from 0x8000 on.
+    pub fn qdisc_handle(&self) -> u16 {
+        u16::try_from(self.hash() % 0x7ffe).unwrap_or_default() + 2
     }
 
     fn hash(&self) -> u64 {

@@ -4,6 +4,8 @@
 //! A plan leaves no choice to `apply`. [`unmake`] plans a DEL from the record; a test holds it against
 //! the inverses of the ADD's own steps, so that making and unmaking cannot drift apart.
 
+pub mod feature;
+pub mod shape;
 pub mod step;
 pub mod wish;
 
@@ -12,9 +14,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::attachment::Attachment;
+use crate::config::feature::Features;
+use crate::kernel::nft::{Filter, Masquerade, Trace};
 use crate::kernel::route::Route;
 use crate::mac::Mac;
 use crate::owner::Owner;
+use feature::Target;
 use step::{Place, Step, Verb};
 
 /// Every link-local address is of a /64 (RFC 4291, section 2.5.6).
@@ -86,6 +91,8 @@ pub struct Wish {
     pub mac_is_asked_for: bool,
     /// In the order of the range sets.
     pub addresses: Vec<Given>,
+    /// The networks that they are from.
+    pub networks: Vec<IpNet>,
     /// Routes in the pod, gateways filled in.
     pub routes: Vec<Route>,
     /// `None` is routed mode.
@@ -94,6 +101,8 @@ pub struct Wish {
     pub masquerade: Option<Vec<IpNet>>,
     /// Kernel settings of the host that are not as they must be, as name and value.
     pub settings: Vec<(String, String)>,
+    /// What the pod gets beside its interface.
+    pub features: Features,
 }
 
 impl Wish {
@@ -115,8 +124,32 @@ impl Wish {
         if self.bridge.is_none() {
             steps.extend(self.routed_host_side());
         }
-        steps.extend(self.filters());
+        if self.bridge.as_ref().is_some_and(|b| b.spoof_check) {
+            steps.push(Step::SpoofCheck { owner: self.owner.clone(), mac: self.pod_mac });
+        }
+        let (more, mut filters) = feature::steps(&self.features, &self.target());
+        steps.extend(more);
+        filters.splice(0..0, self.masquerade());
+        if !filters.is_empty() {
+            steps.push(Step::Filter { filters, owner: self.owner.clone() });
+        }
         steps
+    }
+
+    /// The pod's interface, for the features.
+    pub fn target(&self) -> Target {
+        let bridge = self.bridge.as_ref().map(|b| b.name.clone());
+        let addresses: Vec<IpNet> = self.addresses.iter().map(|g| g.address).collect();
+        Target {
+            owner: self.owner.clone(),
+            network: self.network.clone(),
+            host_link: Some(self.owner.host_ifname()),
+            neighbours: self.networks.iter().filter(|_| bridge.is_some()).copied().collect(),
+            bridge,
+            addresses,
+            mtu: self.mtu,
+            before: None,
+        }
     }
 
     fn pair(&self) -> Vec<Step> {
@@ -140,6 +173,7 @@ impl Wish {
         // Nobody talks to the host end by a link-local address; one would be announced to every pod. The
         // link comes up last: a change to one that is up makes the kernel walk every IPv6 route.
         steps.push(Step::host(Verb::NoLinkLocal { link: host.clone() }));
+        steps.extend(feature::steps_before_up(&self.features, &self.target()));
         steps.push(Step::host(Verb::Up { link: host }));
         steps
     }
@@ -245,17 +279,10 @@ impl Wish {
         addresses.map(|address| Step::host(entry(address))).collect()
     }
 
-    fn filters(&self) -> Vec<Step> {
-        let mut steps = Vec::new();
-        if self.bridge.as_ref().is_some_and(|b| b.spoof_check) {
-            steps.push(Step::SpoofCheck { owner: self.owner.clone(), mac: self.pod_mac });
-        }
+    fn masquerade(&self) -> Option<Filter> {
         let addresses: Vec<IpAddr> = self.addresses.iter().map(|g| g.address.addr()).collect();
-        if let Some(keep) = self.masquerade.as_ref().filter(|_| !addresses.is_empty()) {
-            let (network, keep, owner) = (self.network.clone(), keep.clone(), self.owner.clone());
-            steps.push(Step::Masquerade { network, keep, addresses, owner });
-        }
-        steps
+        let keep = self.masquerade.clone().filter(|_| !addresses.is_empty())?;
+        Some(Filter::Masquerade(Masquerade { network: self.network.clone(), keep }, addresses))
     }
 }
 
@@ -264,9 +291,14 @@ impl Wish {
 pub fn unmake(attachment: &Attachment) -> Vec<Step> {
     let owner = &attachment.owner;
     let mut steps = Vec::new();
+    let mut features = feature::unmake(attachment);
     if attachment.masquerade {
-        steps.push(Step::Unmasquerade { addresses: attachment.addresses.clone(), owner: owner.clone() });
+        features.traces.insert(0, Trace::Masquerade(attachment.addresses.clone()));
     }
+    if !features.traces.is_empty() {
+        steps.push(Step::Unfilter { traces: features.traces, owner: owner.clone() });
+    }
+    steps.extend(features.steps);
     if let Some(mac) = attachment.only_mac {
         steps.push(Step::NoSpoofCheck { owner: owner.clone(), mac: Some(mac) });
     }
@@ -275,7 +307,11 @@ pub fn unmake(attachment: &Attachment) -> Vec<Step> {
         let forget = |address: &IpAddr| Verb::RemoveNeighbour { link: bridge.clone(), address: *address };
         steps.extend(addresses.map(|address| Step::host(forget(address))));
     }
-    steps.push(Step::DeleteLink { link: owner.host_ifname() });
+    let own = attachment.chained.is_none().then(|| owner.host_ifname());
+    let links: Vec<String> = own.into_iter().chain(features.links).collect();
+    if !links.is_empty() {
+        steps.push(Step::DeleteLinks { links });
+    }
     steps.extend(attachment.delegate.iter().map(|plugin| Step::Undelegate { plugin: plugin.clone() }));
     if let Some(folder) = &attachment.leases {
         let addresses = attachment.addresses.iter().rev();
@@ -287,6 +323,22 @@ pub fn unmake(attachment: &Attachment) -> Vec<Step> {
         steps.extend(addresses.map(release));
     }
     steps.push(Step::Forget { owner: owner.clone() });
+    steps
+}
+
+/// What nf_tables has to hold for the pod of a record, whoever flushed it meanwhile.
+pub fn reassert(record: &Attachment) -> Vec<Step> {
+    let owner = || record.owner.clone();
+    let mut steps: Vec<Step> =
+        record.only_mac.into_iter().map(|mac| Step::SpoofCheck { owner: owner(), mac }).collect();
+    let (_, mut filters) = feature::steps(&record.features(), &Target::of(record));
+    if record.masquerade && !record.addresses.is_empty() {
+        let what = Masquerade { network: record.network.clone(), keep: record.keep.clone() };
+        filters.insert(0, Filter::Masquerade(what, record.addresses.clone()));
+    }
+    if !filters.is_empty() {
+        steps.push(Step::Filter { filters, owner: owner() });
+    }
     steps
 }
 

@@ -19,6 +19,7 @@ use crate::owner::Owner;
 pub use crate::request::args::Args;
 use crate::request::environment::Environment;
 use crate::result::CniResult;
+use crate::role::Role;
 use crate::version::Version;
 
 /// Where variables are looked up; the process's own are `&|name| std::env::var_os(name)`.
@@ -76,6 +77,8 @@ pub struct Call {
 /// pod has to go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Del {
+    /// The name under which the program was called.
+    pub role: Role,
     /// Whose attachment.
     pub owner: Owner,
     /// The version to answer an error in.
@@ -134,8 +137,8 @@ pub struct Refused {
 }
 
 impl Request {
-    /// Reads a call.
-    pub fn read(env: &Lookup<'_>, stdin: &[u8]) -> Result<Self, Refused> {
+    /// Reads a call of a program that was started as `role`.
+    pub fn read(role: Role, env: &Lookup<'_>, stdin: &[u8]) -> Result<Self, Refused> {
         let mut env = Environment::new(env);
         let Some(command) = env.may("CNI_COMMAND") else {
             return env
@@ -146,11 +149,11 @@ impl Request {
         let stdin = parse(stdin);
         let version = stdin.as_ref().map_or(Version::NEWEST, Version::of_answer);
         let request = match command.as_str() {
-            "ADD" => add(env, stdin),
-            "DEL" => del(env, stdin),
-            "CHECK" => check(env, stdin),
-            "GC" => gc(env, stdin),
-            "STATUS" => status(env, stdin),
+            "ADD" => add(role, env, stdin),
+            "DEL" => del(role, env, stdin),
+            "CHECK" => check(role, env, stdin),
+            "GC" => gc(role, env, stdin),
+            "STATUS" => status(role, env, stdin),
             "VERSION" => Ok(Self::Version(probe(stdin))),
             _ => {
                 env.complain("CNI_COMMAND", &format!("{} is not a verb", name::shown(&command)));
@@ -186,16 +189,16 @@ impl Request {
     }
 }
 
-fn add(env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
-    let (call, previous) = call(env, stdin, |previous| match previous {
+fn add(role: Role, env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
+    let (call, previous) = call(role, env, stdin, |previous| match previous {
         Some(_) => Position::Chained,
         None => Position::First,
     })?;
     Ok(Request::Add { call: Box::new(call), previous })
 }
 
-fn check(env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
-    let (call, previous) = call(env, stdin, |_| Position::Either)?;
+fn check(role: Role, env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
+    let (call, previous) = call(role, env, stdin, |_| Position::Either)?;
     let previous = previous.ok_or_else(|| {
         Error::new(
             Kind::Config,
@@ -207,6 +210,7 @@ fn check(env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
 }
 
 fn call(
+    role: Role,
     mut env: Environment<'_>,
     stdin: Result<Value>,
     position: impl FnOnce(Option<&CniResult>) -> Position,
@@ -220,11 +224,11 @@ fn call(
     let stdin = stdin?;
     let version = spoken(&stdin)?;
     let previous = previous(&stdin, version)?;
-    let config = strict(&stdin, position(previous.as_ref()), &args.asked)?;
+    let config = strict(role, &stdin, position(previous.as_ref()), &args.asked)?;
     Ok((Call { owner, netns, netns_override, args, path, config, stdin }, previous))
 }
 
-fn del(mut env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
+fn del(role: Role, mut env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
     let owner = env.owner();
     env.verdict()?;
     // From here on, what does not read is noted and passed over.
@@ -233,6 +237,7 @@ fn del(mut env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
     let path = env.path();
     let mut notes = env.complaints();
     let mut del = Del {
+        role,
         owner,
         netns,
         args,
@@ -263,7 +268,7 @@ impl Del {
             None
         });
         let mut found = Vec::new();
-        let config = NetConf::read(&stdin, "", Position::Either, &self.args.asked, &mut found);
+        let config = NetConf::read(self.role, &stdin, "", Position::Either, &self.args.asked, &mut found);
         notes.extend(found.iter().map(problems::line));
         if !config.name.is_empty() {
             self.network = Some(config.name.clone());
@@ -273,7 +278,7 @@ impl Del {
     }
 }
 
-fn gc(mut env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
+fn gc(role: Role, mut env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
     env.need("CNI_PATH");
     let path = env.path();
     env.verdict()?;
@@ -281,7 +286,7 @@ fn gc(mut env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
     spoken(&stdin)?;
     let valid = attachments(&stdin)?;
     let mut found = Vec::new();
-    let config = NetConf::read(&stdin, "", Position::Either, &Asked::default(), &mut found);
+    let config = NetConf::read(role, &stdin, "", Position::Either, &Asked::default(), &mut found);
     if config.name.is_empty() {
         found.retain(|p| p.at == "name");
         problems::verdict(&found)?;
@@ -290,12 +295,12 @@ fn gc(mut env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
     Ok(Request::Gc(Box::new(Gc { valid, path, config, stdin, notes })))
 }
 
-fn status(mut env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
+fn status(role: Role, mut env: Environment<'_>, stdin: Result<Value>) -> Result<Request> {
     let path = env.path();
     env.verdict()?;
     let stdin = stdin?;
     spoken(&stdin)?;
-    let config = strict(&stdin, Position::Either, &Asked::default())?;
+    let config = strict(role, &stdin, Position::Either, &Asked::default())?;
     Ok(Request::Status(Box::new(Status { path, config, stdin })))
 }
 
@@ -332,9 +337,9 @@ fn previous(stdin: &Value, version: Version) -> Result<Option<CniResult>> {
     result.map(Some).doing(Kind::Decode, || "read `prevResult`".to_owned())
 }
 
-fn strict(stdin: &Value, position: Position, asked: &Asked) -> Result<NetConf> {
+fn strict(role: Role, stdin: &Value, position: Position, asked: &Asked) -> Result<NetConf> {
     let mut found = Vec::new();
-    let config = NetConf::read(stdin, "", position, asked, &mut found);
+    let config = NetConf::read(role, stdin, "", position, asked, &mut found);
     problems::verdict(&found)?;
     Ok(config)
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use node::{Result, boot, store};
 
 use crate::attachment::{Attachment, Attachments, STATE};
+use crate::owner::Owner;
 
 const WHOLE: &str = "whole";
 const PARTIAL: &str = "partial";
@@ -25,10 +26,27 @@ pub struct State {
 }
 
 impl State {
-    /// The memory at its usual place.
+    /// The memory at its usual place, of interfaces that this program makes.
     pub fn open() -> Result<Self> {
         let root = PathBuf::from(STATE);
         Ok(Self { boot: boot::id()?, attachments: Attachments::at(&root), root })
+    }
+
+    /// The memory of what the chained plugin `name` adds to other plugins' interfaces.
+    pub fn chained(name: &str) -> Result<Self> {
+        let root = PathBuf::from(STATE);
+        Ok(Self { boot: boot::id()?, attachments: Attachments::chained(&root, name), root })
+    }
+
+    /// Every folder of records.
+    pub fn everywhere(&self) -> Result<Vec<Attachments>> {
+        Attachments::everywhere(&self.root)
+    }
+
+    /// Whether any folder has a record of `owner`. One that cannot be looked into counts as having it: what
+    /// may be another pod's is not taken.
+    pub fn knows(&self, owner: &Owner) -> bool {
+        self.attachments.has(owner) || self.everywhere().map_or(true, |all| all.iter().any(|a| a.has(owner)))
     }
 
     /// The file whose bytes count the reaper's children.
@@ -57,13 +75,13 @@ impl State {
             return Ok(());
         }
         let lost = traces()?;
-        for attachment in self.attachments.all()? {
-            if attachment.boot != self.boot {
-                stale(&attachment)?;
-                self.attachments.remove(&attachment.owner)?;
+        for attachments in self.everywhere()? {
+            for attachment in attachments.all()?.iter().filter(|a| a.boot != self.boot) {
+                stale(attachment)?;
+                attachments.remove(&attachment.owner)?;
             }
+            attachments.tidy()?;
         }
-        self.attachments.tidy()?;
         let text = format!("{}\n{}\n", self.boot, if lost { PARTIAL } else { WHOLE });
         store::write_whole(&self.marker_path(), text.as_bytes())
     }

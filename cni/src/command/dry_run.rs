@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::plan::step::Step;
 use crate::request::Request;
+use crate::role::Role;
 use crate::verb::add;
 
 /// The steps of an ADD.
@@ -78,7 +79,7 @@ fn as_runtime_sends(list: &Value) -> Option<Value> {
 }
 
 fn plan(ask: &dyn Fn(&str) -> Option<OsString>, stdin: &[u8]) -> Result<Plan> {
-    match Request::read(ask, stdin).map_err(|refused| refused.error)? {
+    match Request::read(Role::Main, ask, stdin).map_err(|refused| refused.error)? {
         Request::Add { call, previous: None } => add::dry_run(&call).map(|steps| Plan { steps }),
         _ => Err(Error::new(Kind::Usage, "plan a chained ADD, which makes nothing")),
     }

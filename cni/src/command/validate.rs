@@ -9,6 +9,7 @@ use crate::config::reader::{Problem, Reader};
 use crate::config::wanted::Asked;
 use crate::config::{NetConf, Position, TYPE_HINT, read_name, required};
 use crate::name;
+use crate::role::Role;
 use crate::version::Version;
 
 /// The type of entry that is read to the last key; of others only `type` is.
@@ -163,7 +164,7 @@ impl Report {
             let hint = "move nodeplug-cni to the front of `plugins`, or take `mode` and `ipam` out";
             self.warnings.push(Problem::wrong(at, what).hint(hint));
         }
-        for (capability, plugin) in [("portMappings", "portmap"), ("bandwidth", "bandwidth")] {
+        for (capability, plugin) in [("portMappings", "portmap")] {
             if entry.pointer(&format!("/capabilities/{capability}")) == Some(&Value::Bool(true)) {
                 let what = "is declared, and nodeplug-cni refuses a pod that asks for it";
                 let hint = format!("take it out of this entry and put the `{plugin}` plugin after it");
@@ -175,7 +176,7 @@ impl Report {
             let what = "is the runtime's to make, and a runtime overwrites what stands there";
             self.warnings.push(Problem::wrong(&reader.place(key), what).hint("take the key out"));
         }
-        NetConf::read(entry, at, position, &Asked::default(), &mut self.problems);
+        NetConf::read(Role::Main, entry, at, position, &Asked::default(), &mut self.problems);
     }
 
     fn trailing(&mut self, text: &str, end: usize) {

@@ -2,11 +2,17 @@
 //! first mistake: it goes on with the default and adds a [`Problem`], so that `validate` lists them all
 //! and DEL can use what is left.
 
+pub mod bandwidth;
 pub mod bridge;
+pub mod feature;
+pub mod firewall;
+pub mod ports;
 pub mod problems;
 pub mod reader;
 mod refused;
 pub mod runtime;
+pub mod source_routing;
+pub mod tuning;
 pub mod wanted;
 
 use std::path::PathBuf;
@@ -15,12 +21,14 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::config::bridge::Bridge;
+use crate::config::feature::{Features, Source};
 use crate::config::reader::{Problem, Reader};
 use crate::config::wanted::{Asked, Wanted};
 use crate::ipam::{self, Ipam};
 use crate::mac::Mac;
 use crate::name;
 use crate::result::Dns;
+use crate::role::Role;
 use crate::version::Version;
 
 /// One plugin's configuration as the runtime hands it over
@@ -31,8 +39,10 @@ pub struct NetConf {
     pub version: Version,
     /// The network's name: an identifier, fit for a file name.
     pub name: String,
-    /// `type`: the name under which this program was called.
+    /// `type`: the name that the configuration gives the program.
     pub plugin: String,
+    /// The name under which it was called.
+    pub role: Role,
     /// What this plugin makes.
     pub attach: Attach,
     /// Where addresses come from.
@@ -57,6 +67,8 @@ pub struct NetConf {
     pub wanted: Vec<Wanted>,
     /// The configuration's resolver settings with the runtime's over them.
     pub dns: Dns,
+    /// What the pod gets beside its interface.
+    pub features: Features,
 }
 
 /// What a plugin makes.
@@ -70,6 +82,8 @@ pub enum Attach {
     Chained,
     /// `lo` alone: called as `loopback`.
     Loopback,
+    /// Addresses alone: called by another plugin as its IPAM.
+    Addresses,
 }
 
 /// What is known about where the plugin stands in its chain.
@@ -98,8 +112,15 @@ impl NetConf {
         matches!(self.attach, Attach::Routed | Attach::Bridge(_))
     }
 
-    /// Reads `value`, which stands at `at` (empty for the whole of stdin). `asked` is what `CNI_ARGS` wishes.
+    /// Whether an ADD leaves something that has to be taken back.
+    pub fn leaves_something(&self) -> bool {
+        self.attach != Attach::Loopback
+    }
+
+    /// Reads `value`, which stands at `at` (empty for the whole of stdin), for a program that was called as
+    /// `role`. `asked` is what `CNI_ARGS` wishes.
     pub fn read(
+        role: Role,
         value: &Value,
         at: &str,
         position: Position,
@@ -110,13 +131,14 @@ impl NetConf {
         let plugin = required(&mut reader, "type", TYPE_HINT, problems).unwrap_or_default().to_owned();
         let name = read_name(&mut reader, problems);
         read_common(&mut reader, problems);
-        let attach = read_attach(&mut reader, value, &plugin, position, problems);
+        let attach = read_attach(&mut reader, value, (role, &plugin), position, problems);
         let args = wanted::read_args(&mut reader, problems);
-        let runtime = runtime::read(&mut reader, position, problems);
+        let runtime = runtime::read(&mut reader, problems);
         let mut conf = Self {
             version: Version::of_answer(value),
             name,
             plugin,
+            role,
             attach,
             ipam: None,
             ipam_json: None,
@@ -129,11 +151,18 @@ impl NetConf {
             mac: runtime.mac.or(args.mac).or(asked.mac),
             wanted: wanted::merge([&asked.ips, &args.ips, &runtime.ips]),
             dns: read_dns(&mut reader, runtime.dns, problems),
+            features: Features::default(),
         };
-        if matches!(conf.attach, Attach::Routed | Attach::Bridge(_)) {
+        let makes = conf.makes_an_interface();
+        if makes {
             conf.read_shape(&mut reader, problems);
+        }
+        if makes || conf.attach == Attach::Addresses {
             conf.read_ipam(&mut reader, problems);
         }
+        let whole = runtime.whole.as_ref().map(|value| (value, reader.place("runtimeConfig")));
+        let mut source = Source { reader: &mut reader, runtime: whole, role, makes };
+        conf.features = Features::read(&mut source, problems);
         refused::report(&mut reader, value, problems);
         finish(reader, problems);
         conf
@@ -202,7 +231,7 @@ impl NetConf {
                     missing("ipMasq");
                 }
             }
-            Attach::Chained | Attach::Loopback => {}
+            Attach::Chained | Attach::Loopback | Attach::Addresses => {}
         }
     }
 }
@@ -253,12 +282,18 @@ fn read_common(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
 fn read_attach(
     reader: &mut Reader<'_>,
     value: &Value,
-    plugin: &str,
+    (role, plugin): (Role, &str),
     position: Position,
     problems: &mut Vec<Problem>,
 ) -> Attach {
-    if plugin == "loopback" {
-        return Attach::Loopback;
+    match role {
+        Role::Loopback => return Attach::Loopback,
+        Role::Main if plugin == Role::Loopback.name() => return Attach::Loopback,
+        Role::Bridge => return Attach::Bridge(Bridge::read(reader, problems)),
+        Role::PointToPoint => return Attach::Routed,
+        Role::HostLocal | Role::Static => return Attach::Addresses,
+        role if role.is_chained() => return Attach::Chained,
+        _ => {}
     }
     let makes = MAKING.iter().chain(&bridge::KEYS).any(|k| value.get(k).is_some_and(|v| !v.is_null()));
     if position == Position::First || (position == Position::Either && makes) {

@@ -8,7 +8,7 @@ use crate::config::reader::{Problem, Reader};
 const VLAN: [&str; 3] = ["vlan", "vlanTrunk", "preserveDefaultVlan"];
 
 /// A key and the reference plugin that reads it.
-const ELSEWHERE: [(&str, &str); 31] = [
+const ELSEWHERE: [(&str, &str); 27] = [
     ("snat", "portmap"),
     ("masqAll", "portmap"),
     ("markMasqBit", "portmap"),
@@ -19,10 +19,6 @@ const ELSEWHERE: [(&str, &str); 31] = [
     ("iptablesAdminChainName", "firewall"),
     ("firewalldZone", "firewall"),
     ("ingressPolicy", "firewall"),
-    ("ingressRate", "bandwidth"),
-    ("ingressBurst", "bandwidth"),
-    ("egressRate", "bandwidth"),
-    ("egressBurst", "bandwidth"),
     ("shapedSubnets", "bandwidth"),
     ("unshapedSubnets", "bandwidth"),
     ("sysctl", "tuning"),

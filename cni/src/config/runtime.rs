@@ -4,7 +4,6 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::Position;
 use crate::config::reader::{Problem, Reader};
 use crate::config::wanted::{IP_SHAPE, MAC_SHAPE, Wanted};
 use crate::mac::Mac;
@@ -55,49 +54,22 @@ pub(super) struct Runtime {
     pub(super) ip_ranges: Option<Value>,
     pub(super) mac: Option<Mac>,
     pub(super) dns: Dns,
+    /// All of it, with canonical keys, for the features.
+    pub(super) whole: Option<Value>,
 }
 
-pub(super) fn read(reader: &mut Reader<'_>, position: Position, problems: &mut Vec<Problem>) -> Runtime {
+pub(super) fn read(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Runtime {
     let Some(value) = reader.value("runtimeConfig").map(canonical) else { return Runtime::default() };
     let mut reader = Reader::new(&value, &reader.place("runtimeConfig"), problems);
-    // Only an ADD leaves a pod without its port; what CHECK or DEL are told changes nothing.
-    if position != Position::Either {
-        refuse(&mut reader, "portMappings", "portmap", problems);
-        refuse(&mut reader, "bandwidth", "bandwidth", problems);
-    }
-    Runtime {
+    let mut runtime = Runtime {
         ips: reader.parsed_list("ips", IP_SHAPE, problems),
         ip_ranges: reader.value("ipRanges").cloned(),
         mac: reader.parsed("mac", MAC_SHAPE, problems),
         dns: reader.value("dns").map(|v| read_dns(v, &reader.place("dns"), problems)).unwrap_or_default(),
-    }
-}
-
-/// Refuses a capability that nobody would serve, unless it asks for nothing.
-fn refuse(reader: &mut Reader<'_>, key: &'static str, plugin: &str, problems: &mut Vec<Problem>) {
-    if reader.value(key).is_none_or(asks_nothing) {
-        return;
-    }
-    let what = "is asked for by the pod, and nodeplug-cni does not serve it yet";
-    let hint = format!(
-        "take the capability `{key}` out of nodeplug-cni's entry and put the `{plugin}` plugin after it"
-    );
-    problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
-}
-
-fn asks_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(on) => !on,
-        Value::Number(n) => n.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.iter().all(asks_nothing),
-        // A mapping without a port on the host maps nothing, whatever else it says.
-        Value::Object(fields) => match fields.get("hostPort") {
-            Some(port) => asks_nothing(port),
-            None => fields.values().all(asks_nothing),
-        },
-    }
+        whole: None,
+    };
+    runtime.whole = Some(value);
+    runtime
 }
 
 /// The capability's words are `servers` and `searches`; those of the configuration's `dns` pass too.

@@ -8,7 +8,7 @@ fn read(value: &Value, position: Position) -> (NetConf, Vec<String>) {
 
 fn read_asked(value: &Value, position: Position, asked: &Asked) -> (NetConf, Vec<String>) {
     let mut found = Vec::new();
-    let conf = NetConf::read(value, "", position, asked, &mut found);
+    let conf = NetConf::read(Role::Main, value, "", position, asked, &mut found);
     (conf, found.iter().map(problems::line).collect())
 }
 
@@ -247,7 +247,7 @@ fn a_host_port_that_nobody_would_serve_is_refused_at_add_alone() {
     let value =
         routed(&json!({"runtimeConfig": {"portMappings": mapping, "bandwidth": {"IngressRate": 1000}}}));
     let mut found = Vec::new();
-    NetConf::read(&value, "", Position::First, &Asked::default(), &mut found);
+    NetConf::read(Role::Main, &value, "", Position::First, &Asked::default(), &mut found);
     assert_eq!(found.len(), 2);
     let error = problems::verdict(&found).unwrap_err();
     assert_eq!(error.kind(), node::Kind::UnsupportedField);

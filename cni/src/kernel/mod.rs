@@ -9,3 +9,4 @@ pub mod reaper;
 pub mod route;
 pub mod socket;
 pub mod sysctl;
+pub mod tc;

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 
 use crate::attachment::Attachment;
 use crate::ipam::leases::Choice;
+use crate::kernel::nft::{Filter, Trace};
 use crate::kernel::route::Route;
+use crate::kernel::tc::Bucket;
 use crate::mac::Mac;
 use crate::owner::Owner;
 
@@ -47,16 +49,18 @@ pub enum Step {
     EnableIpv6 { place: Place, link: String },
     /// Wait for duplicate address detection.
     Settle { place: Place, link: String },
-    /// Delete a link without waiting for its burial.
-    DeleteLink { link: String },
-    /// Masquerade what the addresses send, but for destinations in `keep`.
-    Masquerade { network: String, keep: Vec<IpNet>, addresses: Vec<IpAddr>, owner: Owner },
-    /// Stop that.
-    Unmasquerade { addresses: Vec<IpAddr>, owner: Owner },
+    /// Delete links without waiting for their burial.
+    DeleteLinks { links: Vec<String> },
+    /// Put what the pod gets into nf_tables: all of it or nothing.
+    Filter { filters: Vec<Filter>, owner: Owner },
+    /// Take it out.
+    Unfilter { traces: Vec<Trace>, owner: Owner },
     /// Drop frames with another source than `mac`.
     SpoofCheck { owner: Owner, mac: Mac },
     /// Stop that; without the MAC, the port's elements are searched for it.
     NoSpoofCheck { owner: Owner, mac: Option<Mac> },
+    /// Let what arrives by another plugin's link go its way again, where it is redirected to `to`.
+    Unredirect { link: String, to: String },
 }
 
 /// A change over rtnetlink.
@@ -78,6 +82,13 @@ pub enum Verb {
     Route { link: String, route: Route },
     Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
     RemoveNeighbour { link: String, address: IpAddr },
+    CreateIfb { link: String, mac: Mac, mtu: u32 },
+    /// The burst is `told` where somebody asked for it. On a `foreign` link, which another plugin made, it
+    /// has to be taken back.
+    Shape { link: String, handle: u16, bucket: Bucket, told: bool, foreign: bool },
+    Unshape { link: String, handle: u16 },
+    Ingress { link: String, to: String, foreign: bool },
+    Redirect { link: String, to: String },
 }
 
 impl Step {
@@ -113,14 +124,25 @@ impl node::step::Step for Step {
             }
             Self::Delegated { plugin } => Self::Undelegate { plugin },
             Self::Link { place: Place::Host, verb: Verb::CreateVeth { host, .. } } => {
-                Self::DeleteLink { link: host }
+                Self::DeleteLinks { links: vec![host] }
             }
             Self::Link {
                 place: Place::Host,
                 verb: Verb::Neighbour { link, address, permanent: false, .. },
             } => Self::host(Verb::RemoveNeighbour { link, address }),
-            Self::Masquerade { addresses, owner, .. } => Self::Unmasquerade { addresses, owner },
+            Self::Filter { filters, owner } => {
+                Self::Unfilter { traces: filters.iter().map(Filter::trace).collect(), owner }
+            }
             Self::SpoofCheck { owner, mac } => Self::NoSpoofCheck { owner, mac: Some(mac) },
+            Self::Link { place: Place::Host, verb: Verb::CreateIfb { link, .. } } => {
+                Self::DeleteLinks { links: vec![link] }
+            }
+            Self::Link { place: Place::Host, verb: Verb::Shape { link, handle, foreign: true, .. } } => {
+                Self::host(Verb::Unshape { link, handle })
+            }
+            Self::Link { place: Place::Host, verb: Verb::Ingress { link, to, foreign: true } } => {
+                Self::Unredirect { link, to }
+            }
             // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
             // has none of its own.
             Self::Setting { .. }
@@ -131,9 +153,10 @@ impl node::step::Step for Step {
             | Self::Forget { .. }
             | Self::Release { .. }
             | Self::Undelegate { .. }
-            | Self::DeleteLink { .. }
-            | Self::Unmasquerade { .. }
-            | Self::NoSpoofCheck { .. } => return None,
+            | Self::DeleteLinks { .. }
+            | Self::Unfilter { .. }
+            | Self::NoSpoofCheck { .. }
+            | Self::Unredirect { .. } => return None,
         })
     }
 }
@@ -160,16 +183,21 @@ impl fmt::Display for Step {
             Self::Settle { place, link } => {
                 write!(f, "{place}wait for duplicate address detection on `{link}`")
             }
-            Self::DeleteLink { link } => write!(f, "delete the link `{link}`"),
-            Self::Masquerade { network, addresses, .. } => {
-                write!(f, "masquerade {} by the rules of `{network}`", listed(addresses))
+            Self::DeleteLinks { links } => {
+                let each: Vec<_> = links.iter().map(|l| format!("`{l}`")).collect();
+                let word = if links.len() == 1 { "link" } else { "links" };
+                write!(f, "delete the {word} {}", each.join(", "))
             }
-            Self::Unmasquerade { addresses, .. } => write!(f, "stop masquerading {}", listed(addresses)),
+            Self::Filter { filters, .. } => f.write_str(&joined(filters)),
+            Self::Unfilter { traces, .. } => f.write_str(&joined(traces)),
             Self::SpoofCheck { owner, mac } => {
                 write!(f, "let only `{mac}` send by `{}`", owner.host_ifname())
             }
             Self::NoSpoofCheck { owner, .. } => {
                 write!(f, "stop checking who sends by `{}`", owner.host_ifname())
+            }
+            Self::Unredirect { link, to } => {
+                write!(f, "stop redirecting what arrives by `{link}` to `{to}`")
             }
         }
     }
@@ -218,6 +246,13 @@ impl fmt::Display for Verb {
             Self::RemoveNeighbour { link, address } => {
                 write!(f, "remove the neighbour `{address}` from `{link}`")
             }
+            Self::CreateIfb { link, mtu, .. } => write!(f, "create the ifb `{link}` with MTU {mtu}"),
+            Self::Shape { link, bucket, .. } => {
+                write!(f, "let `{link}` send {} bits a second", u128::from(bucket.rate) * 8)
+            }
+            Self::Unshape { link, .. } => write!(f, "let `{link}` send without a limit"),
+            Self::Ingress { link, .. } => write!(f, "give `{link}` an ingress qdisc"),
+            Self::Redirect { link, to } => write!(f, "redirect what arrives by `{link}` to `{to}`"),
         }
     }
 }
@@ -238,7 +273,7 @@ impl fmt::Display for Route {
     }
 }
 
-fn listed(addresses: &[IpAddr]) -> String {
-    let each: Vec<_> = addresses.iter().map(|a| format!("`{a}`")).collect();
-    each.join(", ")
+fn joined<T: fmt::Display>(items: &[T]) -> String {
+    let each: Vec<_> = items.iter().map(ToString::to_string).collect();
+    each.join("; ")
 }

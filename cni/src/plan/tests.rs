@@ -13,6 +13,7 @@ use crate::kernel::link::Link;
 use crate::mac::Mac;
 use crate::observe::{FORWARD_4, Links, Observed};
 use crate::owner::Owner;
+use crate::role::Role;
 use node::step::Step as _;
 
 fn conf(extra: &Value) -> NetConf {
@@ -22,7 +23,7 @@ fn conf(extra: &Value) -> NetConf {
     });
     value.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     let mut problems = Vec::new();
-    let conf = NetConf::read(&value, "", Position::First, &Asked::default(), &mut problems);
+    let conf = NetConf::read(Role::Main, &value, "", Position::First, &Asked::default(), &mut problems);
     assert_eq!(problems, []);
     conf
 }
@@ -152,6 +153,7 @@ fn del_takes_back_exactly_what_add_did() {
             masquerade: true,
             only_mac: bridge.map(|_| "0a:58:0a:58:00:05".parse().unwrap()),
             bridge: bridge.map(str::to_owned),
+            ..Attachment::default()
         };
         let mut done = vec![Step::Record(Box::new(record.clone()))];
         done.extend(granted.addresses.iter().enumerate().map(|(set, g)| Step::Reserve {

@@ -71,6 +71,8 @@ pub fn wish(
         routes: routes(conf, &addresses, granted.routes.as_deref())?,
         bridge,
         masquerade: conf.masquerade.then(|| kept(conf, granted)),
+        features: conf.features.clone(),
+        networks: granted.networks.clone(),
         settings: seen.not_forwarding.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect(),
         addresses,
     })
@@ -133,7 +135,7 @@ pub fn pod_mac(conf: &NetConf, owner: &Owner, addresses: &[Given]) -> Mac {
 }
 
 /// Destinations that keep the pod's own address: its networks and what the configuration adds.
-fn kept(conf: &NetConf, granted: &Granted) -> Vec<IpNet> {
+pub fn kept(conf: &NetConf, granted: &Granted) -> Vec<IpNet> {
     let own = granted.networks.iter().chain(&conf.non_masquerade).map(IpNet::trunc);
     let mut keep: Vec<IpNet> = own.collect();
     keep.sort();

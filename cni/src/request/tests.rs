@@ -30,7 +30,7 @@ fn with(mut vars: Vars, name: &'static str, value: &str) -> Vars {
 }
 
 fn read(vars: &Vars, stdin: &[u8]) -> Result<Request, Refused> {
-    Request::read(&|name| vars.get(name).cloned(), stdin)
+    Request::read(Role::Main, &|name| vars.get(name).cloned(), stdin)
 }
 
 /// The error as the runtime sees it: code, msg and details.

@@ -15,13 +15,14 @@ use crate::kernel::nft::Nft;
 use crate::kernel::socket::RouteSocket;
 use crate::observe::{self, Links};
 use crate::owner::Owner;
+use crate::plan::feature;
 use crate::plan::step::{Place, Step};
 use crate::plan::wish::{Granted, mtu, wish};
 use crate::plan::{Wish, unmake};
 use crate::request::Call;
 use crate::result::{CniResult, Dns, Interface, Ip, Route};
 use crate::state::State;
-use crate::verb::addresses;
+use crate::verb::{addresses, chained};
 
 /// Attaches the pod. On a failure everything that was done is taken back.
 pub fn add(call: &Call) -> Result<CniResult> {
@@ -42,7 +43,8 @@ pub fn add(call: &Call) -> Result<CniResult> {
 
 /// Takes a whole ADD back, because its answer could not be given; `first` leads.
 pub fn undone(call: &Call, first: Box<Error>) -> Box<Error> {
-    match take_back(call) {
+    let back = if chained::is_chained(&call.config) { chained::take_back(call) } else { take_back(call) };
+    match back {
         Ok(()) => first,
         Err(left) => first.hint(format!("the clean-up met: {}; DEL will try again", left.chain())),
     }
@@ -95,7 +97,7 @@ pub fn namespaces(path: &str, may_be_host: bool) -> Result<(Namespace, Namespace
 }
 
 /// Makes the memory this boot's own. What an earlier boot's records hold on disk goes back.
-fn begin(state: &State) -> Result<()> {
+pub fn begin(state: &State) -> Result<()> {
     let give_back = |old: &Attachment| {
         let mut hands = Hands::new(state, Namespace::current()?, None);
         let on_disk = unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. }));
@@ -116,6 +118,19 @@ fn record(call: &Call, hands: &Hands, links: &Links) -> Attachment {
         Attach::Bridge(bridge) => Some(bridge),
         _ => None,
     };
+    let mut record = Attachment {
+        mtu: mtu(&call.config, links),
+        masquerade: call.config.masquerade,
+        port_of: bridge.map(|b| b.name.clone()),
+        bridge: bridge.filter(|b| b.is_gateway).map(|b| b.name.clone()),
+        ..basics(call, hands)
+    };
+    feature::note(&call.config.features, &mut record);
+    record
+}
+
+/// What a record says of every call.
+pub fn basics(call: &Call, hands: &Hands) -> Attachment {
     Attachment {
         boot: hands.state().boot.clone(),
         since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
@@ -123,16 +138,8 @@ fn record(call: &Call, hands: &Hands, links: &Links) -> Attachment {
         owner: call.owner.clone(),
         netns: call.netns.clone(),
         pod: call.args.pod(),
-        addresses: Vec::new(),
-        networks: Vec::new(),
-        mtu: mtu(&call.config, links),
         version: call.config.version.as_str().to_owned(),
-        leases: None,
-        delegate: None,
-        delegate_ipam: None,
-        masquerade: call.config.masquerade,
-        only_mac: None,
-        bridge: bridge.filter(|b| b.is_gateway).map(|b| b.name.clone()),
+        ..Attachment::default()
     }
 }
 
@@ -149,7 +156,9 @@ pub fn decide(
     if let Some(bridge) = &seen.bridge {
         hands.know(Place::Host, &bridge.name, bridge.index);
     }
-    wish(&call.config, &call.owner, record.pod.as_deref(), record.mtu, granted, &seen)
+    let wish = wish(&call.config, &call.owner, record.pod.as_deref(), record.mtu, granted, &seen)?;
+    feature::judge(&wish.features, &wish.target())?;
+    Ok(wish)
 }
 
 /// The bridge as the result names it. Where this call meant to make it, another may have been quicker:
@@ -178,6 +187,7 @@ fn result(call: &Call, wish: &Wish, granted: &Granted, bridge: Option<Interface>
     interfaces.push(end(wish.owner.host_ifname(), wish.host_mac, None));
     let inside = interfaces.len();
     interfaces.push(end(wish.owner.ifname.clone(), wish.pod_mac, Some(call.netns.clone())));
+    interfaces.extend(feature::links(&wish.features, &wish.target()));
     let routed = wish.bridge.is_none();
     let ips = wish.addresses.iter().map(|g| Ip {
         interface: Some(inside),

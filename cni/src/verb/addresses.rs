@@ -15,7 +15,7 @@ use crate::ipam::leases::Choice;
 use crate::ipam::{HostLocal, Ipam, Static, resolv};
 use crate::plan::Given;
 use crate::plan::step::Step;
-use crate::plan::wish::{Granted, pod_mac};
+use crate::plan::wish::{Granted, kept, pod_mac};
 use crate::request::Call;
 use crate::result::{CniResult, Ip};
 
@@ -168,6 +168,9 @@ fn noted(call: &Call, record: &mut Attachment, granted: &Granted) {
     }
     record.addresses = granted.addresses.iter().map(|g| g.address.addr()).collect();
     record.networks.clone_from(&granted.networks);
+    if call.config.masquerade {
+        record.keep = kept(&call.config, granted);
+    }
 }
 
 /// An empty list asks for no route at all; no list asks for the mode's own.

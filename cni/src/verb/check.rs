@@ -3,6 +3,8 @@
 //! The same decisions as for an ADD give the same steps; each step is then looked for in the kernel. So
 //! whatever ADD learns to make, CHECK learns to miss.
 
+mod shape;
+
 use ipnet::IpNet;
 use node::{Error, Kind, Result};
 
@@ -10,7 +12,6 @@ use crate::apply::Hands;
 use crate::attachment::Attachment;
 use crate::ipam::Ipam;
 use crate::kernel::link::{self, Link};
-use crate::kernel::nft::Masquerade;
 use crate::kernel::route::{self, Route};
 use crate::kernel::{address, neighbour, sysctl};
 use crate::mac::Mac;
@@ -60,7 +61,8 @@ pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
     if missing.is_empty() { Ok(()) } else { Err(mismatch(call, &missing)) }
 }
 
-fn mismatch(call: &Call, missing: &[String]) -> Box<Error> {
+/// The error that names everything.
+pub fn mismatch(call: &Call, missing: &[String]) -> Box<Error> {
     let pod = call.args.pod().unwrap_or_else(|| call.owner.to_string());
     Error::new(Kind::Mismatch, format!("check the network of `{pod}`: {}", missing.join("; ")))
         .hint("restart the pod, or put back what is named")
@@ -114,16 +116,12 @@ fn leases(call: &Call, record: &Attachment, hands: &mut Hands) -> Result<Vec<Str
 }
 
 /// What of a step is not in effect.
-fn absent(step: &Step, hands: &mut Hands) -> Result<Vec<String>> {
+pub fn absent(step: &Step, hands: &mut Hands) -> Result<Vec<String>> {
     Ok(match step {
         Step::Setting { place: Place::Host, name, .. } => vec![format!("`{name}` is off")],
         Step::Setting { place: Place::Pod, name, value } => setting(name, value, hands)?,
         Step::Link { place, verb } => not_there(*place, verb, hands)?,
-        Step::Masquerade { network, keep, addresses, owner } => hands.nft()?.missing(
-            &Masquerade { network: network.clone(), keep: keep.clone() },
-            addresses,
-            owner,
-        )?,
+        Step::Filter { filters, owner } => hands.nft()?.lacks(filters, owner)?,
         Step::SpoofCheck { owner, mac } => hands.nft()?.spoof_missing(&owner.host_ifname(), mac.0, owner)?,
         _ => Vec::new(),
     })
@@ -181,6 +179,15 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
                 say(format!("the route `{route}` on `{link}` is gone or different"));
             }
         }
+        Verb::CreateIfb { link, .. } => {
+            if index(place, link, hands)?.is_none() {
+                say(format!("the ifb `{link}` is gone"));
+            }
+        }
+        Verb::Shape { link, bucket, told, .. } => {
+            missing.extend(shape::bucket(link, bucket, *told, hands)?);
+        }
+        Verb::Redirect { link, to } => missing.extend(shape::redirection(link, to, hands)?),
         Verb::Neighbour { link, address, mac, permanent: true } => {
             if let Some(index) = index(place, link, hands)?
                 && neighbour::find(hands.socket(place)?, index, *address)? != Some((Some(*mac), true))

@@ -13,6 +13,7 @@ use crate::attachment::Attachment;
 use crate::config::Attach;
 use crate::ipam::{COOLDOWN, DATA_DIR, Ipam};
 use crate::kernel::link::{self, Link};
+use crate::kernel::nft::Trace;
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
@@ -59,7 +60,10 @@ pub fn remembered(record: &Attachment, hands: &mut Hands) -> Result<()> {
 /// which then finds them without an attachment.
 pub fn unreadable(owner: &Owner, hands: &mut Hands) -> Result<()> {
     filters_of(owner, hands)?;
-    hands.run_all(vec![Step::DeleteLink { link: owner.host_ifname() }, Step::Forget { owner: owner.clone() }])
+    hands.run_all(vec![
+        Step::DeleteLinks { links: vec![owner.host_ifname()] },
+        Step::Forget { owner: owner.clone() },
+    ])
 }
 
 /// No record: usually the second DEL of a pod that is gone, which must cost next to nothing. Otherwise
@@ -98,20 +102,20 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
 /// Elements by their comment. A node whose kernel has no nf_tables has none.
 fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     let Ok(nft) = hands.nft() else { return Ok(()) };
-    let addresses = nft.masqueraded_by(owner)?;
+    let found = nft.found_of(owner)?;
     let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone(), mac: None }];
-    if !addresses.is_empty() {
-        steps.push(Step::Unmasquerade { addresses, owner: owner.clone() });
+    if !found.is_empty() {
+        steps.push(Step::Unfilter { traces: vec![Trace::Found(found)], owner: owner.clone() });
     }
     hands.run_all(steps)
 }
 
 fn links_of(call: &Del, own: Option<Link>, hands: &mut Hands) -> Result<()> {
     if let Some(own) = own {
-        return hands.run_all(vec![Step::DeleteLink { link: own.name }]);
+        return hands.run_all(vec![Step::DeleteLinks { links: vec![own.name] }]);
     }
     match another_plugins(call, hands)? {
-        Some(link) => hands.run_all(vec![Step::DeleteLink { link }]),
+        Some(link) => hands.run_all(vec![Step::DeleteLinks { links: vec![link] }]),
         None => Ok(()),
     }
 }

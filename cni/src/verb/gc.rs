@@ -13,7 +13,7 @@ use crate::attachment::Attachment;
 use crate::config::NetConf;
 use crate::ipam::{COOLDOWN, Ipam};
 use crate::kernel::link;
-use crate::kernel::nft::{Nft, comment};
+use crate::kernel::nft::{Found, Nft, Trace, comment};
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
@@ -58,14 +58,14 @@ pub fn gc(call: &Gc) -> Result<()> {
 #[derive(Debug, Default)]
 struct Strays {
     links: Vec<String>,
-    elements: Vec<(String, IpAddr)>,
+    elements: Vec<Found>,
 }
 
 fn strays(call: &Gc, hands: &mut Hands) -> Result<Strays> {
     let links = link::veths(hands.socket(Place::Host)?)?.into_iter().map(|l| l.name);
     Ok(Strays {
         links: links.filter(|name| Owner::is_host_ifname(name)).collect(),
-        elements: if call.config.masquerade { hands.nft()?.owners()? } else { Vec::new() },
+        elements: if call.config.masquerade { hands.nft()?.found()? } else { Vec::new() },
     })
 }
 
@@ -78,17 +78,18 @@ impl Strays {
         let names: BTreeSet<String> = known.iter().map(|o| o.host_ifname()).collect();
         let comments: BTreeSet<String> = known.iter().map(|o| comment(o)).collect();
         let links = self.links.into_iter().filter(|name| whole && !names.contains(name));
-        let mut steps: Vec<Step> = links.map(|link| Step::DeleteLink { link }).collect();
+        let mut steps: Vec<Step> = links.map(|link| Step::DeleteLinks { links: vec![link] }).collect();
         let in_range = |address: &IpAddr| match &call.config.ipam {
             Some(Ipam::HostLocal(config)) => config.sets.iter().any(|set| set.range_of(*address).is_some()),
             _ => false,
         };
-        let elements =
-            self.elements.into_iter().filter(|(c, a)| !comments.contains(c) && (whole || in_range(a)));
-        let unmasquerade = |(comment, address): (String, IpAddr)| {
-            Owner::from_key(&comment).map(|owner| Step::Unmasquerade { addresses: vec![address], owner })
+        let may_go = |found: &Found| whole || found.address().is_some_and(|a| in_range(&a));
+        let elements = self.elements.into_iter().filter(|f| !comments.contains(&f.comment) && may_go(f));
+        let remove = |found: Found| {
+            Owner::from_key(&found.comment)
+                .map(|owner| Step::Unfilter { traces: vec![Trace::Found(vec![found])], owner })
         };
-        steps.extend(elements.filter_map(unmasquerade));
+        steps.extend(elements.filter_map(remove));
         hands.run_all(steps)
     }
 }

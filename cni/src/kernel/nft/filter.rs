@@ -1,0 +1,166 @@
+//! What a pod gets in nf_tables, and what of it is taken out.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use node::Result;
+
+use super::element::{Element, comment};
+use super::found::Found;
+use super::layout::{Family, Layout};
+use super::operation::Question;
+use super::rule::HeldRule;
+use super::{Masquerade, Nft, check, masquerade};
+use crate::owner::Owner;
+
+/// One thing that a pod gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    /// What these addresses send leaves with the node's address.
+    Masquerade(Masquerade, Vec<IpAddr>),
+}
+
+/// What is known of a [`Filter`] when it has to go: enough to find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trace {
+    /// The masquerade of these addresses, in whichever network.
+    Masquerade(Vec<IpAddr>),
+    /// Elements that were found without a record.
+    Found(Vec<Found>),
+}
+
+impl Filter {
+    /// What finds it again.
+    pub fn trace(&self) -> Trace {
+        match self {
+            Self::Masquerade(_, addresses) => Trace::Masquerade(addresses.clone()),
+        }
+    }
+
+    /// The chains, sets and maps that it needs, of the inet family all.
+    fn layouts(&self) -> Vec<Layout> {
+        match self {
+            Self::Masquerade(what, _) => vec![what.layout()],
+        }
+    }
+
+    /// The pod's own elements in them.
+    fn elements(&self) -> Vec<Element> {
+        match self {
+            Self::Masquerade(what, addresses) => what.elements(addresses),
+        }
+    }
+
+    /// Where else the same keys may be held: in layouts of other networks or older settings, which the
+    /// rules `found` tell.
+    fn elsewhere(&self, found: &[HeldRule]) -> Vec<Element> {
+        match self {
+            Self::Masquerade(what, addresses) => what.elsewhere(addresses, found),
+        }
+    }
+}
+
+impl Trace {
+    /// Where it may be, of all the sets and maps of our table.
+    fn places(&self, sets: &[String]) -> Vec<Element> {
+        match self {
+            Self::Masquerade(addresses) => masquerade::places(addresses, sets),
+            Self::Found(found) => found.iter().map(Found::element).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Masquerade(addresses) => addresses.is_empty(),
+            Self::Found(found) => found.is_empty(),
+        }
+    }
+}
+
+/// What the layout is called whose chain, set or map has this name, where it is one that goes when it has no
+/// elements any more.
+pub(super) fn layout_of(name: &str) -> Option<&str> {
+    masquerade::layout_of(name)
+}
+
+impl Nft {
+    /// Makes `filters` stand for `owner`, all of them or none, in one transaction, whatever stood there
+    /// before. An element of another owner is replaced, unless `lives` says of its comment that the owner
+    /// does: that is [`Kind::Conflict`](node::Kind::Conflict).
+    pub fn put(&mut self, filters: &[Filter], owner: &Owner, lives: &dyn Fn(&str) -> bool) -> Result<()> {
+        let own = comment(owner);
+        let theirs = |held: &str| held != own && lives(held);
+        let elements: Vec<Element> = filters.iter().flat_map(Filter::elements).collect();
+        let elsewhere =
+            |found: &[HeldRule]| filters.iter().flat_map(|filter| filter.elsewhere(found)).collect();
+        self.ensure(&layouts(filters), &elements, &elsewhere, &own, &theirs)
+    }
+
+    /// Takes out what is `owner`'s of `traces`, in one transaction. What is not there is done.
+    pub fn take(&mut self, traces: &[Trace], owner: &Owner) -> Result<()> {
+        if traces.iter().all(Trace::is_empty) {
+            return Ok(());
+        }
+        let sets = self.sets(Family::Inet)?;
+        let places: Vec<Element> = traces.iter().flat_map(|trace| trace.places(&sets)).collect();
+        self.remove(&places, &comment(owner))
+    }
+
+    /// What is missing or different of `filters`, one line for each thing; no line means that they stand as
+    /// [`Nft::put`] made them.
+    pub fn lacks(&mut self, filters: &[Filter], owner: &Owner) -> Result<Vec<String>> {
+        let elements: Vec<Element> = filters.iter().flat_map(Filter::elements).collect();
+        let mut lines = check::missing(self, &layouts(filters), &elements, &comment(owner))?;
+        let found = self.channel.list(&Question::Rules(Family::Inet), HeldRule::read)?;
+        let strays = self.there(filters.iter().flat_map(|filter| filter.elsewhere(&found)).collect())?;
+        let line =
+            |(s, _): &(Element, String)| format!("{s} belongs to another network or to older settings");
+        lines.extend(strays.iter().map(line));
+        Ok(lines)
+    }
+
+    /// Whether `filters` could be put here: that nf_tables answers to us, and that it has what their rules
+    /// need. Layouts that stand prove it; for others, the kernel is given all of it in a transaction that it
+    /// only checks, so that the ruleset stays as it is.
+    pub fn usable(&mut self, filters: &[Filter]) -> Result<()> {
+        layouts(filters).iter().try_for_each(|layout| check::provable(self, layout))
+    }
+}
+
+/// The layouts of all filters, each once.
+fn layouts(filters: &[Filter]) -> Vec<Layout> {
+    let mut all: Vec<Layout> = Vec::new();
+    for layout in filters.iter().flat_map(Filter::layouts) {
+        if !all.contains(&layout) {
+            all.push(layout);
+        }
+    }
+    all
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Masquerade(what, addresses) => {
+                write!(f, "masquerade {} by the rules of `{}`", listed(addresses), what.network)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Masquerade(addresses) => write!(f, "stop masquerading {}", listed(addresses)),
+            Self::Found(found) => {
+                let each: Vec<String> = found.iter().map(|f| f.element().to_string()).collect();
+                write!(f, "remove {}", each.join(", "))
+            }
+        }
+    }
+}
+
+fn listed(addresses: &[IpAddr]) -> String {
+    let each: Vec<_> = addresses.iter().map(|a| format!("`{a}`")).collect();
+    each.join(", ")
+}

@@ -1,0 +1,170 @@
+//! A chained call: another plugin made the pod's interface, this one adds to it
+//! (CNI spec 1.1.0, section 3, "Execution of Network Configurations").
+
+use node::namespace::Namespace;
+use node::step::Done;
+use node::{Error, Kind, Result};
+
+use crate::apply::Hands;
+use crate::attachment::{Attachment, attached};
+use crate::config::NetConf;
+use crate::kernel::link;
+use crate::plan::feature::{self, Target};
+use crate::plan::step::{Place, Step};
+use crate::plan::unmake;
+use crate::request::{Call, Del, Gc};
+use crate::result::CniResult;
+use crate::state::State;
+use crate::verb::{add, check};
+
+/// Adds what is asked for. The previous result passes through, with what was changed of it.
+pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
+    if call.config.features.is_empty() {
+        return Ok(previous.clone());
+    }
+    let state = State::chained(call.config.role.name())?;
+    add::begin(&state)?;
+    if state.attachments.has(&call.owner) {
+        return Err(attached(&call.owner));
+    }
+    let (home, pod) = add::namespaces(&call.netns, call.netns_override)?;
+    let mut hands = Hands::new(&state, home, Some(pod));
+    let target = target(call, previous, &mut hands)?;
+    let mut done = Done::default();
+    let steps = planned(call, &target, &hands)?;
+    match hands.run(steps, &mut done) {
+        Ok(()) => {
+            let mut result = previous.clone();
+            result.interfaces.extend(feature::links(&call.config.features, &target));
+            Ok(result)
+        }
+        Err(first) => Err(done.roll_back(first, |steps| hands.run_all(steps))),
+    }
+}
+
+/// Takes a whole ADD back, because its answer could not be given.
+pub fn take_back(call: &Call) -> Result<()> {
+    let state = State::chained(call.config.role.name())?;
+    let mut hands = Hands::new(&state, Namespace::current()?, None);
+    match state.attachments.find(&call.owner)? {
+        Some(record) => hands.run_all(unmake(&record)),
+        None => Ok(()),
+    }
+}
+
+/// Says everything that is missing or different, or nothing.
+pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
+    if call.config.features.is_empty() {
+        return Ok(());
+    }
+    let state = State::chained(call.config.role.name())?;
+    let (home, pod) = add::namespaces(&call.netns, call.netns_override)?;
+    let mut hands = Hands::new(&state, home, Some(pod));
+    let target = target(call, previous, &mut hands)?;
+    let mut missing = Vec::new();
+    for step in features_of(call, &target)? {
+        missing.extend(check::absent(&step, &mut hands)?);
+    }
+    hands.go(Place::Host)?;
+    if missing.is_empty() { Ok(()) } else { Err(check::mismatch(call, &missing)) }
+}
+
+/// Takes back what the record names; without one, what can be found of the owner.
+pub fn del(call: &Del) -> Result<()> {
+    let state = State::chained(call.role.name())?;
+    let mut hands = Hands::new(&state, Namespace::current()?, None);
+    match state.attachments.find(&call.owner)? {
+        Some(record) => hands.run_all(unmake(&record)),
+        None if state.attachments.has(&call.owner) => {
+            hands.run_all(vec![Step::Forget { owner: call.owner.clone() }])
+        }
+        None => Ok(()),
+    }
+}
+
+/// Removes what was added to interfaces that are not in the list of valid ones.
+pub fn gc(call: &Gc) -> Result<()> {
+    let state = State::chained(call.config.role.name())?;
+    let mut hands = Hands::new(&state, Namespace::current()?, None);
+    let mut first = Ok(());
+    let stale = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
+    for record in state.attachments.all()?.iter().filter(stale) {
+        let result = hands.run_all(unmake(record));
+        if first.is_ok() {
+            first = result;
+        }
+    }
+    first
+}
+
+fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
+    let mut record = Attachment {
+        chained: Some(call.config.role.name().to_owned()),
+        host_link: target.host_link.clone(),
+        addresses: target.ips(),
+        networks: target.neighbours.clone(),
+        port_of: target.bridge.clone(),
+        mtu: target.mtu,
+        ..add::basics(call, hands)
+    };
+    feature::note(&call.config.features, &mut record);
+    let mut steps = vec![Step::Record(Box::new(record))];
+    steps.extend(features_of(call, target)?);
+    Ok(steps)
+}
+
+fn features_of(call: &Call, target: &Target) -> Result<Vec<Step>> {
+    feature::judge(&call.config.features, target)?;
+    let mut steps = feature::steps_before_up(&call.config.features, target);
+    let (more, filters) = feature::steps(&call.config.features, target);
+    steps.extend(more);
+    if !filters.is_empty() {
+        steps.push(Step::Filter { filters, owner: call.owner.clone() });
+    }
+    Ok(steps)
+}
+
+/// The pod's interface and its host end, found from the pod's side: results name it, and names may be wrong.
+fn target(call: &Call, previous: &CniResult, hands: &mut Hands) -> Result<Target> {
+    let name = &call.owner.ifname;
+    let Some(inside) = link::find(hands.socket(Place::Pod)?, name)? else {
+        let what = format!("add to the pod's interface `{name}`, which is not there");
+        return Err(Error::new(Kind::Mismatch, what)
+            .hint("the plugin before this one in the list makes it: its name is the runtime's CNI_IFNAME"));
+    };
+    hands.know(Place::Pod, name, inside.index);
+    let socket = hands.socket(Place::Host)?;
+    let is_pair = inside.kind.as_deref() == Some("veth");
+    let outside = match inside.peer.filter(|_| is_pair) {
+        Some(peer) => link::find_index(socket, peer)?,
+        None => None,
+    };
+    // Indexes are counted by namespace: the link that bears the number here must be the other end.
+    let outside = outside.filter(|l| l.kind.as_deref() == Some("veth") && l.peer == Some(inside.index));
+    let bridge = match outside.as_ref().and_then(|l| l.master) {
+        Some(index) => link::find_index(socket, index)?.map(|l| l.name),
+        None => None,
+    };
+    if let Some(link) = &outside {
+        hands.know(Place::Host, &link.name, link.index);
+    }
+    let ours = |i: usize| previous.interfaces.get(i).is_some_and(|i| i.sandbox.is_some() && i.name == *name);
+    let addresses: Vec<_> =
+        previous.ips.iter().filter(|ip| ip.interface.is_none_or(ours)).map(|ip| ip.address).collect();
+    let neighbours = addresses.iter().filter(|_| bridge.is_some()).map(ipnet::IpNet::trunc).collect();
+    Ok(Target {
+        owner: call.owner.clone(),
+        network: call.config.name.clone(),
+        mtu: outside.as_ref().map_or(inside.mtu, |l| l.mtu),
+        host_link: outside.map(|l| l.name),
+        bridge,
+        addresses,
+        neighbours,
+        before: Some(inside),
+    })
+}
+
+/// Whether a configuration adds to another plugin's interface.
+pub fn is_chained(config: &NetConf) -> bool {
+    config.attach == crate::config::Attach::Chained
+}
