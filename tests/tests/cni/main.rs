@@ -26,6 +26,7 @@ mod losses;
 mod mending;
 mod networks;
 mod noise;
+mod reference_chain;
 mod roles;
 mod source_routing;
 mod strangers;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         noise::trials(),
         roles::trials(),
         source_routing::trials(),
+        reference_chain::trials(),
         strangers::trials(),
         traffic::trials(),
         tuning::trials(),
