@@ -8,17 +8,13 @@ use crate::config::reader::{Problem, Reader};
 const VLAN: [&str; 3] = ["vlan", "vlanTrunk", "preserveDefaultVlan"];
 
 /// A key and the reference plugin that reads it.
-const ELSEWHERE: [(&str, &str); 31] = [
+const ELSEWHERE: [(&str, &str); 27] = [
     ("snat", "portmap"),
     ("masqAll", "portmap"),
     ("markMasqBit", "portmap"),
     ("externalSetMarkChain", "portmap"),
     ("conditionsV4", "portmap"),
     ("conditionsV6", "portmap"),
-    ("backend", "firewall` or `portmap"),
-    ("iptablesAdminChainName", "firewall"),
-    ("firewalldZone", "firewall"),
-    ("ingressPolicy", "firewall"),
     ("ingressRate", "bandwidth"),
     ("ingressBurst", "bandwidth"),
     ("egressRate", "bandwidth"),
