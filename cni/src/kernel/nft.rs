@@ -13,6 +13,7 @@ mod channel;
 mod check;
 mod element;
 mod filter;
+mod host;
 mod layout;
 mod operation;
 mod rule;

@@ -136,7 +136,7 @@ fn address_of(protocol: u8, offset: u32, bytes: usize) -> Vec<Expression> {
 }
 
 /// Whether each attribute of `ours` is in `theirs` with the same value.
-fn says(ours: &[u8], theirs: &[u8]) -> bool {
+pub(super) fn says(ours: &[u8], theirs: &[u8]) -> bool {
     IterableChunks::new(ours).all(|(header, value)| {
         let held = IterableChunks::new(theirs).find(|(h, _)| h.r#type == header.r#type);
         held.is_some_and(|(_, held)| if header.is_nested { says(value, held) } else { value == held })
