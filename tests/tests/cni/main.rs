@@ -19,6 +19,7 @@ mod crashes;
 mod delegation;
 mod deletion;
 mod errors;
+mod firewall;
 mod harness_itself;
 mod losses;
 mod mending;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         delegation::trials(),
         deletion::trials(),
         errors::trials(),
+        firewall::trials(),
         harness_itself::trials(),
         losses::trials(),
         mending::trials(),
