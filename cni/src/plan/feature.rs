@@ -11,6 +11,7 @@ use crate::config::feature::Features;
 use crate::kernel::link::Link;
 use crate::kernel::nft::{Filter, Trace};
 use crate::owner::Owner;
+use crate::plan::firewall;
 use crate::plan::step::Step;
 
 /// The pod's interface, as the features need to know it.
@@ -40,14 +41,16 @@ impl Target {
 }
 
 /// Refuses what this interface cannot have, before anything is made.
-pub fn judge(_features: &Features, _target: &Target) -> Result<()> {
-    Ok(())
+pub fn judge(features: &Features, target: &Target) -> Result<()> {
+    features.firewall.as_ref().map_or(Ok(()), |wanted| firewall::judge(wanted, target))
 }
 
 /// The steps that give the pod what is asked for. Those that need nf_tables are given as filters, for the
 /// caller to put in together with its own.
-pub fn steps(_features: &Features, _target: &Target) -> (Vec<Step>, Vec<Filter>) {
-    (Vec::new(), Vec::new())
+pub fn steps(features: &Features, target: &Target) -> (Vec<Step>, Vec<Filter>) {
+    let mut filters = Vec::new();
+    filters.extend(features.firewall.as_ref().map(|wanted| firewall::filter(wanted, target)));
+    (Vec::new(), filters)
 }
 
 /// Writes into the record what [`unmake`] needs.
@@ -59,8 +62,10 @@ pub fn note(features: &Features, record: &mut Attachment) {
 }
 
 /// What takes the features of a record back.
-pub fn unmake(_record: &Attachment) -> Unmade {
-    Unmade::default()
+pub fn unmake(record: &Attachment) -> Unmade {
+    let mut unmade = Unmade::default();
+    unmade.traces.extend(firewall::unmake(record));
+    unmade
 }
 
 /// The inverse of [`steps`].

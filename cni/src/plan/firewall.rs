@@ -36,8 +36,11 @@ fn passage(firewall: &Firewall, target: &Target) -> Passage {
 
 /// What finds it again.
 pub fn unmake(record: &Attachment) -> Option<Trace> {
-    record.firewall.as_ref()?;
-    let own = || record.owner.host_ifname();
-    let port = if record.chained.is_some() { record.host_link.clone() } else { Some(own()) };
-    Some(Trace::Firewall { addresses: record.addresses.clone(), port })
+    let firewall = record.firewall.as_ref()?;
+    let own = || Some(record.owner.host_ifname());
+    let port = if record.chained.is_some() { record.host_link.clone() } else { own() };
+    Some(Trace::Firewall {
+        addresses: record.addresses.clone(),
+        port: port.filter(|_| firewall.ingress == IngressPolicy::Isolated),
+    })
 }

@@ -13,7 +13,7 @@ use crate::attachment::Attachment;
 use crate::config::NetConf;
 use crate::ipam::{COOLDOWN, Ipam};
 use crate::kernel::link;
-use crate::kernel::nft::{Nft, Trace, comment};
+use crate::kernel::nft::{Found, Nft, Trace, comment};
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
@@ -45,7 +45,7 @@ pub fn gc(call: &Gc) -> Result<()> {
     }
     failures.extend(strays.remove(call, &records, &mut hands).err());
     failures.extend(leases(call, &mut hands).err());
-    if call.config.masquerade {
+    if call.config.masquerade || call.config.features.firewall.is_some() {
         failures.extend(hands.nft().and_then(Nft::tidy).err());
     }
     if let Some(Ipam::Delegate { plugin }) = &call.config.ipam {
@@ -58,14 +58,14 @@ pub fn gc(call: &Gc) -> Result<()> {
 #[derive(Debug, Default)]
 struct Strays {
     links: Vec<String>,
-    elements: Vec<(String, IpAddr)>,
+    elements: Vec<Found>,
 }
 
 fn strays(call: &Gc, hands: &mut Hands) -> Result<Strays> {
     let links = link::veths(hands.socket(Place::Host)?)?.into_iter().map(|l| l.name);
     Ok(Strays {
         links: links.filter(|name| Owner::is_host_ifname(name)).collect(),
-        elements: if call.config.masquerade { hands.nft()?.owners()? } else { Vec::new() },
+        elements: if call.config.masquerade { hands.nft()?.found()? } else { Vec::new() },
     })
 }
 
@@ -83,13 +83,13 @@ impl Strays {
             Some(Ipam::HostLocal(config)) => config.sets.iter().any(|set| set.range_of(*address).is_some()),
             _ => false,
         };
-        let elements =
-            self.elements.into_iter().filter(|(c, a)| !comments.contains(c) && (whole || in_range(a)));
-        let unmasquerade = |(comment, address): (String, IpAddr)| {
-            Owner::from_key(&comment)
-                .map(|owner| Step::Unfilter { traces: vec![Trace::Masquerade(vec![address])], owner })
+        let may_go = |found: &Found| whole || found.address().is_some_and(|a| in_range(&a));
+        let elements = self.elements.into_iter().filter(|f| !comments.contains(&f.comment) && may_go(f));
+        let remove = |found: Found| {
+            Owner::from_key(&found.comment)
+                .map(|owner| Step::Unfilter { traces: vec![Trace::Found(vec![found])], owner })
         };
-        steps.extend(elements.filter_map(unmasquerade));
+        steps.extend(elements.filter_map(remove));
         hands.run_all(steps)
     }
 }

@@ -109,10 +109,12 @@ impl<'a> Net<'a> {
     }
 
     #[track_caller]
-    fn gone(&self, pod: &Pod) {
-        for runtime in self.behind.iter().chain([&self.maker]) {
-            let answer = runtime.del(&pod.id, &pod.space, &pod.result);
-            assert!(answer.ok(), "DEL: {answer:?}");
+    fn gone(&self, pods: &[&Pod]) {
+        for pod in pods {
+            for runtime in self.behind.iter().chain([&self.maker]) {
+                let answer = runtime.del(&pod.id, &pod.space, &pod.result);
+                assert!(answer.ok(), "DEL: {answer:?}");
+            }
         }
     }
 }
@@ -154,7 +156,7 @@ fn nft(words: &str) -> String {
 fn outside(node: &Node) -> Namespace {
     let outside = node.outside();
     outside.tool(&["ip", "route", "add", "10.66.0.0/16", "via", "192.0.2.1"]);
-    outside.tool(&["ip", "-6", "route", "add", "fd66::/32", "via", "2001:db8:ff::1"]);
+    outside.tool(&["ip", "-6", "route", "add", "fd66::/16", "via", "2001:db8:ff::1"]);
     outside
 }
 
@@ -197,7 +199,7 @@ fn pods_pass(node: &Node, way: Way) {
             asks.extend(there.iter().map(|pod| (&one.space, pod.address)));
         }
         assert_eq!(reached(&asks), vec![false; asks.len()], "{way:?} {host:?}: without the feature");
-        [&one, &two].map(|pod| net.gone(pod));
+        net.gone(&[&one, &two]);
 
         let net = Net::new(node, way, &json!({}));
         let (one, two) = (net.pod("one"), net.pod("two"));
@@ -219,7 +221,7 @@ fn pods_pass(node: &Node, way: Way) {
         }
         for pod in [&one, &two] {
             net.check(pod).success();
-            net.gone(pod);
+            net.gone(&[pod]);
         }
         nothing_left(&format!("{way:?} {host:?}"));
         nft("flush ruleset");
@@ -263,7 +265,7 @@ fn the_operators_drop_comes_first(node: &Node) {
             nft(&format!("flush chain inet nodeplug {admin}"));
             assert!(reaches(&pod.space, far), "{admin} {word}: after");
         }
-        net.gone(&pod);
+        net.gone(&[&pod]);
     }
     nothing_left("after all");
 }
@@ -285,7 +287,7 @@ fn the_operators_chain_outlives_repairs(node: &Node) {
     assert!(own.contains("ip saddr 10.1.0.7 drop"), "{own}");
     let theirs = tool(&["iptables", "-S", "CNI-ADMIN"]);
     assert!(theirs.contains("-A CNI-ADMIN -s 10.1.0.7/32 -j DROP"), "{theirs}");
-    [&first, &second].map(|pod| net.gone(pod));
+    net.gone(&[&first, &second]);
 }
 
 fn tools_list_all(node: &Node) {
@@ -325,7 +327,7 @@ fn tools_list_all(node: &Node) {
     let second = net.pod("two");
     let rules = tool(&["iptables", "-S", "CNI-FORWARD"]);
     assert_eq!(rules.lines().count(), 3, "{rules}");
-    [&pod, &second].map(|pod| net.gone(pod));
+    net.gone(&[&pod, &second]);
 }
 
 /// firewalld's way to close a chain.
@@ -341,12 +343,12 @@ fn a_reject_at_the_end(node: &Node) {
     let pod = net.pod("without");
     let asks: Vec<_> = far.iter().map(|far| (&pod.space, far.address)).collect();
     assert_eq!(reached(&asks), [false, false], "without the feature");
-    net.gone(&pod);
+    net.gone(&[&pod]);
     let net = Net::new(node, Way::Own("routed"), &json!({}));
     let pod = net.pod("with");
     let asks: Vec<_> = far.iter().map(|far| (&pod.space, far.address)).collect();
     assert_eq!(reached(&asks), [true, true], "with the feature");
-    net.gone(&pod);
+    net.gone(&[&pod]);
 }
 
 /// A process that owns a table as firewalld does, until it is dropped.
@@ -428,7 +430,7 @@ fn same_bridge(node: &Node) {
     for (net, pods) in nets.iter().zip(&pods) {
         for pod in pods {
             net.check(pod).success();
-            net.gone(pod);
+            net.gone(&[pod]);
         }
     }
     nothing_left("after all");
@@ -450,18 +452,16 @@ fn isolated(node: &Node, modes: &[&'static str]) {
         let open = Net::new(node, Way::Own(mode), &json!(null));
         let (one, two) = (open.pod("one"), open.pod("two"));
         let (at_one, at_two) = (served(&one), served(&two));
-        let asks: Vec<_> = (0..2)
-            .flat_map(|f| [(&one.space, at_two[f].address), (&two.space, at_one[f].address)])
-            .collect();
+        let asks: Vec<_> =
+            (0..2).flat_map(|f| [(&one.space, at_two[f].address), (&two.space, at_one[f].address)]).collect();
         assert_eq!(reached(&asks), [true; 4], "{mode}: without the policy");
-        [&one, &two].map(|pod| open.gone(pod));
+        open.gone(&[&one, &two]);
 
         let closed = Net::new(node, Way::Own(mode), &json!({"ingressPolicy": "isolated"}));
         let (one, two) = (closed.pod("one"), closed.pod("two"));
         let (at_one, at_two) = (served(&one), served(&two));
-        let asks: Vec<_> = (0..2)
-            .flat_map(|f| [(&one.space, at_two[f].address), (&two.space, at_one[f].address)])
-            .collect();
+        let asks: Vec<_> =
+            (0..2).flat_map(|f| [(&one.space, at_two[f].address), (&two.space, at_one[f].address)]).collect();
         assert_eq!(reached(&asks), [false; 4], "{mode}: with the policy");
         let asks: Vec<_> =
             (0..2).flat_map(|f| [(&one.space, far[f].address), (&outside, at_one[f].address)]).collect();
@@ -469,7 +469,7 @@ fn isolated(node: &Node, modes: &[&'static str]) {
         assert!(served(&one).iter().all(|s| harness::traffic::ask_here(Protocol::Tcp, s.address).is_ok()));
         for pod in [&one, &two] {
             closed.check(pod).success();
-            closed.gone(pod);
+            closed.gone(&[pod]);
         }
         nothing_left(mode);
     }
@@ -478,12 +478,8 @@ fn isolated(node: &Node, modes: &[&'static str]) {
 /// Pods of another network, with and without the feature, routed and on a bridge.
 fn isolated_from_open_pods(node: &Node) {
     let closed = Net::new(node, Way::Own("routed"), &json!({"ingressPolicy": "isolated"}));
-    let on_closed_bridge = Net::on(
-        node,
-        Way::Own("bridge"),
-        on_bridge("shut"),
-        &json!({"ingressPolicy": "isolated"}),
-    );
+    let on_closed_bridge =
+        Net::on(node, Way::Own("bridge"), on_bridge("shut"), &json!({"ingressPolicy": "isolated"}));
     let open_bridge = Net::on(node, Way::Own("bridge"), on_bridge("open"), &json!({}));
     let mut routed = network("routed", &["10.66.1.0/24", "fd66:1::/64"]);
     routed["name"] = json!("others");
@@ -507,7 +503,7 @@ fn isolated_from_open_pods(node: &Node) {
         assert_eq!(reached(&asks), [true; 4], "family {family}: from the isolated, and the replies");
     }
     for (net, pod) in targets.iter().chain(&others) {
-        net.gone(pod);
+        net.gone(&[pod]);
     }
     nothing_left("after all");
 }
@@ -529,8 +525,8 @@ fn isolated_chained(node: &Node) {
     net.check(&one).success();
     let host = look::elements().iter().filter(|e| e.contains("veth")).count();
     assert_eq!(host, 2, "a port for each isolated pod: {:?}", look::elements());
-    [&one, &two].map(|pod| net.gone(pod));
-    open.gone(&three);
+    net.gone(&[&one, &two]);
+    open.gone(&[&three]);
     nothing_left("after all");
 }
 
@@ -573,9 +569,9 @@ fn beside_the_reference(node: &Node) {
             let count = |line: &str| listed.lines().filter(|l| l.ends_with(line)).count();
             assert_eq!((count("-j CNI-FORWARD"), count("-j CNI-ADMIN")), (1, 1), "{listed}");
         }
-        theirs.gone(&two);
+        theirs.gone(&[&two]);
         net.check(&one).success();
-        net.gone(&one);
+        net.gone(&[&one]);
         nothing_left("after both");
         nft("flush ruleset");
     }
@@ -590,7 +586,7 @@ const LOSSES: [(&str, &[&str], &str); 9] = [
     ("our chain flushed", &["nft", "flush chain inet nodeplug firewall"], "`firewall`"),
     ("our last chain flushed", &["nft", "flush chain inet nodeplug firewall-end"], "`firewall-end`"),
     ("our table deleted", &["nft", "delete table inet nodeplug"], "nodeplug"),
-    ("our sets emptied", &["nft", "flush set inet nodeplug firewall-pods4"], "10.66.0."),
+    ("our sets emptied", &["nft", "flush set inet nodeplug firewall4-pods"], "10.66.0."),
     ("all flushed", &["nft", "flush ruleset"], "nodeplug"),
 ];
 
@@ -615,7 +611,7 @@ fn flushed(node: &Node) {
             net.check(&next).success();
             let asks: Vec<_> = far.iter().map(|far| (&next.space, far.address)).collect();
             assert_eq!(reached(&asks), [true, true], "{way:?}, {loss}");
-            [&pod, &next].map(|pod| net.gone(pod));
+            net.gone(&[&pod, &next]);
             nothing_left(loss);
         }
         nft("flush ruleset");
@@ -627,8 +623,7 @@ fn many_at_once(node: &Node) {
     let net = Net::new(node, Way::Own("routed"), &json!({}));
     let pods: Vec<(String, Namespace)> = (0..16).map(|n| (id(&format!("p{n}")), node.pod())).collect();
     let answers: Vec<Answer> = thread::scope(|scope| {
-        let calls: Vec<_> =
-            pods.iter().map(|(id, pod)| scope.spawn(|| net.maker.add(id, pod))).collect();
+        let calls: Vec<_> = pods.iter().map(|(id, pod)| scope.spawn(|| net.maker.add(id, pod))).collect();
         calls.into_iter().map(|c| c.join().unwrap()).collect()
     });
     for (answer, (id, pod)) in answers.iter().zip(&pods) {
@@ -653,11 +648,11 @@ fn without_its_record(node: &Node) {
         let net = Net::new(node, Way::Own(mode), &json!({"ingressPolicy": "isolated"}));
         let (lost, kept) = (net.pod("lost"), net.pod("kept"));
         fs::remove_file(Path::new(RECORDS).join(format!("{}:eth0", lost.id))).expect("the record's file");
-        net.gone(&lost);
+        net.gone(&[&lost]);
         let left: Vec<String> = look::elements().into_iter().filter(|e| e.contains(&lost.id)).collect();
         assert!(left.is_empty(), "{mode}: {left:?}");
         net.check(&kept).success();
-        net.gone(&kept);
+        net.gone(&[&kept]);
         nothing_left(mode);
     }
 }

@@ -8,19 +8,15 @@
 
 use std::fmt;
 
-use netlink_bindings::nftables::{
-    ChainAttrs, CmpOps, IterableChainAttrs, MetaKeys, PushDataAttrs, PushExprListAttrs, Registers, RuleAttrs,
-    VerdictCode,
-};
+use netlink_bindings::nftables::{ChainAttrs, IterableChainAttrs, RuleAttrs};
 use netlink_bindings::utils::{IterableChunks, find_attr};
 use node::{Error, Kind, Result};
 
 use super::Nft;
 use super::channel::{End, Refusal};
-use super::element::comment_of;
 use super::layout::{Family, TABLE};
 use super::operation::{Operation, Question};
-use super::rule::says;
+use super::rule::{Rule, says};
 
 /// The bit of a packet's mark that says that the pods' rules accept it: bit 12. kube-proxy has 14 and 15,
 /// portmap 13.
@@ -43,14 +39,11 @@ const ISOLATION: &str = "CNI-ISOLATION-STAGE-1";
 const ATTEMPTS: usize = 100;
 
 const FAMILIES: [Family; 3] = [Family::Ip, Family::Ip6, Family::Inet];
-const FIRST: u32 = Registers::Reg1 as u32;
-const VERDICT: u32 = Registers::RegVerdict as u32;
-const JUMP: u32 = VerdictCode::Jump as u32;
-const ACCEPT: u32 = VerdictCode::Accept as u32;
-const DROP: u32 = VerdictCode::Drop as u32;
+const DROP: u32 = libc::NF_DROP.unsigned_abs();
 const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
 const IMMEDIATE_DATA: u16 = 2;
+const MATCH_NAME: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
@@ -111,7 +104,7 @@ impl Lack {
                 format!("the jump from {place} to `{to}` is missing")
             }
             Self::Rule { place, rule: Wanted::Accept, .. } => {
-                format!("{place} drops, and the rule that lets the pods' packets through it is missing")
+                format!("the rule that lets the pods' packets through {place} is missing")
             }
         }
     }
@@ -131,43 +124,20 @@ impl Wanted {
         }
     }
 
-    /// Appends the list's items. In words that iptables-nft knows: it refuses to list a table with a rule
-    /// that it cannot read (a look-up in a set would be one).
-    pub fn encode(&self, buffer: &mut Vec<u8>) {
-        let list = PushExprListAttrs::new(buffer);
+    /// In words that iptables-nft knows: it refuses to list a table with a rule that it cannot read (a
+    /// look-up in a set would be one).
+    pub fn rule(&self) -> Rule {
         match self {
-            Self::Jump(to, _) => {
-                let data: PushDataAttrs<_> =
-                    list.nested_elem().nested_data_immediate().push_dreg(VERDICT).nested_data();
-                let data = data.nested_verdict().push_code(JUMP).push_chain_bytes(to.as_bytes()).end_nested();
-                drop(data.end_nested().end_nested().end_nested());
-            }
-            Self::Accept => {
-                // A mark is a number of the host's byte order.
-                let bit = MARK.to_ne_bytes();
-                let meta = list.nested_elem().nested_data_meta().push_key(MetaKeys::Mark as u32);
-                let list = meta.push_dreg(FIRST).end_nested().end_nested();
-                let mask = list.nested_elem().nested_data_bitwise().push_sreg(FIRST).push_dreg(FIRST);
-                let mask = mask.push_len(4).nested_mask().push_value(&bit).end_nested();
-                let mask = mask.nested_xor().push_value(&[0; 4]).end_nested();
-                let list = mask.end_nested().end_nested();
-                let same = list.nested_elem().nested_data_cmp().push_sreg(FIRST).push_op(CmpOps::Eq as u32);
-                let list = same.nested_data().push_value(&bit).end_nested().end_nested().end_nested();
-                let data: PushDataAttrs<_> =
-                    list.nested_elem().nested_data_immediate().push_dreg(VERDICT).nested_data();
-                drop(data.nested_verdict().push_code(ACCEPT).end_nested().end_nested().end_nested());
-            }
+            Self::Jump(to, _) => Rule::new().jump(to),
+            Self::Accept => Rule::new().marked(MARK).accept(),
         }
     }
 
-    /// Whether `held` is this rule: in our words, whatever it counts beside; or with our comment in the
-    /// words that iptables gives it when a saved ruleset is restored.
+    /// Whether `held` is this rule, also as iptables writes it when it restores what it saved, or as the
+    /// reference's plugin has it.
     fn is(&self, held: &HeldHostRule) -> bool {
-        if matches!(self, Self::Accept) && held.comment == TABLE && held.verdict() == Some((ACCEPT, None)) {
-            return true;
-        }
         let mut ours = Vec::with_capacity(256);
-        self.encode(&mut ours);
+        self.rule().encode(&mut ours);
         let (ours, theirs) = (expressions(&ours), held.essential());
         ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| says(a, b))
     }
@@ -177,7 +147,6 @@ impl Wanted {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct HeldHostRule {
     handle: u64,
-    comment: String,
     expressions: Vec<u8>,
 }
 
@@ -187,7 +156,6 @@ impl HeldHostRule {
         for attribute in RuleAttrs::new(attributes) {
             match attribute {
                 Ok(RuleAttrs::Handle(handle)) => rule.handle = handle,
-                Ok(RuleAttrs::Userdata(data)) => rule.comment = comment_of(data),
                 Ok(RuleAttrs::Expressions(list)) => rule.expressions = list.get_buf().to_vec(),
                 _ => {}
             }
@@ -198,7 +166,7 @@ impl HeldHostRule {
     /// Its expressions without those that only count and tell.
     fn essential(&self) -> Vec<&[u8]> {
         let mut all = expressions(&self.expressions);
-        all.retain(|e| !matches!(name_of(e), b"counter" | b"log" | b"limit"));
+        all.retain(|e| !matches!(name_of(e), b"counter" | b"log") && !is_comment(e));
         all
     }
 
@@ -234,6 +202,12 @@ fn expressions(list: &[u8]) -> Vec<&[u8]> {
 fn name_of(expression: &[u8]) -> &[u8] {
     let name = find_attr(expression, EXPR_NAME).unwrap_or_default();
     name.strip_suffix(&[0]).unwrap_or(name)
+}
+
+/// A comment that is an extension of iptables, which looks at no packet.
+fn is_comment(expression: &[u8]) -> bool {
+    let data = find_attr(expression, EXPR_DATA).filter(|_| name_of(expression) == b"match");
+    data.and_then(|d| find_attr(d, MATCH_NAME)).is_some_and(|name| name == b"comment\0")
 }
 
 /// A base chain at the forward hook.
