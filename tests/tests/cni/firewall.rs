@@ -77,6 +77,8 @@ impl<'a> Net<'a> {
             node.install_reference();
             node.install(&our_binary(), "firewall");
             tool(&["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", "net.ipv4.ip_forward=1"]);
+            // Its IPv6 addresses would first be looked for on the wire.
+            tool(&["sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0"]);
             let mut behind = json!({"cniVersion": "1.0.0", "name": config["name"], "type": "firewall"});
             laid_over(&mut behind, keys);
             let behind = keys.is_object().then(|| Runtime::of(Flavour::Ours, behind));
@@ -92,13 +94,10 @@ impl<'a> Net<'a> {
     fn pod(&self, word: &str) -> Pod {
         let (space, id) = (self.node.pod(), id(word));
         space.tool(&["ip", "link", "set", "lo", "up"]);
+        space.tool(&["sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0"]);
         let result = self.maker.added(&id, &space);
         if let Some(behind) = &self.behind {
             behind.call("ADD", &id, space.name(), Some(&result)).run().success();
-        }
-        if self.maker.flavour() == Flavour::Reference {
-            // Its IPv6 addresses are first looked for on the wire.
-            thread::sleep(Duration::from_millis(2500));
         }
         let ips = ips(&result);
         Pod { space, id, result, ips }
