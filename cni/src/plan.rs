@@ -5,7 +5,7 @@
 //! the inverses of the ADD's own steps, so that making and unmaking cannot drift apart.
 
 pub mod feature;
-mod firewall;
+pub mod firewall;
 pub mod step;
 pub mod wish;
 

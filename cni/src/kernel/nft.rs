@@ -37,6 +37,7 @@ pub use self::element::comment;
 pub use self::filter::{Filter, Trace};
 pub use self::firewall::{Ingress, Passage};
 pub use self::found::Found;
+pub use self::host::{MARK, legacy_filters};
 pub use self::layout::TABLE;
 pub use self::masquerade::Masquerade;
 

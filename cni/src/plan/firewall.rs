@@ -1,5 +1,7 @@
 //! The pod's way through the host's firewall: what is refused, what goes into nf_tables, what takes it out.
 
+use std::net::IpAddr;
+
 use node::{Error, Kind, Result};
 
 use crate::attachment::Attachment;
@@ -20,27 +22,41 @@ pub fn judge(firewall: &Firewall, target: &Target) -> Result<()> {
 
 /// What lets the pod's traffic pass.
 pub fn filter(firewall: &Firewall, target: &Target) -> Filter {
-    Filter::Firewall(passage(firewall, target))
+    let (bridge, port) = (target.bridge.clone(), target.host_link.clone());
+    Filter::Firewall(passage(firewall, target.ips(), bridge, port))
 }
 
-fn passage(firewall: &Firewall, target: &Target) -> Passage {
-    let ingress = match (firewall.ingress, &target.bridge) {
+/// The same from the record; `bridge` is the one that its host end is on, which the kernel knows. `None` where
+/// it has no way through the firewall.
+pub fn again(record: &Attachment, bridge: Option<String>) -> Option<Filter> {
+    let firewall = record.firewall.as_ref()?;
+    Some(Filter::Firewall(passage(firewall, record.addresses.clone(), bridge, host_end(record))))
+}
+
+fn passage(
+    firewall: &Firewall,
+    addresses: Vec<IpAddr>,
+    bridge: Option<String>,
+    port: Option<String>,
+) -> Passage {
+    let ingress = match (firewall.ingress, bridge) {
         (IngressPolicy::Open, _) | (IngressPolicy::SameBridge, None) => Ingress::Open,
-        (IngressPolicy::SameBridge, Some(bridge)) => Ingress::SameBridge(bridge.clone()),
-        (IngressPolicy::Isolated, bridge) => {
-            Ingress::Isolated { bridge: bridge.clone(), port: target.host_link.clone() }
-        }
+        (IngressPolicy::SameBridge, Some(bridge)) => Ingress::SameBridge(bridge),
+        (IngressPolicy::Isolated, bridge) => Ingress::Isolated { bridge, port },
     };
-    Passage { admin_chain: firewall.admin_chain.clone(), addresses: target.ips(), ingress }
+    Passage { admin_chain: firewall.admin_chain.clone(), addresses, ingress }
 }
 
 /// What finds it again.
 pub fn unmake(record: &Attachment) -> Option<Trace> {
     let firewall = record.firewall.as_ref()?;
-    let own = || Some(record.owner.host_ifname());
-    let port = if record.chained.is_some() { record.host_link.clone() } else { own() };
     Some(Trace::Firewall {
         addresses: record.addresses.clone(),
-        port: port.filter(|_| firewall.ingress == IngressPolicy::Isolated),
+        port: host_end(record).filter(|_| firewall.ingress == IngressPolicy::Isolated),
     })
+}
+
+/// The host end of the pod's interface, whoever made it.
+fn host_end(record: &Attachment) -> Option<String> {
+    if record.chained.is_some() { record.host_link.clone() } else { Some(record.owner.host_ifname()) }
 }

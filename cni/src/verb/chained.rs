@@ -9,6 +9,7 @@ use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
 use crate::config::NetConf;
 use crate::kernel::link;
+use crate::kernel::nft::Nft;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
@@ -89,6 +90,10 @@ pub fn gc(call: &Gc) -> Result<()> {
         if first.is_ok() {
             first = result;
         }
+    }
+    if call.config.features.firewall.is_some() {
+        let tidied = hands.nft().and_then(Nft::tidy);
+        first = first.and(tidied);
     }
     first
 }

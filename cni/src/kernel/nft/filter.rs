@@ -45,7 +45,7 @@ impl Filter {
             Self::Masquerade(_, addresses) => Trace::Masquerade(addresses.clone()),
             Self::Firewall(passage) => Trace::Firewall {
                 addresses: passage.addresses.clone(),
-                port: passage.port().map(str::to_owned),
+                port: passage.host_end(),
             },
         }
     }

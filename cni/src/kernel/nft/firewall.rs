@@ -91,6 +91,14 @@ impl Passage {
         elements
     }
 
+    /// Where a port that no frame passes may be looked for.
+    pub(super) fn host_end(&self) -> Option<String> {
+        match &self.ingress {
+            Ingress::Isolated { port, .. } => port.clone(),
+            _ => None,
+        }
+    }
+
     /// The bridge's port that no frame passes.
     pub(super) fn port(&self) -> Option<&str> {
         match &self.ingress {

@@ -239,6 +239,15 @@ impl Base {
     }
 }
 
+/// Whether iptables-legacy filters here, which has a FORWARD of its own: nf_tables neither sees its policy nor
+/// changes its rules. Only whoever has it accept the pods' subnets (or `-m mark --mark 0x1000/0x1000`) there.
+pub fn legacy_filters() -> bool {
+    ["ip", "ip6"].iter().any(|family| {
+        let tables = std::fs::read_to_string(format!("/proc/thread-self/net/{family}_tables_names"));
+        tables.is_ok_and(|names| names.lines().any(|name| name == FILTER))
+    })
+}
+
 impl Nft {
     /// Lets what carries [`MARK`] through every forward chain of the host that drops. `admin` is the name of
     /// the operator's chain, which goes first in iptables' tables.
