@@ -2,8 +2,8 @@
 //! What was done is a list; on a failure the caller walks it backwards.
 
 mod hands;
-mod shape;
 mod message;
+mod shape;
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,7 @@ use node::step::Done;
 use node::{Error, Kind, Result};
 
 pub use hands::Hands;
-use message::{
-    explained, is_done_already, makes_a_link, message, needs_index, needs_other, takes_away,
-};
+use message::{explained, is_done_already, makes_a_link, message, needs_index, needs_other, takes_away};
 
 use crate::kernel::socket::Request;
 use crate::kernel::{address, link, reaper, sysctl};

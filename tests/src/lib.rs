@@ -21,6 +21,7 @@
 pub mod call;
 pub mod device_manager;
 pub mod device_node;
+pub mod flow;
 pub mod kernel;
 pub mod kubelet;
 pub mod look;

@@ -124,9 +124,7 @@ fn kernel_option(verb: &Verb) -> Option<&'static str> {
         Verb::CreateIfb { .. } => Some("CONFIG_IFB"),
         Verb::Shape { .. } => Some("CONFIG_NET_SCH_TBF"),
         Verb::Ingress { .. } => Some("CONFIG_NET_SCH_INGRESS"),
-        Verb::Redirect { .. } => {
-            Some("CONFIG_NET_CLS_U32, CONFIG_NET_CLS_ACT and CONFIG_NET_ACT_MIRRED")
-        }
+        Verb::Redirect { .. } => Some("CONFIG_NET_CLS_U32, CONFIG_NET_CLS_ACT and CONFIG_NET_ACT_MIRRED"),
         _ => None,
     }
 }

@@ -76,7 +76,8 @@ pub fn judge(bandwidth: &Bandwidth, target: &Target) -> Result<()> {
             rate.rate, target.mtu
         );
         // A bucket fills within the time that 32 bits of ticks count, whatever its burst.
-        let (least_rate, least_burst) = (frame * 8 / LONGEST_FILL + 1, frame * 8 + rate.rate.div_ceil(500_000));
+        let (least_rate, least_burst) =
+            (frame * 8 / LONGEST_FILL + 1, frame * 8 + rate.rate.div_ceil(500_000));
         let hint = if rate.rate < least_rate {
             format!("set `{way}Rate` to {least_rate} or more")
         } else {
@@ -213,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_record_takes_back_exactly_what_was_done_to_another_plugins_link() {
-        for bandwidth in [both(), Bandwidth { ingress: None, ..both() }, Bandwidth { egress: None, ..both() }] {
+        for bandwidth in [both(), Bandwidth { ingress: None, ..both() }, Bandwidth { egress: None, ..both() }]
+        {
             let record = Attachment {
                 network: "pods".into(),
                 owner: owner(),
@@ -269,10 +271,8 @@ mod tests {
 
     #[test]
     fn what_could_not_work_is_refused() {
-        let small = Bandwidth {
-            ingress: None,
-            egress: Some(Rate { rate: 1_000_000_000, burst: Some(12_112) }),
-        };
+        let small =
+            Bandwidth { ingress: None, egress: Some(Rate { rate: 1_000_000_000, burst: Some(12_112) }) };
         let error = judge(&small, &target(false)).unwrap_err();
         assert_eq!(
             error.to_string(),

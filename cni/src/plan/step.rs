@@ -67,28 +67,98 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are what `ip` calls them")]
 pub enum Verb {
-    CreateBridge { link: String, mac: Mac, mtu: u32 },
-    CreateVeth { host: String, host_mac: Mac, pod: String, pod_mac: Mac, mtu: u32, bridge: Option<String> },
-    Alias { link: String, alias: String },
-    Mac { link: String, mac: Mac },
-    Up { link: String },
-    Down { link: String },
-    Promiscuous { link: String },
-    Port { link: String, alias: Option<String>, hairpin: bool, isolated: bool },
-    NoLinkLocal { link: String },
-    ArpNotify { link: String },
-    Address { link: String, net: IpNet, dad: bool },
-    RemoveAddress { link: String, net: IpNet },
-    Route { link: String, route: Route },
-    Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
-    RemoveNeighbour { link: String, address: IpAddr },
-    CreateIfb { link: String, mac: Mac, mtu: u32 },
+    CreateBridge {
+        link: String,
+        mac: Mac,
+        mtu: u32,
+    },
+    CreateVeth {
+        host: String,
+        host_mac: Mac,
+        pod: String,
+        pod_mac: Mac,
+        mtu: u32,
+        bridge: Option<String>,
+    },
+    Alias {
+        link: String,
+        alias: String,
+    },
+    Mac {
+        link: String,
+        mac: Mac,
+    },
+    Up {
+        link: String,
+    },
+    Down {
+        link: String,
+    },
+    Promiscuous {
+        link: String,
+    },
+    Port {
+        link: String,
+        alias: Option<String>,
+        hairpin: bool,
+        isolated: bool,
+    },
+    NoLinkLocal {
+        link: String,
+    },
+    ArpNotify {
+        link: String,
+    },
+    Address {
+        link: String,
+        net: IpNet,
+        dad: bool,
+    },
+    RemoveAddress {
+        link: String,
+        net: IpNet,
+    },
+    Route {
+        link: String,
+        route: Route,
+    },
+    Neighbour {
+        link: String,
+        address: IpAddr,
+        mac: Mac,
+        permanent: bool,
+    },
+    RemoveNeighbour {
+        link: String,
+        address: IpAddr,
+    },
+    CreateIfb {
+        link: String,
+        mac: Mac,
+        mtu: u32,
+    },
     /// The burst is `told` where somebody asked for it. On a `foreign` link, which another plugin made, it
     /// has to be taken back.
-    Shape { link: String, handle: u16, bucket: Bucket, told: bool, foreign: bool },
-    Unshape { link: String, handle: u16 },
-    Ingress { link: String, to: String, foreign: bool },
-    Redirect { link: String, to: String },
+    Shape {
+        link: String,
+        handle: u16,
+        bucket: Bucket,
+        told: bool,
+        foreign: bool,
+    },
+    Unshape {
+        link: String,
+        handle: u16,
+    },
+    Ingress {
+        link: String,
+        to: String,
+        foreign: bool,
+    },
+    Redirect {
+        link: String,
+        to: String,
+    },
 }
 
 impl Step {

@@ -15,8 +15,8 @@ use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
 use crate::request::{Call, Del, Gc};
 use crate::result::CniResult;
-use crate::state::State;
 use crate::role::Role;
+use crate::state::State;
 use crate::verb::{add, check};
 
 /// Adds what is asked for. The previous result passes through, with what was changed of it.

@@ -17,11 +17,7 @@ pub(super) fn bucket(link: &str, wanted: &Bucket, told: bool, hands: &mut Hands)
     };
     let bits = |bytes: u64| u128::from(bytes) * 8;
     Ok(if found.rate != wanted.rate {
-        Some(format!(
-            "`{link}` sends {} bits a second, not {}",
-            bits(found.rate),
-            bits(wanted.rate)
-        ))
+        Some(format!("`{link}` sends {} bits a second, not {}", bits(found.rate), bits(wanted.rate)))
     } else if told && found != *wanted {
         Some(format!("`{link}` has another burst than is asked for"))
     } else {
