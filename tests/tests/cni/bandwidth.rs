@@ -186,14 +186,17 @@ fn held_from_the_start(node: &Node) {
         let runtime = Runtime::new(annotated(mode));
         let pod = node.pod();
         let result = runtime.added(&id("a"), &pod);
-        let none = Duration::ZERO;
         let to = Flow::start(Protocol::Tcp, Place::Node, Place::Inside(&pod), ips(&result)[0], INGRESS);
-        about(to.rate(none, Duration::from_secs(1)), INGRESS, &format!("{mode}: to the pod, first second"));
+        about(
+            to.rate(Duration::ZERO, Duration::from_secs(1)),
+            INGRESS,
+            &format!("{mode}: to the pod, first second"),
+        );
         drop(to);
         let gateway = gateways(&result)[0];
         let from = Flow::start(Protocol::Udp, Place::Inside(&pod), Place::Node, gateway, EGRESS);
         about(
-            from.rate(none, Duration::from_secs(1)),
+            from.rate(Duration::ZERO, Duration::from_secs(1)),
             EGRESS,
             &format!("{mode}: from the pod, first second"),
         );
@@ -243,9 +246,12 @@ fn above_32_bits(node: &Node) {
     look::assert_nothing_left("100 Gbit/s");
 }
 
+/// What is done to the host link and to the ifb.
+type Harm = fn(&str, &str);
+
 fn check_names_what_is_gone(node: &Node) {
     let runtime = Runtime::new(with("bridge", &rates()));
-    let harms: [(&str, fn(&str, &str)); 6] = [
+    let harms: [(&str, Harm); 6] = [
         ("has no rate", |host, _| drop(tool(&["tc", "qdisc", "del", "dev", host, "root"]))),
         ("has no rate", |_, ifb| drop(tool(&["tc", "qdisc", "del", "dev", ifb, "root"]))),
         ("sends 8000000 bits a second", |host, _| {
