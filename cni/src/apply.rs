@@ -3,6 +3,8 @@
 
 mod hands;
 mod message;
+mod ports;
+mod restore;
 mod shape;
 
 use std::time::{Duration, Instant};
@@ -162,7 +164,18 @@ impl Hands<'_> {
             Step::NoSpoofCheck { owner, mac } => {
                 self.filter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
             }
+            Step::ClaimPorts { ports, owner } => self.claim(ports, owner),
+            Step::ReleasePorts { ports, owner } => self.release_ports(ports, owner),
+            Step::OpenLoopback { link, four, six } => self.open_loopback(link, *four, *six),
+            Step::FlushConnections { ports } => self.flush_connections(ports),
             Step::Unredirect { link, to } => self.unredirect(link, to),
+            Step::Sysctl { name, value } => {
+                self.go(Place::Pod)?;
+                sysctl::demand(name, value)
+            }
+            Step::Keep { before, file, .. } => restore::keep(before, file.as_deref()),
+            Step::Restore { link, before, file } => self.restore(link, before, file.as_deref()),
+            Step::RemoveRules { link, addresses } => self.remove_rules(link, addresses),
         }
     }
 

@@ -11,8 +11,8 @@ use crate::config::feature::Features;
 use crate::kernel::link::Link;
 use crate::kernel::nft::{Filter, Trace};
 use crate::owner::Owner;
-use crate::plan::shape;
 use crate::plan::step::Step;
+use crate::plan::{ports, shape, source_routing, tune};
 use crate::result::Interface;
 
 /// The pod's interface, as the features need to know it.
@@ -34,6 +34,8 @@ pub struct Target {
     pub mtu: u32,
     /// The interface in the pod as another plugin left it; `None` where this call makes it.
     pub before: Option<Link>,
+    /// What else is known of the pod before it is tuned.
+    pub tuned: tune::Before,
 }
 
 impl Target {
@@ -47,7 +49,7 @@ impl Target {
             addresses: record.addresses.iter().map(|ip| IpNet::from(*ip)).collect(),
             neighbours: record.networks.iter().filter(|_| record.port_of.is_some()).copied().collect(),
             mtu: record.mtu,
-            before: None,
+            ..Self::default()
         }
     }
 
@@ -59,7 +61,14 @@ impl Target {
 
 /// Refuses what this interface cannot have, before anything is made.
 pub fn judge(features: &Features, target: &Target) -> Result<()> {
-    features.bandwidth.as_ref().map_or(Ok(()), |bandwidth| shape::judge(bandwidth, target))
+    features.bandwidth.iter().try_for_each(|bandwidth| shape::judge(bandwidth, target))?;
+    features.tuning.iter().try_for_each(|tuning| tune::judge(tuning, target))?;
+    ports::judge(features, target)
+}
+
+/// The steps that come before anything is made for the pod: what another pod may have already.
+pub fn first(features: &Features, target: &Target) -> Vec<Step> {
+    ports::first(features, target)
 }
 
 /// The steps that are cheapest while the host end is down: the caller puts them before its start. Where
@@ -80,8 +89,16 @@ pub fn links(features: &Features, target: &Target) -> Vec<Interface> {
 
 /// The steps that give the pod what is asked for. Those that need nf_tables are given as filters, for the
 /// caller to put in together with its own.
-pub fn steps(_features: &Features, _target: &Target) -> (Vec<Step>, Vec<Filter>) {
-    (Vec::new(), Vec::new())
+pub fn steps(features: &Features, target: &Target) -> (Vec<Step>, Vec<Filter>) {
+    let mut steps = Vec::new();
+    steps.extend(features.tuning.iter().flat_map(|tuning| tune::steps(tuning, target)));
+    let filters = ports::filter(features, target).into_iter().collect();
+    (steps, filters)
+}
+
+/// The steps that come when the filters stand.
+pub fn after(features: &Features, target: &Target) -> Vec<Step> {
+    ports::after(features, target)
 }
 
 /// Writes into the record what [`unmake`] needs.
@@ -95,9 +112,12 @@ pub fn note(features: &Features, record: &mut Attachment) {
 /// What takes the features of a record back.
 pub fn unmake(record: &Attachment) -> Unmade {
     let mut unmade = Unmade::default();
+    ports::unmake(record, &mut unmade);
     let (steps, ifb) = shape::unmake(record);
     unmade.steps.extend(steps);
     unmade.links.extend(ifb);
+    unmade.steps.extend(source_routing::unmake(record));
+    unmade.steps.extend(tune::unmake(record));
     unmade
 }
 
@@ -110,4 +130,6 @@ pub struct Unmade {
     pub steps: Vec<Step>,
     /// Links of the features' own, which go together with the pod's.
     pub links: Vec<String>,
+    /// What goes when nothing of the pod is left.
+    pub last: Vec<Step>,
 }

@@ -21,12 +21,18 @@ mod delegation;
 mod deletion;
 mod errors;
 mod harness_itself;
+mod install;
+mod ipam_roles;
 mod losses;
 mod mending;
 mod networks;
 mod noise;
+mod reference_chain;
+mod roles;
+mod source_routing;
 mod strangers;
 mod traffic;
+mod tuning;
 mod upkeep;
 mod wishes;
 
@@ -45,11 +51,17 @@ fn main() -> ExitCode {
         deletion::trials(),
         errors::trials(),
         harness_itself::trials(),
+        install::trials(),
+        ipam_roles::trials(),
         losses::trials(),
         mending::trials(),
         noise::trials(),
+        roles::trials(),
+        source_routing::trials(),
+        reference_chain::trials(),
         strangers::trials(),
         traffic::trials(),
+        tuning::trials(),
         upkeep::trials(),
         wishes::trials(),
     ];
