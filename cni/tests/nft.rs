@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::thread;
 
-use cni::kernel::nft::{Masquerade, Nft, comment};
+use cni::kernel::nft::{Filter, Found, Masquerade, Nft, Trace, comment};
 use cni::owner::Owner;
 use nix::sched::{CloneFlags, unshare};
 
@@ -43,6 +43,35 @@ fn owner(id: &str) -> Owner {
 
 fn addresses(list: &[&str]) -> Vec<IpAddr> {
     list.iter().map(|a| a.parse().unwrap()).collect()
+}
+
+fn put(
+    kernel: &mut Nft,
+    what: &Masquerade,
+    pod: &[IpAddr],
+    owner: &Owner,
+    lives: &dyn Fn(&str) -> bool,
+) -> node::Result<()> {
+    kernel.put(&[masquerade(what, pod)], owner, lives)
+}
+
+fn take(kernel: &mut Nft, pod: &[IpAddr], owner: &Owner) -> node::Result<()> {
+    kernel.take(&[Trace::Masquerade(pod.to_vec())], owner)
+}
+
+fn lacks(kernel: &mut Nft, what: &Masquerade, pod: &[IpAddr], owner: &Owner) -> node::Result<Vec<String>> {
+    kernel.lacks(&[masquerade(what, pod)], owner)
+}
+
+/// The addresses that elements of `owner` name, each once.
+fn found(kernel: &mut Nft, owner: &Owner) -> node::Result<Vec<IpAddr>> {
+    let mut all: Vec<IpAddr> = kernel.found_of(owner)?.iter().filter_map(Found::address).collect();
+    all.sort_unstable();
+    Ok(all)
+}
+
+fn masquerade(what: &Masquerade, pod: &[IpAddr]) -> Filter {
+    Filter::Masquerade(what.clone(), pod.to_vec())
 }
 
 const MASQUERADE: &str = r#"table inet nodeplug {
@@ -81,7 +110,7 @@ fn the_ruleset_is_what_nft_prints_and_loads_again() {
         let name = what.chain().replace("masq-pods-", "");
         let pod = addresses(&["10.88.0.5", "fd00::5"]);
         let mut kernel = Nft::open().unwrap();
-        kernel.masquerade(&what, &pod, &owner("abc"), &|_| false).unwrap();
+        put(&mut kernel, &what, &pod, &owner("abc"), &|_| false).unwrap();
         let listed = nft("list ruleset");
         assert_eq!(listed, MASQUERADE.replace("NAME", &name));
         let file = std::env::temp_dir().join(format!("nodeplug-nft-{}", std::process::id()));
@@ -89,7 +118,7 @@ fn the_ruleset_is_what_nft_prints_and_loads_again() {
         nft("flush ruleset");
         nft(&format!("-f {}", file.display()));
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(kernel.missing(&what, &pod, &owner("abc")).unwrap(), [""; 0]);
+        assert_eq!(lacks(&mut kernel, &what, &pod, &owner("abc")).unwrap(), [""; 0]);
     });
 }
 
@@ -147,9 +176,7 @@ fn thirty_two_at_once_make_one_chain_and_lose_no_element() {
                     let (what, gate) = (&what, &gate);
                     scope.spawn(move || {
                         gate.wait();
-                        Nft::open()
-                            .unwrap()
-                            .masquerade(what, &pods(n), &owner(&n.to_string()), &|_| false)
+                        put(&mut Nft::open().unwrap(), what, &pods(n), &owner(&n.to_string()), &|_| false)
                             .unwrap();
                     });
                 }
@@ -162,9 +189,9 @@ fn thirty_two_at_once_make_one_chain_and_lose_no_element() {
             }
             let mut kernel = Nft::open().unwrap();
             for n in 0..32 {
-                assert_eq!(kernel.missing(&what, &pods(n), &owner(&n.to_string())).unwrap(), [""; 0]);
+                assert_eq!(lacks(&mut kernel, &what, &pods(n), &owner(&n.to_string())).unwrap(), [""; 0]);
             }
-            assert_eq!(kernel.owners().unwrap().len(), 32, "the second network took the addresses over");
+            assert_eq!(kernel.found().unwrap().len(), 32, "the second network took the addresses over");
         }
     });
 }
@@ -180,15 +207,15 @@ fn adding_and_removing_at_once_ends_with_nothing() {
                     let (pod, who) = ([IpAddr::from([10, 88, 1, n])], owner(&n.to_string()));
                     for _ in 0..5 {
                         let mut kernel = Nft::open().unwrap();
-                        kernel.masquerade(what, &pod, &who, &|_| false).unwrap();
-                        kernel.unmasquerade(&pod, &who).unwrap();
+                        put(&mut kernel, what, &pod, &who, &|_| false).unwrap();
+                        take(&mut kernel, &pod, &who).unwrap();
                         kernel.tidy().unwrap();
                     }
                 });
             }
         });
         let mut kernel = Nft::open().unwrap();
-        assert!(kernel.owners().unwrap().is_empty());
+        assert!(kernel.found().unwrap().is_empty());
         kernel.tidy().unwrap();
         assert_eq!(nft("list ruleset"), "table inet nodeplug {\n}\n");
     });
@@ -200,20 +227,20 @@ fn an_element_is_its_owners_until_the_address_is_given_to_another() {
         let (what, pod) = (what(&[]), addresses(&["10.88.0.5", "fd00::5"]));
         let mut kernel = Nft::open().unwrap();
         assert!(!kernel.has_table().unwrap());
-        kernel.unmasquerade(&pod, &owner("a")).unwrap();
-        assert!(kernel.masqueraded_by(&owner("a")).unwrap().is_empty());
-        kernel.masquerade(&what, &pod, &owner("a"), &|_| false).unwrap();
+        take(&mut kernel, &pod, &owner("a")).unwrap();
+        assert!(found(&mut kernel, &owner("a")).unwrap().is_empty());
+        put(&mut kernel, &what, &pod, &owner("a"), &|_| false).unwrap();
         assert!(kernel.has_table().unwrap());
-        kernel.masquerade(&what, &pod, &owner("b"), &|_| false).unwrap();
-        assert_eq!(kernel.masqueraded_by(&owner("b")).unwrap(), pod);
-        let lines = kernel.missing(&what, &pod, &owner("a")).unwrap();
+        put(&mut kernel, &what, &pod, &owner("b"), &|_| false).unwrap();
+        assert_eq!(found(&mut kernel, &owner("b")).unwrap(), pod);
+        let lines = lacks(&mut kernel, &what, &pod, &owner("a")).unwrap();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].ends_with("belongs to `b:eth0`"), "{lines:?}");
-        kernel.unmasquerade(&pod, &owner("a")).unwrap();
-        assert_eq!(kernel.masqueraded_by(&owner("b")).unwrap(), pod);
-        kernel.unmasquerade(&pod, &owner("b")).unwrap();
-        kernel.unmasquerade(&pod, &owner("b")).unwrap();
-        assert!(kernel.owners().unwrap().is_empty());
+        take(&mut kernel, &pod, &owner("a")).unwrap();
+        assert_eq!(found(&mut kernel, &owner("b")).unwrap(), pod);
+        take(&mut kernel, &pod, &owner("b")).unwrap();
+        take(&mut kernel, &pod, &owner("b")).unwrap();
+        assert!(kernel.found().unwrap().is_empty());
     });
 }
 
@@ -223,14 +250,14 @@ fn a_long_id_is_found_by_its_comment() {
         let (what, pod) = (what(&[]), addresses(&["10.88.0.5"]));
         let (long, twin) = (owner(&"a".repeat(200)), owner(&format!("{}b", "a".repeat(199))));
         let mut kernel = Nft::open().unwrap();
-        kernel.masquerade(&what, &pod, &long, &|_| false).unwrap();
+        put(&mut kernel, &what, &pod, &long, &|_| false).unwrap();
         assert!(nft("list ruleset").contains(&comment(&long)));
-        assert_eq!(kernel.masqueraded_by(&long).unwrap(), pod);
-        assert!(kernel.masqueraded_by(&twin).unwrap().is_empty());
-        kernel.unmasquerade(&pod, &twin).unwrap();
-        assert_eq!(kernel.missing(&what, &pod, &long).unwrap(), [""; 0]);
-        kernel.unmasquerade(&pod, &long).unwrap();
-        assert!(kernel.owners().unwrap().is_empty());
+        assert_eq!(found(&mut kernel, &long).unwrap(), pod);
+        assert!(found(&mut kernel, &twin).unwrap().is_empty());
+        take(&mut kernel, &pod, &twin).unwrap();
+        assert_eq!(lacks(&mut kernel, &what, &pod, &long).unwrap(), [""; 0]);
+        take(&mut kernel, &pod, &long).unwrap();
+        assert!(kernel.found().unwrap().is_empty());
     });
 }
 
@@ -240,21 +267,21 @@ fn other_settings_are_another_chain_and_the_old_one_goes_when_it_is_empty() {
         let (old, new) = (what(&["10.0.0.0/8"]), what(&["10.0.0.0/9"]));
         let (first, second) = (addresses(&["10.88.0.1"]), addresses(&["10.88.0.2"]));
         let mut kernel = Nft::open().unwrap();
-        kernel.masquerade(&old, &first, &owner("a"), &|_| false).unwrap();
-        kernel.masquerade(&old, &second, &owner("b"), &|_| false).unwrap();
+        put(&mut kernel, &old, &first, &owner("a"), &|_| false).unwrap();
+        put(&mut kernel, &old, &second, &owner("b"), &|_| false).unwrap();
         // The second vanished without a DEL, and its address goes to a pod of the new settings.
-        kernel.masquerade(&new, &second, &owner("c"), &|_| false).unwrap();
-        assert_eq!(kernel.missing(&new, &second, &owner("c")).unwrap(), [""; 0]);
-        assert_eq!(kernel.missing(&old, &first, &owner("a")).unwrap(), [""; 0]);
-        assert_eq!(kernel.owners().unwrap().len(), 2);
+        put(&mut kernel, &new, &second, &owner("c"), &|_| false).unwrap();
+        assert_eq!(lacks(&mut kernel, &new, &second, &owner("c")).unwrap(), [""; 0]);
+        assert_eq!(lacks(&mut kernel, &old, &first, &owner("a")).unwrap(), [""; 0]);
+        assert_eq!(kernel.found().unwrap().len(), 2);
         kernel.tidy().unwrap();
         assert!(nft("list ruleset").contains(&old.chain()));
-        kernel.unmasquerade(&first, &owner("a")).unwrap();
+        take(&mut kernel, &first, &owner("a")).unwrap();
         kernel.tidy().unwrap();
         let listed = nft("list ruleset");
         assert!(!listed.contains(&old.chain()) && listed.contains(&new.chain()), "{listed}");
-        kernel.masquerade(&old, &first, &owner("a"), &|_| false).unwrap();
-        assert_eq!(kernel.missing(&old, &first, &owner("a")).unwrap(), [""; 0]);
+        put(&mut kernel, &old, &first, &owner("a"), &|_| false).unwrap();
+        assert_eq!(lacks(&mut kernel, &old, &first, &owner("a")).unwrap(), [""; 0]);
     });
 }
 
@@ -319,12 +346,12 @@ fn every_damage_is_named_and_repaired() {
             for command in words {
                 nft(command);
             }
-            let lines = kernel.missing(&what, &pod, &who).unwrap();
+            let lines = lacks(kernel, &what, &pod, &who).unwrap();
             assert!(lines.iter().any(|l| l.contains(expect)), "{words:?}: {lines:?}");
-            kernel.masquerade(&what, &pod, &who, &|_| false).unwrap();
-            assert_eq!(kernel.missing(&what, &pod, &who).unwrap(), [""; 0], "{words:?}");
+            put(kernel, &what, &pod, &who, &|_| false).unwrap();
+            assert_eq!(lacks(kernel, &what, &pod, &who).unwrap(), [""; 0], "{words:?}");
         };
-        kernel.masquerade(&what, &pod, &who, &|_| false).unwrap();
+        put(&mut kernel, &what, &pod, &who, &|_| false).unwrap();
         for (words, expect) in damages(&chain, &set) {
             broken(&mut kernel, &words, expect);
         }
@@ -344,12 +371,12 @@ fn every_damage_is_named_and_repaired() {
 fn asking_whether_nf_tables_is_usable_changes_nothing() {
     in_a_namespace(|| {
         let mut kernel = Nft::open().unwrap();
-        kernel.usable().unwrap();
+        kernel.usable(&[masquerade(&what(&[]), &[])]).unwrap();
         kernel.spoof_usable().unwrap();
         assert_eq!(nft("list ruleset"), "");
-        kernel.masquerade(&what(&[]), &addresses(&["10.88.0.5"]), &owner("a"), &|_| false).unwrap();
+        put(&mut kernel, &what(&[]), &addresses(&["10.88.0.5"]), &owner("a"), &|_| false).unwrap();
         let before = nft("list ruleset");
-        kernel.usable().unwrap();
+        kernel.usable(&[masquerade(&what(&[]), &[])]).unwrap();
         assert_eq!(nft("list ruleset"), before);
     });
 }
@@ -361,8 +388,8 @@ fn a_thousand_kept_networks_fit_into_one_transaction() {
         let what = what(&keep.iter().map(String::as_str).collect::<Vec<_>>());
         let pod = addresses(&["10.88.0.5"]);
         let mut kernel = Nft::open().unwrap();
-        kernel.masquerade(&what, &pod, &owner("a"), &|_| false).unwrap();
-        assert_eq!(kernel.missing(&what, &pod, &owner("a")).unwrap(), [""; 0]);
+        put(&mut kernel, &what, &pod, &owner("a"), &|_| false).unwrap();
+        assert_eq!(lacks(&mut kernel, &what, &pod, &owner("a")).unwrap(), [""; 0]);
     });
 }
 
@@ -373,10 +400,9 @@ fn every_element_of_a_full_node_is_listed() {
         let mut kernel = Nft::open().unwrap();
         for n in 0..2000_u16 {
             let [a, b] = n.to_be_bytes();
-            kernel
-                .masquerade(&what, &[IpAddr::from([10, 88, a, b])], &owner(&format!("{n:064}")), &|_| false)
+            put(&mut kernel, &what, &[IpAddr::from([10, 88, a, b])], &owner(&format!("{n:064}")), &|_| false)
                 .unwrap();
         }
-        assert_eq!(kernel.owners().unwrap().len(), 2000);
+        assert_eq!(kernel.found().unwrap().len(), 2000);
     });
 }

@@ -181,7 +181,7 @@ fn facts(state: &State, cooldown: Duration) -> Facts<'_> {
         boot: &state.boot,
         now: SystemTime::now(),
         cooldown,
-        attachments: &state.attachments,
+        lessees: &state.lessees,
         pods_on_node: &pods_on_node,
     }
 }

@@ -68,7 +68,7 @@ impl Hands<'_> {
 
     /// Does the verbs in the pod; what is about something that is gone is done.
     fn unless_gone(&mut self, verbs: Vec<Verb>, index: u32) -> Result<()> {
-        let requests = verbs.iter().map(|verb| message(verb, index, -1)).collect();
+        let requests = verbs.iter().map(|verb| message(verb, index, 0, -1)).collect();
         let refusals = self.socket(Place::Pod)?.batch(requests)?;
         let mut refused = verbs.into_iter().zip(refusals).filter_map(|(verb, r)| Some((verb, r?)));
         match refused.find(|(_, r)| !matches!(r.errno(), libc::ENODEV | libc::ENOENT)) {

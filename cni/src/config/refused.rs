@@ -4,25 +4,18 @@
 use serde_json::Value;
 
 use crate::config::reader::{Problem, Reader};
+use crate::role::{OWN, Role};
 
 const VLAN: [&str; 3] = ["vlan", "vlanTrunk", "preserveDefaultVlan"];
 
+/// Keys that the reference's plugins would pass over.
+const OURS: [&str; 3] = ["mode", "encapOverhead", "nonMasqueradeCIDRs"];
+
 /// A key and the reference plugin that reads it.
-const ELSEWHERE: [(&str, &str); 25] = [
-    ("snat", "portmap"),
-    ("masqAll", "portmap"),
-    ("markMasqBit", "portmap"),
-    ("externalSetMarkChain", "portmap"),
-    ("conditionsV4", "portmap"),
-    ("conditionsV6", "portmap"),
-    ("backend", "firewall` or `portmap"),
+const ELSEWHERE: &[(&str, &str)] = &[
     ("iptablesAdminChainName", "firewall"),
     ("firewalldZone", "firewall"),
     ("ingressPolicy", "firewall"),
-    ("ingressRate", "bandwidth"),
-    ("ingressBurst", "bandwidth"),
-    ("egressRate", "bandwidth"),
-    ("egressBurst", "bandwidth"),
     ("shapedSubnets", "bandwidth"),
     ("unshapedSubnets", "bandwidth"),
     ("master", "macvlan` or `ipvlan"),
@@ -37,7 +30,14 @@ const ELSEWHERE: [(&str, &str); 25] = [
 ];
 
 /// Reports each such key of `value` and takes it off the unknown ones.
-pub(super) fn report(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<Problem>) {
+pub(super) fn report(reader: &mut Reader<'_>, value: &Value, role: Role, problems: &mut Vec<Problem>) {
+    for key in OURS.into_iter().filter(|k| role != Role::Main && value.get(k).is_some()) {
+        let Some(value) = reader.value(key) else { continue };
+        let what =
+            format!("is {}, a key of `{OWN}` that the reference's `{}` lacks", shown(value), role.name());
+        let hint = format!("write `\"type\": \"{OWN}\"`, or take the key out");
+        problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
+    }
     // A key is asked for only where it stands, so that the suggestion for a slip of the pen never names it.
     for key in VLAN.into_iter().filter(|k| value.get(k).is_some()) {
         let Some(value) = reader.value(key) else { continue };
@@ -46,7 +46,7 @@ pub(super) fn report(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<
                     never shown working";
         problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
     }
-    for (key, plugin) in ELSEWHERE.into_iter().filter(|(k, _)| value.get(k).is_some()) {
+    for (key, plugin) in ELSEWHERE.iter().copied().filter(|(k, _)| value.get(k).is_some()) {
         let Some(value) = reader.value(key) else { continue };
         let what = format!(
             "is {}, a key of the reference's `{plugin}` plugin that is not supported here",

@@ -106,6 +106,17 @@ pub fn create_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
     Request { message: RouteNetlinkMessage::NewLink(link.build()), flags: NLM_F_CREATE | NLM_F_EXCL }
 }
 
+/// `ip link add NAME address MAC mtu … type ifb`, with one queue.
+pub fn create_ifb(name: &str, mac: Mac, mtu: u32) -> Request {
+    let link = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Ifb)
+        .name(name)
+        .address(mac.0.to_vec())
+        .mtu(mtu)
+        .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+        .append_extra_attribute(LinkAttribute::NumRxQueues(1));
+    Request { message: RouteNetlinkMessage::NewLink(link.build()), flags: NLM_F_CREATE | NLM_F_EXCL }
+}
+
 /// `ip link set NAME address MAC`: also pins the address that the link already has.
 pub fn set_mac(name: &str, mac: Mac) -> Request {
     change(LinkUnspec::new_with_name(name).address(mac.0.to_vec()))
@@ -184,6 +195,11 @@ pub fn set_group(name: &str, group: u32) -> Request {
     change(LinkUnspec::new_with_name(name).link_group(group))
 }
 
+/// [`set_group`], by index.
+pub fn set_group_index(index: u32, group: u32) -> Request {
+    change(LinkUnspec::new_with_index(index).link_group(group))
+}
+
 /// `ip link del`, by index: a name may be another link's by the time that a late request arrives. Both
 /// ends of a veth go.
 pub fn delete(index: u32) -> Request {
@@ -218,8 +234,17 @@ pub fn find_index(socket: &mut RouteSocket, index: u32) -> Result<Option<Link>> 
 
 /// `ip link show type veth`, filtered by the kernel. Not for the path of a pod's ADD.
 pub fn veths(socket: &mut RouteSocket) -> Result<Vec<Link>> {
+    of_kind(socket, InfoKind::Veth)
+}
+
+/// `ip link show type ifb`, in the same way.
+pub fn ifbs(socket: &mut RouteSocket) -> Result<Vec<Link>> {
+    of_kind(socket, InfoKind::Ifb)
+}
+
+fn of_kind(socket: &mut RouteSocket, kind: InfoKind) -> Result<Vec<Link>> {
     let mut query = LinkMessage::default();
-    query.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
+    query.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
     let found = socket.dump(&RouteNetlinkMessage::GetLink(query), || "list the links".to_owned())?;
     Ok(found.into_iter().filter_map(|m| described(&m)).collect())
 }

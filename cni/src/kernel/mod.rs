@@ -2,7 +2,9 @@
 //! would type; each returns a [`socket::Request`] that a batch carries, or asks the kernel one thing.
 
 pub mod address;
+pub mod conntrack;
 pub mod link;
+pub mod loopback;
 pub mod neighbour;
 pub mod nft;
 pub mod reaper;
@@ -10,3 +12,4 @@ pub mod route;
 pub mod rule;
 pub mod socket;
 pub mod sysctl;
+pub mod tc;

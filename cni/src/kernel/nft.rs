@@ -1,30 +1,30 @@
-//! nf_tables over netlink, in the network namespace of the thread that opens the socket: masquerade of
-//! pods in `table inet nodeplug`, the MAC check of bridge ports in `table bridge nodeplug`.
+//! nf_tables over netlink, in the network namespace of the thread that opens the socket: what pods get in
+//! `table inet nodeplug`, and the MAC check of bridge ports in `table bridge nodeplug`.
 //!
-//! A network with its settings has one chain of its own at the hook and two sets of pod addresses.
-//! Made once, re-made when anything of it is missing or different, always as one transaction that
-//! leaves the same chain whoever else does the same. A pod is one element for each address, with its
-//! owner as the comment: cost does not grow with pods. (A map from address to verdict would make the
-//! kernel walk all its elements for loops at each change: `nft_chain_validate`.)
+//! Settings that pods share have one layout: chains of their own at the hooks, and the sets and maps that
+//! these look up. Made once, re-made when anything of it is missing or different. A pod is a few elements,
+//! with its owner as their comment: cost does not grow with pods. (A map from address to verdict would make
+//! the kernel walk all its elements for loops at each change: `nft_chain_validate`.) All that a pod gets is
+//! one transaction, which leaves the same chains whoever else does the same.
 //!
-//! What it does not: decide who is masqueraded, remember it, or touch other tables.
+//! What it does not: decide who gets what, remember it, or touch other tables.
 
 mod channel;
 mod check;
 mod element;
 mod filter;
+mod found;
 mod layout;
+mod masquerade;
 mod operation;
+mod ports;
 mod rule;
 mod spoof;
 
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_bindings::nftables::SetAttrs;
 use node::{Error, Kind, Result};
-
-use crate::owner::Owner;
 
 use self::channel::{Channel, End, Refusal};
 use self::element::{Element, Held};
@@ -34,10 +34,14 @@ use self::rule::HeldRule;
 
 pub use self::element::comment;
 pub use self::filter::{Filter, Trace};
-pub use self::layout::{Masquerade, TABLE};
+pub use self::found::Found;
+pub use self::layout::TABLE;
+pub use self::masquerade::Masquerade;
+pub use self::ports::{Forward, PortRules};
 
-/// How often a change is tried anew after another process was faster.
-const ATTEMPTS: usize = 10;
+/// How often a change is tried anew after another process was faster, or after something stood in the way:
+/// the kernel names one thing at a time.
+const ATTEMPTS: usize = 20;
 
 /// One nfnetlink socket. Closing it waits while the kernel frees what it removed before, a matter of
 /// milliseconds: who is in a hurry leaves a duplicate of the descriptor to a child.
@@ -47,10 +51,10 @@ pub struct Nft {
 }
 
 /// What has to be taken away first, because it stands in the way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct InTheWay {
-    chain: bool,
-    sets: bool,
+    chains: Vec<String>,
+    sets: Vec<String>,
     elements: bool,
     /// Whether it was taken away once, or by somebody else: then it is not why the kernel refuses.
     gone: bool,
@@ -59,7 +63,7 @@ struct InTheWay {
 impl InTheWay {
     /// What the refusal teaches; false where trying again cannot help.
     fn learn(&mut self, refusal: &Refusal, operations: &[Operation]) -> bool {
-        let known = *self;
+        let known = self.clone();
         match (refusal.at.and_then(|n| operations.get(n)), refusal.errno) {
             // Removed since the look, or put there since: look again.
             (Some(Operation::AddElement(..) | Operation::DropElement(_)), libc::ENOENT) => return true,
@@ -68,14 +72,34 @@ impl InTheWay {
                 return true;
             }
             // A chain of another hook, or of none.
-            (Some(Operation::AddChain(_)), libc::EEXIST | libc::EOPNOTSUPP) => self.chain = !self.gone,
-            (Some(Operation::AddSet(..)), libc::EEXIST) => self.sets = !self.gone,
-            (Some(Operation::DropChain(..) | Operation::DropSet(..)), libc::ENOENT) => {
+            (Some(Operation::AddChain(_, chain)), libc::EEXIST | libc::EOPNOTSUPP) => self.chain(&chain.name),
+            // A chain that should have no hook has one, and cannot be called.
+            (Some(Operation::AddRule(_, chain, index)), libc::EOPNOTSUPP) => {
+                let called = chain.rules.get(*index).and_then(|r| r.calls());
+                called.into_iter().for_each(|name| self.chain(name));
+            }
+            (Some(Operation::AddSet(_, set)), libc::EEXIST) if !self.gone => self.sets.push(set.name.clone()),
+            (
+                Some(Operation::DropChain(..) | Operation::DropSet(..) | Operation::Flush(..)),
+                libc::ENOENT,
+            ) => {
                 *self = Self { gone: true, ..Self::default() };
             }
             _ => {}
         }
         known != *self
+    }
+
+    fn chain(&mut self, name: &str) {
+        if !self.gone && !self.chains.iter().any(|c| c == name) {
+            self.chains.push(name.to_owned());
+        }
+    }
+
+    /// Whether anything of the layout is in the way, so that it cannot stand.
+    fn is_of(&self, layout: &Layout) -> bool {
+        layout.chains.iter().any(|c| self.chains.contains(&c.name))
+            || layout.sets.iter().any(|s| self.sets.contains(&s.name))
     }
 }
 
@@ -85,76 +109,29 @@ impl Nft {
         Ok(Self { channel: Channel::open()? })
     }
 
-    /// Masquerades `addresses` as `what` says, whatever stood there before. An element of another owner
-    /// is replaced, in whichever network, unless `lives` says of its comment that the owner does:
-    /// that is [`Kind::Conflict`].
-    pub fn masquerade(
-        &mut self,
-        what: &Masquerade,
-        addresses: &[IpAddr],
-        owner: &Owner,
-        lives: &dyn Fn(&str) -> bool,
-    ) -> Result<()> {
-        let own = comment(owner);
-        let theirs = |held: &str| held != own && lives(held);
-        self.ensure(&what.layout(), &what.elements(addresses), addresses, &own, &theirs)
-    }
-
-    /// Takes the masquerade of `addresses` back, where it is `owner`'s. What is not there is done.
-    pub fn unmasquerade(&mut self, addresses: &[IpAddr], owner: &Owner) -> Result<()> {
-        if addresses.is_empty() {
-            return Ok(());
-        }
-        let sets = self.sets(Family::Inet)?;
-        let places = |a: &IpAddr| {
-            let address = *a;
-            let fits = sets.iter().filter(move |s| s.starts_with(layout::prefix(address)));
-            fits.map(move |s| Element::address(s.clone(), address))
-        };
-        let elements: Vec<Element> = addresses.iter().flat_map(places).collect();
-        self.remove(&elements, &comment(owner))
-    }
-
-    /// The addresses whose elements name `owner`. Reads every element: for when the records are lost.
-    pub fn masqueraded_by(&mut self, owner: &Owner) -> Result<Vec<IpAddr>> {
-        let comment = comment(owner);
-        let mut addresses: Vec<IpAddr> =
-            self.owners()?.into_iter().filter(|(c, _)| *c == comment).map(|(_, a)| a).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        Ok(addresses)
-    }
-
-    /// Every masqueraded address with its element's comment (see [`comment`]). Reads every element.
-    pub fn owners(&mut self) -> Result<Vec<(String, IpAddr)>> {
-        let mut all = Vec::new();
-        for set in self.sets(Family::Inet)?.iter().filter(|s| layout::chain_of(s).is_some()) {
-            let held = self.channel.list(&Question::Elements(Family::Inet, set), Held::read)?;
-            all.extend(held.into_iter().filter_map(|h| Some((h.comment.clone(), h.address()?))));
-        }
-        Ok(all)
-    }
-
-    /// Removes the chains and sets of networks that have no pods left. Whatever changes meanwhile
+    /// Removes the chains and sets of settings that no pod has any more. Whatever changes meanwhile
     /// stops it, since a pod may be on its way in: then the next call does it.
     pub fn tidy(&mut self) -> Result<()> {
+        let family = Family::Inet;
         let generation = self.channel.generation()?;
-        let used: Vec<String> = self.sets_with_elements()?;
-        let sets = self.sets(Family::Inet)?;
-        let chains: Vec<(String, &String)> = sets
-            .iter()
-            .filter_map(|s| Some((layout::chain_of(s)?, s)))
-            .filter(|(c, _)| !used.contains(c))
-            .collect();
-        let mut operations = Vec::new();
-        let found = self.channel.list(&Question::Rules(Family::Inet), HeldRule::read)?;
-        for (chain, _) in &chains {
-            let again = operations.iter().any(|o| matches!(o, Operation::DropChain(_, c) if c == chain));
-            if !again && found.iter().any(|r| r.chain == *chain) {
-                operations.push(Operation::DropChain(Family::Inet, chain));
+        let (mut used, mut unused) = (Vec::new(), Vec::new());
+        for set in self.sets(family)? {
+            let Some(layout) = filter::layout_of(&set).map(str::to_owned) else { continue };
+            let held = self.channel.list(&Question::Elements(family, &set), Held::read)?;
+            if !held.is_empty() {
+                used.push(layout.clone());
             }
+            unused.push((layout, set));
         }
-        operations.extend(chains.iter().map(|(_, set)| Operation::DropSet(Family::Inet, set)));
+        unused.retain(|(layout, _)| !used.contains(layout));
+        let found = self.channel.list(&Question::Rules(family), HeldRule::read)?;
+        let mut chains: Vec<&str> = found.iter().map(|r| r.chain.as_str()).collect();
+        chains.dedup();
+        chains.retain(|c| filter::layout_of(c).is_some_and(|l| unused.iter().any(|(other, _)| l == other)));
+        let flush = chains.iter().map(|chain| Operation::Flush(family, chain));
+        let drop_chain = chains.iter().map(|chain| Operation::DropChain(family, chain));
+        let drop_set = unused.iter().map(|(_, set)| Operation::DropSet(family, set));
+        let operations: Vec<Operation> = flush.chain(drop_chain).chain(drop_set).collect();
         match self.channel.commit(&operations, End::CommitAt(generation)) {
             Err(refusal) if refusal.errno == libc::ERESTART => Ok(()),
             Err(refusal) => Err(refusal.error),
@@ -162,41 +139,32 @@ impl Nft {
         }
     }
 
-    /// The chains whose sets hold an element.
-    fn sets_with_elements(&mut self) -> Result<Vec<String>> {
-        let mut used = Vec::new();
-        for set in self.sets(Family::Inet)? {
-            let Some(chain) = layout::chain_of(&set) else { continue };
-            let held = self.channel.list(&Question::Elements(Family::Inet, &set), Held::read)?;
-            if !held.is_empty() {
-                used.push(chain);
-            }
-        }
-        Ok(used)
-    }
-
-    /// Makes `elements` stand, with the chain, sets and rules that give them their meaning.
+    /// Makes `elements` stand, with the layouts that give them their meaning, in one transaction.
+    /// `elsewhere` says from the rules found where else the same keys may be held; who holds them goes,
+    /// unless it is `theirs` by its comment: that is [`Kind::Conflict`].
     fn ensure(
         &mut self,
-        layout: &Layout,
+        layouts: &[Layout],
         elements: &[Element],
-        addresses: &[IpAddr],
+        elsewhere: &dyn Fn(&[HeldRule]) -> Vec<Element>,
         comment: &str,
         theirs: &dyn Fn(&str) -> bool,
     ) -> Result<()> {
+        let Some(family) = layouts.first().map(|l| l.family) else { return Ok(()) };
         let mut in_the_way = InTheWay::default();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let found = self.channel.list(&Question::Rules(layout.family), HeldRule::read)?;
-            let stale = self.stale(layout, &found, elements, addresses, in_the_way.elements)?;
+            let found = self.channel.list(&Question::Rules(family), HeldRule::read)?;
+            // Once the kernel said that our keys are there already, they are looked at, too.
+            let ours = elements.iter().filter(|_| in_the_way.elements).cloned();
+            let stale = self.there(elsewhere(&found).into_iter().chain(ours).collect())?;
             if let Some((place, held)) = stale.iter().find(|(_, held)| theirs(held)) {
-                let what = format!("masquerade the address in {place}, which the attachment `{held}` has");
-                return Err(Error::new(Kind::Conflict, what).hint("give each pod an address of its own"));
+                return Err(taken(place, held));
             }
             let mut operations = Vec::new();
-            if in_the_way.chain || in_the_way.sets || !layout.stands_in(&found) {
-                make(layout, in_the_way, &mut operations);
+            for layout in layouts.iter().filter(|l| in_the_way.is_of(l) || !l.stands_in(&found)) {
+                make(layout, &in_the_way, &mut operations);
             }
             operations.extend(stale.iter().map(|(place, _)| Operation::DropElement(place)));
             operations.extend(elements.iter().map(|e| Operation::AddElement(e, comment)));
@@ -207,36 +175,13 @@ impl Nft {
         }
     }
 
-    /// What holds our keys already: in other networks' sets, where a pod that vanished left them, and,
-    /// once the kernel said that they are there, in our own.
-    fn stale(
-        &mut self,
-        layout: &Layout,
-        found: &[HeldRule],
-        elements: &[Element],
-        addresses: &[IpAddr],
-        ours: bool,
-    ) -> Result<Vec<(Element, String)>> {
-        let mut others: Vec<&str> = found
-            .iter()
-            .filter(|r| r.chain != layout.chain)
-            .filter_map(|r| layout::of_chain(&r.chain))
-            .collect();
-        others.dedup();
-        let elsewhere = |a: &IpAddr| {
-            let address = *a;
-            let set = move |name: &&str| format!("{}{name}", layout::prefix(address));
-            others.iter().map(set).map(move |s| Element::address(s, address))
-        };
-        let mut places: Vec<Element> = addresses.iter().flat_map(elsewhere).collect();
-        if ours {
-            places.extend(elements.iter().cloned());
-        }
+    /// Which of these places are held, and by whom.
+    fn there(&mut self, places: Vec<Element>) -> Result<Vec<(Element, String)>> {
         let held = self.held(&places)?;
         Ok(places.into_iter().zip(held).filter_map(|(e, h)| h.map(|h| (e, h.comment))).collect())
     }
 
-    /// Removes those of `elements` that carry `comment`.
+    /// Removes those of `elements` that carry `comment`, in one transaction.
     fn remove(&mut self, elements: &[Element], comment: &str) -> Result<()> {
         let mut attempt = 0;
         loop {
@@ -277,20 +222,36 @@ impl AsFd for Nft {
     }
 }
 
-/// Appends what makes the chain from whatever stands there. Table, chain and sets are made where they
-/// are not; rules are flushed first, so that of two processes at once the second leaves no double.
-fn make<'a>(layout: &'a Layout, in_the_way: InTheWay, operations: &mut Vec<Operation<'a>>) {
-    operations.push(Operation::AddTable(layout.family));
-    if in_the_way.chain {
-        operations.push(Operation::DropChain(layout.family, &layout.chain));
-    }
-    operations.extend([Operation::AddChain(layout), Operation::Flush(layout)]);
-    for set in &layout.sets {
-        if in_the_way.sets {
-            // Made first where it is not there, since removing it then would be refused.
-            operations.push(Operation::DropSet(layout.family, &set.name));
+fn taken(place: &Element, held: &str) -> Box<Error> {
+    let what = format!("put {place}, which the attachment `{held}` has");
+    Error::new(Kind::Conflict, what).hint(place.hint)
+}
+
+/// Appends what makes the layout from whatever stands there. Table, chains and sets are made where they
+/// are not; rules are flushed first, so that of two processes at once the second leaves no double, and
+/// that nothing in the way is still in use.
+fn make<'a>(layout: &'a Layout, in_the_way: &InTheWay, operations: &mut Vec<Operation<'a>>) {
+    let family = layout.family;
+    operations.push(Operation::AddTable(family));
+    let blocked = |name: &String| in_the_way.chains.contains(name);
+    for chain in &layout.chains {
+        if !blocked(&chain.name) {
+            operations.push(Operation::AddChain(family, chain));
         }
-        operations.push(Operation::AddSet(layout.family, set));
+        if !chain.free {
+            operations.push(Operation::Flush(family, &chain.name));
+        }
     }
-    operations.extend((0..layout.rules.len()).map(|index| Operation::AddRule(layout, index)));
+    for chain in layout.chains.iter().filter(|c| blocked(&c.name)) {
+        operations.extend([Operation::DropChain(family, &chain.name), Operation::AddChain(family, chain)]);
+    }
+    for set in &layout.sets {
+        if in_the_way.sets.contains(&set.name) {
+            operations.push(Operation::DropSet(family, &set.name));
+        }
+        operations.push(Operation::AddSet(family, set));
+    }
+    for chain in layout.chains.iter().filter(|c| !c.free) {
+        operations.extend((0..chain.rules.len()).map(|index| Operation::AddRule(family, chain, index)));
+    }
 }

@@ -1,9 +1,9 @@
 //! Routes: `ip route`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
     RouteScope, RouteType,
@@ -12,6 +12,9 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use node::Result;
 
 use super::socket::{Request, RouteSocket};
+
+/// A metric after which the host's own route to a loopback address goes first.
+const BEHIND: u32 = 2048;
 
 /// A route to make on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +82,40 @@ pub fn copy(index: u32, route: &Route) -> Request {
 /// `ip route del …`.
 pub fn delete(index: u32, route: &Route) -> Request {
     Request { message: RouteNetlinkMessage::DelRoute(message(index, route)), flags: 0 }
+}
+
+/// `ip route add local ::1 dev …`, behind the host's own; EEXIST where there is one like it.
+pub fn add_loopback(index: u32) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet6;
+    message.header.destination_prefix_length = 128;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.kind = RouteType::Local;
+    message.header.table = libc::RT_TABLE_LOCAL;
+    message.attributes.push(RouteAttribute::Destination(wire(Ipv6Addr::LOCALHOST.into())));
+    message.attributes.push(RouteAttribute::Oif(index));
+    message.attributes.push(RouteAttribute::Priority(BEHIND));
+    // Not exclusive: routes of other links differ from it by nothing but the link.
+    Request { message: RouteNetlinkMessage::NewRoute(message), flags: NLM_F_CREATE | NLM_F_APPEND }
+}
+
+/// Whether the link has the route of [`add_loopback`].
+pub fn has_loopback(socket: &mut RouteSocket, index: u32) -> Result<bool> {
+    let all = list(socket, index)?;
+    Ok(all.iter().any(|(route, _)| route.dst.addr() == IpAddr::V6(Ipv6Addr::LOCALHOST)))
+}
+
+/// Whether `address` is one of this host's.
+pub fn is_local(socket: &mut RouteSocket, address: IpAddr) -> Result<bool> {
+    let mut query = RouteMessage::default();
+    query.header.address_family = family(address);
+    query.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    query.attributes.push(RouteAttribute::Destination(wire(address)));
+    let doing = || format!("look up the route to `{address}`");
+    Ok(match socket.get(RouteNetlinkMessage::GetRoute(query), doing)? {
+        Some(RouteNetlinkMessage::NewRoute(found)) => found.header.kind == RouteType::Local,
+        _ => false,
+    })
 }
 
 /// What a look-up found.

@@ -22,7 +22,7 @@ use crate::plan::{Given, Wish, alone, unmake};
 use crate::request::Call;
 use crate::result::{CniResult, Dns, Interface, Ip, Route};
 use crate::state::State;
-use crate::verb::{addresses, chained, del, seen};
+use crate::verb::{addresses, chained, del, ipam, seen};
 
 /// Attaches the pod. On a failure everything that was done is taken back.
 pub fn add(call: &Call) -> Result<CniResult> {
@@ -43,7 +43,11 @@ pub fn add(call: &Call) -> Result<CniResult> {
 
 /// Takes a whole ADD back, because its answer could not be given; `first` leads.
 pub fn undone(call: &Call, first: Box<Error>) -> Box<Error> {
-    let back = if chained::is_chained(&call.config) { chained::take_back(call) } else { take_back(call) };
+    let back = match call.config.attach {
+        Attach::Chained => chained::take_back(call),
+        Attach::Addresses => ipam::take_back(call),
+        _ => take_back(call),
+    };
     match back {
         Ok(()) => first,
         Err(left) => first.hint(format!("the clean-up met: {}; DEL will try again", left.chain())),
@@ -105,12 +109,18 @@ pub fn namespaces(path: &str, may_be_host: bool) -> Result<(Namespace, Namespace
 
 /// Makes the memory this boot's own. What an earlier boot's records hold on disk goes back.
 pub fn begin(state: &State) -> Result<()> {
+    begin_where(state, || Ok(false))
+}
+
+/// [`begin`], where `more` tells of traces of this boot beside those in the kernel.
+pub fn begin_where(state: &State, more: impl FnOnce() -> Result<bool>) -> Result<()> {
     let give_back = |old: &Attachment| {
         let mut hands = Hands::new(state, Namespace::current()?, None);
-        let on_disk = unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. }));
+        let on_disk =
+            unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. } | Step::ReleasePorts { .. }));
         hands.run_all(on_disk.collect())
     };
-    state.begin(give_back, traces)
+    state.begin(give_back, || Ok(traces()? || more()?))
 }
 
 /// Whether the kernel holds anything that an attachment of this boot made.
@@ -128,6 +138,7 @@ fn record(call: &Call, hands: &Hands, links: &Links) -> Attachment {
     let mut record = Attachment {
         mtu: mtu(&call.config, links),
         masquerade: call.config.masquerade,
+        port_of: bridge.map(|b| b.name.clone()),
         bridge: bridge.filter(|b| b.is_gateway).map(|b| b.name.clone()),
         ..basics(call, hands)
     };
@@ -183,7 +194,7 @@ fn bridge_of(wish: &Wish, hands: &mut Hands) -> Result<Option<Interface>> {
 
 /// The addresses as the pod's interface has them.
 fn inside_of(wish: &Wish) -> Vec<Given> {
-    let routed = wish.bridge.is_none();
+    let routed = wish.bridge.is_none() && !wish.by_gateway;
     let net = |g: &Given| if routed { alone(g.address.addr()) } else { g.address };
     wish.addresses.iter().map(|g| Given { address: net(g), gateway: g.gateway }).collect()
 }
@@ -200,6 +211,7 @@ fn result(call: &Call, wish: &Wish, granted: &Granted, bridge: Option<Interface>
     interfaces.push(end(wish.owner.host_ifname(), wish.host_mac, None));
     let inside = interfaces.len();
     interfaces.push(end(wish.owner.ifname.clone(), wish.pod_mac, Some(call.netns.clone())));
+    interfaces.extend(feature::links(&wish.features, &wish.target()));
     let ips = inside_of(wish).into_iter().map(|g| Ip {
         interface: Some(inside),
         address: g.address,

@@ -7,13 +7,14 @@ use node::{Error, Kind, Result};
 
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
-use crate::config::NetConf;
 use crate::kernel::link;
+use crate::observe;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
 use crate::plan::{Given, source_routing, tune};
 use crate::request::{Call, Del, Gc};
 use crate::result::{CniResult, Interface};
+use crate::role::Role;
 use crate::state::State;
 use crate::verb::{add, check, del, seen};
 
@@ -42,7 +43,11 @@ pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
     }
     let mut done = Done::default();
     match hands.run(steps, &mut done) {
-        Ok(()) => Ok(changed(call, previous)),
+        Ok(()) => {
+            let mut result = changed(call, previous);
+            result.interfaces.extend(feature::links(&call.config.features, &target));
+            Ok(result)
+        }
         Err(first) => Err(done.roll_back(first, |steps| hands.run_all(steps))),
     }
 }
@@ -98,6 +103,8 @@ pub fn del(call: &Del) -> Result<()> {
     if let Some(record) = state.attachments.find(&call.owner)? {
         return del::remembered(&record, &mut hands);
     }
+    // What is met here must not keep the rest from going.
+    let outside = forgotten(call, &mut hands);
     let mut steps = del::inside(call)?;
     if !steps.is_empty() {
         hands.visit(del::namespace_of(call)?)?;
@@ -105,7 +112,17 @@ pub fn del(call: &Del) -> Result<()> {
     if state.attachments.has(&call.owner) {
         steps.push(Step::Forget { owner: call.owner.clone() });
     }
-    hands.run_all(steps)
+    outside.and(hands.run_all(steps))
+}
+
+/// Takes back what can be found without a record: the reference's of the same name, or ours of a lost one.
+fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
+    let Some(network) = call.network.as_ref().filter(|_| matches!(call.role, Role::Main | Role::Bandwidth))
+    else {
+        return Ok(());
+    };
+    let ifb = observe::left_ifb(hands.socket(Place::Host)?, network, &call.owner)?;
+    ifb.map_or(Ok(()), |ifb| hands.run_all(vec![Step::DeleteLinks { links: vec![ifb] }]))
 }
 
 /// Removes what was added to interfaces that are not in the list of valid ones.
@@ -113,8 +130,8 @@ pub fn gc(call: &Gc) -> Result<()> {
     let state = State::chained(call.config.role.name())?;
     let mut hands = Hands::new(&state, Namespace::current()?, None);
     let mut first = Ok(());
-    let stale = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
-    for record in state.attachments.all()?.iter().filter(stale) {
+    let doomed = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
+    for record in state.attachments.all()?.iter().filter(doomed) {
         let result = del::remembered(record, &mut hands);
         if first.is_ok() {
             first = result;
@@ -129,7 +146,8 @@ fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
         host_link: target.host_link.clone(),
         addresses: target.ips(),
         networks: target.neighbours.clone(),
-        bridge: None,
+        port_of: target.bridge.clone(),
+        mtu: target.mtu,
         ..add::basics(call, hands)
     };
     feature::note(&call.config.features, &mut record);
@@ -141,10 +159,14 @@ fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
 
 fn features_of(call: &Call, target: &Target) -> Result<Vec<Step>> {
     feature::judge(&call.config.features, target)?;
-    let (mut steps, filters) = feature::steps(&call.config.features, target);
+    let mut steps = feature::first(&call.config.features, target);
+    steps.extend(feature::steps_before_up(&call.config.features, target));
+    let (more, filters) = feature::steps(&call.config.features, target);
+    steps.extend(more);
     if !filters.is_empty() {
         steps.push(Step::Filter { filters, owner: call.owner.clone() });
     }
+    steps.extend(feature::after(&call.config.features, target));
     Ok(steps)
 }
 
@@ -177,6 +199,7 @@ fn target(call: &Call, previous: &CniResult, hands: &mut Hands) -> Result<Target
     Ok(Target {
         owner: call.owner.clone(),
         network: call.config.name.clone(),
+        mtu: outside.as_ref().map_or(inside.mtu, |l| l.mtu),
         host_link: outside.map(|l| l.name),
         bridge,
         addresses,
@@ -192,9 +215,4 @@ fn given(call: &Call, previous: &CniResult) -> Vec<Given> {
     let ours = |i: usize| previous.interfaces.get(i).is_some_and(inside);
     let ips = previous.ips.iter().filter(|ip| ip.interface.is_none_or(ours));
     ips.map(|ip| Given { address: ip.address, gateway: ip.gateway }).collect()
-}
-
-/// Whether a configuration adds to another plugin's interface.
-pub fn is_chained(config: &NetConf) -> bool {
-    config.attach == crate::config::Attach::Chained
 }

@@ -3,6 +3,10 @@
 //! The same decisions as for an ADD give the same steps; each step is then looked for in the kernel. So
 //! whatever ADD learns to make, CHECK learns to miss.
 
+mod shape;
+mod stranger;
+mod tuned;
+
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -14,7 +18,7 @@ use crate::config::tuning::{self, Tuning};
 use crate::ipam::Ipam;
 use crate::kernel::link::{self, Link};
 use crate::kernel::route::{self, Route};
-use crate::kernel::{address, neighbour, sysctl};
+use crate::kernel::{address, loopback, neighbour, sysctl};
 use crate::mac::Mac;
 use crate::observe;
 use crate::plan::step::{Place, Step, Verb};
@@ -26,8 +30,6 @@ use crate::role::Role;
 use crate::state::State;
 use crate::verb::{add, seen};
 
-mod tuned;
-
 /// The main routing table (rtnetlink(7), RT_TABLE_MAIN).
 const MAIN: u32 = 254;
 
@@ -35,6 +37,9 @@ const MAIN: u32 = 254;
 pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
     let state = State::open()?;
     let Some(record) = state.attachments.find(&call.owner)? else {
+        if stranger::made(previous) {
+            return stranger::check(call, previous, &state);
+        }
         return Err(mismatch(call, &["its record is gone".to_owned()]));
     };
     // With a record there is something to delete, whatever became of the namespace: not code 3.
@@ -153,6 +158,11 @@ pub fn absent(step: &Step, hands: &mut Hands) -> Result<Vec<String>> {
         Step::Filter { filters, owner } => hands.nft()?.lacks(filters, owner)?,
         Step::Sysctl { name, value } => tuned::setting(name, value, hands)?.into_iter().collect(),
         Step::SpoofCheck { owner, mac } => hands.nft()?.spoof_missing(&owner.host_ifname(), mac.0, owner)?,
+        Step::ClaimPorts { ports, owner } => hands.state().claims().lacks(ports, owner)?,
+        Step::OpenLoopback { link, four, six } => {
+            hands.go(Place::Host)?;
+            loopback::closed(hands.socket(Place::Host)?, link, *four, *six)?
+        }
         _ => Vec::new(),
     })
 }
@@ -196,7 +206,7 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
         }
         // The link-local address is of the MAC at ADD, which a later plugin may have changed.
         Verb::Address { net: IpNet::V6(net), .. } if net.addr().is_unicast_link_local() => {}
-        Verb::Address { link, net, .. } => {
+        Verb::Address { link, net, .. } | Verb::AddressWithoutRoute { link, net } => {
             if let Some(index) = index(place, link, hands)?
                 && !address::list(hands.socket(place)?, index)?.iter().any(|a| a.net == *net)
             {
@@ -210,6 +220,15 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
                 say(format!("the route `{route}` on `{link}` is gone or different"));
             }
         }
+        Verb::CreateIfb { link, .. } => {
+            if index(place, link, hands)?.is_none() {
+                say(format!("the ifb `{link}` is gone"));
+            }
+        }
+        Verb::Shape { link, bucket, told, .. } => {
+            missing.extend(shape::bucket(link, bucket, *told, hands)?);
+        }
+        Verb::Redirect { link, to } => missing.extend(shape::redirection(link, to, hands)?),
         Verb::Neighbour { link, address, mac, permanent: true } => {
             if let Some(index) = index(place, link, hands)?
                 && neighbour::find(hands.socket(place)?, index, *address)? != Some((Some(*mac), true))

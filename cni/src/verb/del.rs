@@ -15,6 +15,7 @@ use crate::config::tuning::{self, Tuning};
 use crate::ipam::{COOLDOWN, DATA_DIR, Ipam};
 use crate::kernel::link::{self, Link};
 use crate::kernel::nft::Trace;
+use crate::observe;
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::{tune, unmake};
@@ -133,6 +134,7 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
         // A plugin that is not installed holds nothing that is known of.
         keep_first(asked.or_else(|e| if e.kind() == Kind::Config { Ok(()) } else { Err(e) }));
     }
+    keep_first(addresses_alone(owner, hands));
     if let Some(folder) = leases_of(call) {
         keep_first(release(&folder, owner, lost, hands));
     }
@@ -145,22 +147,25 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
 /// Elements by their comment. A node whose kernel has no nf_tables has none.
 fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     let Ok(nft) = hands.nft() else { return Ok(()) };
-    let addresses = nft.masqueraded_by(owner)?;
+    let found = nft.found_of(owner)?;
     let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone(), mac: None }];
-    if !addresses.is_empty() {
-        steps.push(Step::Unfilter { traces: vec![Trace::Masquerade(addresses)], owner: owner.clone() });
+    if !found.is_empty() {
+        steps.push(Step::Unfilter { traces: vec![Trace::Found(found)], owner: owner.clone() });
     }
     hands.run_all(steps)
 }
 
 fn links_of(call: &Del, own: Option<Link>, hands: &mut Hands) -> Result<()> {
-    if let Some(own) = own {
-        return hands.run_all(vec![Step::DeleteLinks { links: vec![own.name] }]);
-    }
-    match another_plugins(call, hands)? {
-        Some(link) => hands.run_all(vec![Step::DeleteLinks { links: vec![link] }]),
-        None => Ok(()),
-    }
+    let host = match own {
+        Some(own) => Some(own.name),
+        None => another_plugins(call, hands)?,
+    };
+    let ifb = match &call.network {
+        Some(network) => observe::left_ifb(hands.socket(Place::Host)?, network, &call.owner)?,
+        None => None,
+    };
+    let links: Vec<String> = host.into_iter().chain(ifb).collect();
+    if links.is_empty() { Ok(()) } else { hands.run_all(vec![Step::DeleteLinks { links }]) }
 }
 
 /// The host end of a veth that the plugin before us made in the pod, found from the pod's end: after a
@@ -187,8 +192,16 @@ fn another_plugins(call: &Del, hands: &mut Hands) -> Result<Option<String>> {
     Ok(host.filter(theirs).map(|l| l.name))
 }
 
+/// What our `host-local` gave to the plugin that made the pod.
+fn addresses_alone(owner: &Owner, hands: &mut Hands) -> Result<()> {
+    let others = &hands.state().lessees.others;
+    let Some(record) = others.find(owner)? else { return Ok(()) };
+    hands.run_all(unmake(&record).into_iter().filter(|s| matches!(s, Step::Release { .. })).collect())?;
+    others.remove(owner)
+}
+
 /// The folder of leases: the configuration's, or the usual one where its `ipam` does not read.
-fn leases_of(call: &Del) -> Option<PathBuf> {
+pub fn leases_of(call: &Del) -> Option<PathBuf> {
     let network = call.network.as_ref()?;
     match call.config.as_ref().map(|c| (&c.ipam, &c.ipam_json)) {
         Some((Some(Ipam::HostLocal(config)), _)) => Some(config.folder(network)),
@@ -197,7 +210,8 @@ fn leases_of(call: &Del) -> Option<PathBuf> {
     }
 }
 
-fn release(folder: &Path, owner: &Owner, lost: bool, hands: &mut Hands) -> Result<()> {
+/// Gives back what no record leads to, by reading every lease where there may be any such.
+pub fn release(folder: &Path, owner: &Owner, lost: bool, hands: &mut Hands) -> Result<()> {
     let Some(mut leases) = hands.open_existing_leases(folder, COOLDOWN)? else { return Ok(()) };
     if lost || leases.may_hold_foreign() {
         leases.release_by_scan(owner)?;

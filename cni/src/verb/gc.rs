@@ -13,7 +13,7 @@ use crate::attachment::Attachment;
 use crate::config::NetConf;
 use crate::ipam::{COOLDOWN, Ipam};
 use crate::kernel::link;
-use crate::kernel::nft::{Nft, Trace, comment};
+use crate::kernel::nft::{Found, Nft, Trace, comment};
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
@@ -59,14 +59,14 @@ pub fn gc(call: &Gc) -> Result<()> {
 #[derive(Debug, Default)]
 struct Strays {
     links: Vec<String>,
-    elements: Vec<(String, IpAddr)>,
+    elements: Vec<Found>,
 }
 
 fn strays(call: &Gc, hands: &mut Hands) -> Result<Strays> {
     let links = link::veths(hands.socket(Place::Host)?)?.into_iter().map(|l| l.name);
     Ok(Strays {
         links: links.filter(|name| Owner::is_host_ifname(name)).collect(),
-        elements: if call.config.masquerade { hands.nft()?.owners()? } else { Vec::new() },
+        elements: if call.config.masquerade { hands.nft()?.found()? } else { Vec::new() },
     })
 }
 
@@ -84,13 +84,13 @@ impl Strays {
             Some(Ipam::HostLocal(config)) => config.sets.iter().any(|set| set.range_of(*address).is_some()),
             _ => false,
         };
-        let elements =
-            self.elements.into_iter().filter(|(c, a)| !comments.contains(c) && (whole || in_range(a)));
-        let unmasquerade = |(comment, address): (String, IpAddr)| {
-            Owner::from_key(&comment)
-                .map(|owner| Step::Unfilter { traces: vec![Trace::Masquerade(vec![address])], owner })
+        let may_go = |found: &Found| whole || found.address().is_some_and(|a| in_range(&a));
+        let elements = self.elements.into_iter().filter(|f| !comments.contains(&f.comment) && may_go(f));
+        let remove = |found: Found| {
+            Owner::from_key(&found.comment)
+                .map(|owner| Step::Unfilter { traces: vec![Trace::Found(vec![found])], owner })
         };
-        steps.extend(elements.filter_map(unmasquerade));
+        steps.extend(elements.filter_map(remove));
         hands.run_all(steps)
     }
 }
@@ -102,7 +102,9 @@ fn links(doomed: &[&Attachment], hands: &mut Hands) -> Result<()> {
         return Ok(());
     }
     let socket = hands.socket(Place::Host)?;
-    let mark = doomed.iter().map(|r| link::set_group(&r.owner.host_ifname(), DOOMED)).collect();
+    let steps = doomed.iter().flat_map(|record| unmake(record));
+    let names = steps.flat_map(|s| if let Step::DeleteLinks { links } = s { links } else { Vec::new() });
+    let mark = names.map(|name| link::set_group(&name, DOOMED)).collect();
     let marked = socket.batch(mark)?.iter().filter(|refusal| refusal.is_none()).count();
     if marked > 0 {
         socket.one(link::delete_group(DOOMED), || format!("delete {marked} links"))?;
@@ -110,9 +112,16 @@ fn links(doomed: &[&Attachment], hands: &mut Hands) -> Result<()> {
     Ok(())
 }
 
-/// Leases of owners that are not valid: another plugin's, or of a lost record.
-fn leases(call: &Gc, hands: &mut Hands) -> Result<()> {
+/// Leases of owners that are not valid: another plugin's, or of a lost record. What records of addresses
+/// alone hold goes with them.
+pub fn leases(call: &Gc, hands: &mut Hands) -> Result<()> {
     let Some(Ipam::HostLocal(config)) = &call.config.ipam else { return Ok(()) };
+    let others = &hands.state().lessees.others;
+    let stale = |r: &Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
+    for record in others.all()?.iter().filter(|r| stale(r)) {
+        hands.run_all(unmake(record).into_iter().filter(|s| matches!(s, Step::Release { .. })).collect())?;
+        others.remove(&record.owner)?;
+    }
     let folder = config.folder(&call.config.name);
     sweep(&folder, &call.valid, hands)
 }

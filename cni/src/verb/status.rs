@@ -7,7 +7,7 @@ use crate::apply::Hands;
 use crate::config::Attach;
 use crate::ipam::Ipam;
 use crate::kernel::link;
-use crate::kernel::nft::Nft;
+use crate::kernel::nft::{Filter, Masquerade, Nft};
 use crate::plan::step::Place;
 use crate::request::Status;
 use crate::state::State;
@@ -29,7 +29,9 @@ pub fn status(call: &Status) -> Result<()> {
         }
     }
     if call.config.masquerade {
-        hands.nft().and_then(Nft::usable).map_err(unavailable)?;
+        let probe = Masquerade { network: call.config.name.clone(), keep: Vec::new() };
+        let probe = Filter::Masquerade(probe, Vec::new());
+        hands.nft().and_then(|nft| nft.usable(&[probe])).map_err(unavailable)?;
     }
     if matches!(&call.config.attach, Attach::Bridge(bridge) if bridge.mac_spoof_check) {
         hands.nft().and_then(Nft::spoof_usable).map_err(unavailable)?;

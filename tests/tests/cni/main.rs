@@ -20,10 +20,12 @@ mod delegation;
 mod deletion;
 mod errors;
 mod harness_itself;
+mod ipam_roles;
 mod losses;
 mod mending;
 mod networks;
 mod noise;
+mod roles;
 mod source_routing;
 mod strangers;
 mod traffic;
@@ -45,9 +47,11 @@ fn main() -> ExitCode {
         deletion::trials(),
         errors::trials(),
         harness_itself::trials(),
+        ipam_roles::trials(),
         losses::trials(),
         mending::trials(),
         noise::trials(),
+        roles::trials(),
         source_routing::trials(),
         strangers::trials(),
         traffic::trials(),

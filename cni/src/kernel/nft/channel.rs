@@ -345,10 +345,12 @@ fn subsystem(message: i32) -> i32 {
 fn refusal(at: Option<usize>, operation: Option<&Operation>, all: &[Operation], refused: Refused) -> Refusal {
     let errno = refused.code().unwrap_or_default();
     let lacks = match (operation, errno) {
-        (Some(Operation::AddChain(layout)), libc::ENOENT) if layout.hook.kind == "nat" => {
+        (Some(Operation::AddChain(_, chain)), libc::ENOENT)
+            if chain.hook.as_ref().is_some_and(|h| h.kind == "nat") =>
+        {
             Some("CONFIG_NFT_NAT")
         }
-        (Some(Operation::AddRule(..)), libc::ENOENT) => Some("CONFIG_NFT_MASQ"),
+        (Some(Operation::AddRule(..)), libc::ENOENT) => Some("CONFIG_NFT_MASQ and CONFIG_NFT_FIB_INET"),
         _ => None,
     };
     let doing = match (operation, all) {

@@ -14,7 +14,7 @@ const COMMENT_MAX: usize = 127;
 /// The TLV type of a comment, the same for rules and elements (`NFTNL_UDATA_SET_ELEM_COMMENT`).
 const UDATA_COMMENT: u8 = 0;
 /// IFNAMSIZ, which is also how wide nf_tables holds an interface name.
-const IFNAME_LEN: usize = 16;
+pub(super) const IFNAME_LEN: usize = 16;
 
 /// The comment on every element of `owner`: its key, so that `nft list` shows whose it is and GC finds
 /// it with no records left. A key longer than nft's comments keeps its start and ends in `~` and a
@@ -67,51 +67,111 @@ pub(super) struct Element {
     pub family: Family,
     pub set: String,
     pub key: Vec<u8>,
+    /// What a map has for the key; `None` in a set.
+    pub data: Option<Vec<u8>>,
     name: String,
+    /// What to do where another pod has the key.
+    pub hint: &'static str,
 }
 
 impl Element {
     /// A pod's address in a set of addresses.
     pub fn address(set: String, address: IpAddr) -> Self {
-        let key = match address {
-            IpAddr::V4(a) => a.octets().to_vec(),
-            IpAddr::V6(a) => a.octets().to_vec(),
-        };
-        Self { family: Family::Inet, set, key, name: address.to_string() }
+        let hint = "give each pod an address of its own";
+        let mut element = Self::new(Family::Inet, set, &[Value::Address(address)]);
+        element.hint = hint;
+        element
+    }
+
+    /// A key of these parts.
+    pub fn new(family: Family, set: String, parts: &[Value]) -> Self {
+        let names: Vec<String> = parts.iter().map(ToString::to_string).collect();
+        Self { family, set, key: bytes(parts), data: None, name: names.join(" . "), hint: "" }
+    }
+
+    /// The key leads to these parts.
+    #[must_use]
+    pub fn to(mut self, parts: &[Value]) -> Self {
+        self.data = Some(bytes(parts));
+        self
+    }
+
+    /// What the kernel holds of `set`, as an element to take out.
+    pub fn found(family: Family, set: String, held: &Held) -> Self {
+        let name = held.key.iter().map(|b| format!("{b:02x}")).collect();
+        Self { family, set, key: held.key.clone(), data: None, name, hint: "" }
     }
 
     /// A bridge's port, by interface name.
     pub fn port(set: &str, port: &str) -> Self {
-        Self { family: Family::Bridge, set: set.to_owned(), key: padded(port), name: port.to_owned() }
+        Self::new(Family::Bridge, set.to_owned(), &[Value::Interface(port)])
     }
 
     /// A bridge's port together with the MAC that may send from it.
     pub fn port_mac(set: &str, port: &str, mac: [u8; 6]) -> Self {
-        let mut key = padded(port);
-        key.extend(mac);
-        // A concatenation holds each part in whole registers of four bytes.
-        key.extend([0, 0]);
-        let name = format!("{port} . {}", mac.map(|b| format!("{b:02x}")).join(":"));
-        Self { family: Family::Bridge, set: set.to_owned(), key, name }
+        Self::new(Family::Bridge, set.to_owned(), &[Value::Interface(port), Value::Mac(mac)])
     }
+}
+
+/// A part of a key or of what a map has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    Address(IpAddr),
+    Interface(&'a str),
+    Mac([u8; 6]),
+    /// A protocol's number and its name.
+    Protocol(u8, &'a str),
+    Port(u16),
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Interface(name) | Self::Protocol(_, name) => f.write_str(name),
+            Self::Mac(mac) => f.write_str(&mac.map(|b| format!("{b:02x}")).join(":")),
+            Self::Port(port) => write!(f, "{port}"),
+        }
+    }
+}
+
+/// The parts one behind the other. One part alone is as long as it is; of several, each fills whole
+/// registers of four bytes.
+fn bytes(parts: &[Value]) -> Vec<u8> {
+    let mut all = Vec::new();
+    for part in parts {
+        match part {
+            Value::Address(IpAddr::V4(a)) => all.extend(a.octets()),
+            Value::Address(IpAddr::V6(a)) => all.extend(a.octets()),
+            Value::Interface(name) => {
+                let end = all.len() + IFNAME_LEN;
+                all.extend(name.as_bytes());
+                all.resize(end, 0);
+            }
+            Value::Mac(mac) => all.extend(mac),
+            Value::Protocol(number, _) => all.push(*number),
+            Value::Port(port) => all.extend(port.to_be_bytes()),
+        }
+        if parts.len() > 1 {
+            all.resize(all.len().next_multiple_of(4), 0);
+        }
+    }
+    all
 }
 
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` in the set `{}`", self.name, self.set)
+        let kind = if self.data.is_some() { "map" } else { "set" };
+        write!(f, "`{}` in the {kind} `{}`", self.name, self.set)
     }
-}
-
-fn padded(port: &str) -> Vec<u8> {
-    let mut key = port.as_bytes().to_vec();
-    key.resize(IFNAME_LEN, 0);
-    key
 }
 
 /// An element as the kernel holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Held {
     pub key: Vec<u8>,
+    /// What a map has for the key; empty in a set.
+    pub data: Vec<u8>,
     pub comment: String,
 }
 
@@ -121,22 +181,17 @@ impl Held {
         let Ok(list) = SetelemListAttrs::new(attributes).get_elements() else { return };
         for item in list {
             let Ok(SetelemListElemAttrs::Elem(element)) = item else { continue };
-            let (mut key, mut comment) = (Vec::new(), String::new());
+            let (mut key, mut value, mut comment) = (Vec::new(), Vec::new(), String::new());
             for attribute in element {
                 match attribute {
                     Ok(SetelemAttrs::Key(data)) => key = data.get_value().unwrap_or_default().to_vec(),
+                    Ok(SetelemAttrs::Data(data)) => value = data.get_value().unwrap_or_default().to_vec(),
                     Ok(SetelemAttrs::Userdata(data)) => comment = comment_of(data),
                     _ => {}
                 }
             }
-            all.push(Self { key, comment });
+            all.push(Self { key, data: value, comment });
         }
-    }
-
-    /// The key as an address, where it is as long as one.
-    pub fn address(&self) -> Option<IpAddr> {
-        let v4 = <[u8; 4]>::try_from(self.key.as_slice()).map(IpAddr::from);
-        v4.or_else(|_| <[u8; 16]>::try_from(self.key.as_slice()).map(IpAddr::from)).ok()
     }
 
     /// The interface name that the key begins with.
@@ -192,7 +247,7 @@ mod tests {
         let pair = Element::port_mac("macs", "np1", [2, 0, 0, 0, 0, 9]);
         assert_eq!(pair.key.len(), 24);
         assert_eq!(pair.to_string(), "`np1 . 02:00:00:00:00:09` in the set `macs`");
-        let held = Held { key: pair.key, comment: String::new() };
+        let held = Held { key: pair.key, data: Vec::new(), comment: String::new() };
         assert_eq!((held.port().as_str(), held.mac()), ("np1", Some([2, 0, 0, 0, 0, 9])));
     }
 }

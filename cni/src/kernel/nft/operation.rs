@@ -9,23 +9,25 @@ use netlink_bindings::nftables::{
 use netlink_bindings::traits::Pusher;
 
 use super::element::{Element, user_data};
-use super::layout::{Family, Layout, Set, TABLE};
+use super::layout::{Chain, Family, Set, TABLE};
 
 const ACCEPT: u32 = 1;
 const CREATE: i32 = libc::NLM_F_CREATE;
-/// The set's user data that tells nft the byte order of keys (`NFTNL_UDATA_SET_KEYBYTEORDER`, a u32 TLV).
+/// The set's user data that tells nft the byte order of keys and of values (`NFTNL_UDATA_SET_KEYBYTEORDER`,
+/// `NFTNL_UDATA_SET_DATABYTEORDER`, each a u32 TLV).
 const UDATA_KEY_BYTE_ORDER: u8 = 0;
+const UDATA_DATA_BYTE_ORDER: u8 = 1;
 
 /// A change.
 #[derive(Debug, Clone)]
 pub(super) enum Operation<'a> {
     AddTable(Family),
-    AddChain(&'a Layout),
+    AddChain(Family, &'a Chain),
     DropChain(Family, &'a str),
-    Flush(&'a Layout),
+    Flush(Family, &'a str),
     AddSet(Family, &'a Set),
     DropSet(Family, &'a str),
-    AddRule(&'a Layout, usize),
+    AddRule(Family, &'a Chain, usize),
     AddElement(&'a Element, &'a str),
     DropElement(&'a Element),
 }
@@ -35,9 +37,9 @@ impl Operation<'_> {
     pub fn message(&self) -> (i32, i32) {
         match self {
             Self::AddTable(_) => (libc::NFT_MSG_NEWTABLE, CREATE),
-            Self::AddChain(_) => (libc::NFT_MSG_NEWCHAIN, CREATE),
+            Self::AddChain(..) => (libc::NFT_MSG_NEWCHAIN, CREATE),
             Self::DropChain(..) => (libc::NFT_MSG_DELCHAIN, 0),
-            Self::Flush(_) => (libc::NFT_MSG_DELRULE, 0),
+            Self::Flush(..) => (libc::NFT_MSG_DELRULE, 0),
             Self::AddSet(..) => (libc::NFT_MSG_NEWSET, CREATE),
             Self::DropSet(..) => (libc::NFT_MSG_DELSET, 0),
             Self::AddRule(..) => (libc::NFT_MSG_NEWRULE, CREATE | libc::NLM_F_APPEND),
@@ -50,10 +52,12 @@ impl Operation<'_> {
     pub fn family(&self) -> Family {
         match self {
             Self::AddTable(family)
+            | Self::AddChain(family, _)
             | Self::DropChain(family, _)
+            | Self::Flush(family, _)
             | Self::AddSet(family, _)
-            | Self::DropSet(family, _) => *family,
-            Self::AddChain(layout) | Self::Flush(layout) | Self::AddRule(layout, _) => layout.family,
+            | Self::DropSet(family, _)
+            | Self::AddRule(family, ..) => *family,
             Self::AddElement(element, _) | Self::DropElement(element) => element.family,
         }
     }
@@ -62,38 +66,44 @@ impl Operation<'_> {
     pub fn encode(&self, buffer: &mut Vec<u8>) {
         match self {
             Self::AddTable(_) => table(buffer),
-            Self::AddChain(layout) => {
-                let hook = &layout.hook;
+            Self::AddChain(_, it) => {
                 let chain = PushChainAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
-                let chain = chain.push_name_bytes(layout.chain.as_bytes()).nested_hook();
-                let chain = chain.push_num(hook.number).push_priority(hook.priority).end_nested();
-                drop(chain.push_policy(ACCEPT).push_type_bytes(hook.kind.as_bytes()));
+                let chain = chain.push_name_bytes(it.name.as_bytes());
+                if let Some(hook) = &it.hook {
+                    let chain = chain.nested_hook().push_num(hook.number).push_priority(hook.priority);
+                    let chain = chain.end_nested().push_policy(ACCEPT);
+                    drop(chain.push_type_bytes(hook.kind.as_bytes()));
+                }
             }
             Self::DropChain(_, name) => chain(buffer, name),
-            Self::Flush(layout) => {
+            Self::Flush(_, name) => {
                 let rule = PushRuleAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
-                drop(rule.push_chain_bytes(layout.chain.as_bytes()));
+                drop(rule.push_chain_bytes(name.as_bytes()));
             }
             Self::AddSet(_, it) => {
                 let set = PushSetAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
-                let set = set.push_name_bytes(it.name.as_bytes()).push_flags(0);
-                let set = set.push_key_type(it.keys.kind).push_key_len(it.keys.width);
-                let order = u32::from(it.keys.byte_order).to_ne_bytes();
+                let set = set.push_name_bytes(it.name.as_bytes()).push_flags(it.flags());
+                let mut set = set.push_key_type(it.keys.kind).push_key_len(it.keys.width);
                 let mut data = vec![UDATA_KEY_BYTE_ORDER, 4];
-                data.extend(order);
+                data.extend(u32::from(it.keys.byte_order).to_ne_bytes());
+                if let Some(values) = it.values {
+                    set = set.push_data_type(values.kind).push_data_len(values.width);
+                    data.extend([UDATA_DATA_BYTE_ORDER, 4]);
+                    data.extend(u32::from(values.byte_order).to_ne_bytes());
+                }
                 // The id is how a message of the same batch may name the set; the kernel insists on one.
                 drop(set.push_id(1).push_userdata(&data));
             }
             Self::DropSet(_, name) => set(buffer, name),
-            Self::AddRule(layout, index) => {
+            Self::AddRule(_, chain, index) => {
                 let mut expressions = Vec::with_capacity(512);
-                if let Some(rule) = layout.rules.get(*index) {
+                if let Some(rule) = chain.rules.get(*index) {
                     rule.encode(&mut expressions);
                 }
                 let rule = PushRuleAttrs::new(buffer).push_table_bytes(TABLE.as_bytes());
-                let mut rule = rule.push_chain_bytes(layout.chain.as_bytes()).nested_expressions();
+                let mut rule = rule.push_chain_bytes(chain.name.as_bytes()).nested_expressions();
                 rule.as_vec_mut().extend(&expressions);
-                drop(rule.end_nested().push_userdata(&user_data(&layout.note(*index))));
+                drop(rule.end_nested().push_userdata(&user_data(&chain.note(*index))));
             }
             Self::AddElement(it, comment) => element(buffer, it, Some(comment)),
             Self::DropElement(it) => element(buffer, it, None),
@@ -105,14 +115,14 @@ impl fmt::Display for Operation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AddTable(family) => write!(f, "add the table {family}"),
-            Self::AddChain(layout) => write!(f, "add the chain `{}` to {}", layout.chain, layout.family),
+            Self::AddChain(family, chain) => write!(f, "add the chain `{}` to {family}", chain.name),
             Self::DropChain(family, name) => write!(f, "remove the chain `{name}` from {family}"),
-            Self::Flush(layout) => write!(f, "flush the chain `{}` of {}", layout.chain, layout.family),
-            Self::AddSet(family, set) => write!(f, "add the set `{}` to {family}", set.name),
+            Self::Flush(family, name) => write!(f, "flush the chain `{name}` of {family}"),
+            Self::AddSet(family, set) => write!(f, "add {set} to {family}"),
             Self::DropSet(family, name) => write!(f, "remove the set `{name}` from {family}"),
-            Self::AddRule(layout, index) => {
-                let text = layout.rules.get(*index).map_or("", |r| &r.text);
-                write!(f, "add the rule `{text}` to the chain `{}`", layout.chain)
+            Self::AddRule(_, chain, index) => {
+                let text = chain.rules.get(*index).map_or("", |r| &r.text);
+                write!(f, "add the rule `{text}` to the chain `{}`", chain.name)
             }
             Self::AddElement(element, _) => write!(f, "put {element}"),
             Self::DropElement(element) => write!(f, "remove {element}"),
@@ -213,7 +223,13 @@ fn element(buffer: &mut Vec<u8>, it: &Element, comment: Option<&str>) {
     let list = list.push_set_bytes(it.set.as_bytes()).nested_elements();
     let item: PushSetelemAttrs<_> = list.nested_elem().nested_key().push_value(&it.key).end_nested();
     let item = match comment {
-        Some(comment) => item.push_userdata(&user_data(comment)),
+        Some(comment) => {
+            let item = match &it.data {
+                Some(data) => item.nested_data().push_value(data).end_nested(),
+                None => item,
+            };
+            item.push_userdata(&user_data(comment))
+        }
         None => item,
     };
     drop(item.end_nested().end_nested());

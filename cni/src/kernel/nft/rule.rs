@@ -1,109 +1,239 @@
-//! Rules as lists of nf_tables expressions: written, and compared with what the kernel holds.
+//! Rules as lists of nf_tables expressions: written, and compared with what the kernel holds. A rule is
+//! put together from parts that read as nft's own words, in nft's own encoding, so that a ruleset that an
+//! operator saved and loaded again is still ours.
 
+use std::ffi::CStr;
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_bindings::nftables::{
-    CmpOps, MetaKeys, NatRangeFlags, PayloadBase, PushDataAttrs, PushExprListAttrs, PushExprMasqAttrs,
-    Registers, RuleAttrs, VerdictCode,
+    CmpOps, MetaKeys, NatRangeFlags, PayloadBase, PushDataAttrs, PushExprAttrs, PushExprListAttrs, Registers,
+    RuleAttrs, VerdictCode,
 };
 use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils::{IterableChunks, finalize_nested_header, push_header, push_nested_header};
 
-use super::element::comment_of;
+use super::element::{IFNAME_LEN, comment_of};
 
 const FIRST: u32 = Registers::Reg1 as u32;
-const SECOND: u32 = Registers::Reg2 as u32;
 const VERDICT: u32 = Registers::RegVerdict as u32;
-const RETURN: u32 = VerdictCode::Return as u32;
-const DROP: u32 = VerdictCode::Drop as u32;
-const PROTOCOL: u32 = MetaKeys::Nfproto as u32;
-const INPUT_NAME: u32 = MetaKeys::Iifname as u32;
+/// The first of the registers of four bytes, which share their room with those of sixteen.
+const FIRST_OF_FOUR: u32 = 8;
 const LINK: u32 = PayloadBase::LinkLayerHeader as u32;
 const NETWORK: u32 = PayloadBase::NetworkHeader as u32;
+const TRANSPORT: u32 = PayloadBase::TransportHeader as u32;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 const EXPR_DATA: u16 = 2;
 const LOOKUP_SREG: u16 = 2;
-const ETHER_SOURCE: (u32, u32) = (6, 6);
+const LOOKUP_DREG: u16 = 3;
+const META_DREG: u16 = 1;
+const META_KEY: u16 = 2;
+const META_SREG: u16 = 3;
+const FIB_DREG: u16 = 1;
+const FIB_RESULT: u16 = 2;
+const FIB_FLAGS: u16 = 3;
+/// NFT_FIB_RESULT_ADDRTYPE and NFTA_FIB_F_DADDR in linux/netfilter/nf_tables.h.
+const FIB_RESULT_ADDRTYPE: u32 = 3;
+const FIB_OF_DADDR: u32 = 1 << 1;
+const NAT_TYPE: u16 = 1;
+const NAT_FAMILY: u16 = 2;
+const NAT_REG_ADDR_MIN: u16 = 3;
+const NAT_REG_PROTO_MIN: u16 = 5;
+const NAT_OF_DESTINATION: u32 = 1;
+const MASQ_FLAGS: u16 = 1;
 
-/// One expression, in the words of `nft --debug=netlink`. Values go through the first register, and
-/// the second half of a concatenation through the second.
+/// One expression, in the words of `nft --debug=netlink`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expression {
-    Meta(u32),
+    Meta { key: u32, register: u32 },
+    SetMark,
     Payload { base: u32, at: (u32, u32), register: u32 },
-    Mask(Vec<u8>),
-    Equal(Vec<u8>),
-    Lookup(String),
-    Verdict(u32),
+    Bitwise { mask: Vec<u8>, xor: Vec<u8> },
+    Compare { equal: bool, value: Vec<u8> },
+    Lookup { set: String, has_data: bool },
+    DestinationType,
+    Verdict { code: u32, chain: Option<String> },
+    DestinationNat { family: u8, port: u32 },
     Masquerade,
 }
 
 /// A rule: how nft prints it, and its expressions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Rule {
     pub text: String,
     expressions: Vec<Expression>,
+    /// The family that earlier parts let through alone.
+    guard: Option<u8>,
+}
+
+/// Which end of a packet or of its way through the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Where it comes from.
+    From,
+    /// Where it goes.
+    To,
+}
+
+/// A part of a key that is looked up, read from the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// An address of `like`'s family.
+    Address(Side, IpAddr),
+    /// The interface that the packet came by or leaves by.
+    Interface(Side),
+    /// Its protocol.
+    Protocol,
+    /// The port that it goes to.
+    DestinationPort,
+    /// The sender's MAC.
+    EtherSource,
 }
 
 impl Rule {
-    /// Traffic to `net` keeps its source. In nft's own encoding, so that a ruleset that an operator
-    /// saved and loaded again is still ours: whole bytes of a prefix are compared without a mask.
-    pub fn keep(net: IpNet) -> Self {
+    /// An empty rule: what it is about comes first, what becomes of that last.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Packets of `like`'s family.
+    pub fn family(mut self, like: IpAddr) -> Self {
+        if self.guarded(like) {
+            self.say(format_args!("meta nfproto {}", if like.is_ipv4() { "ipv4" } else { "ipv6" }));
+        }
+        self
+    }
+
+    /// Packets whose address is in `net`, or is not. Whole bytes of a prefix are compared without a mask.
+    pub fn address(mut self, side: Side, net: IpNet, is: bool) -> Self {
         let net = net.trunc();
-        let (word, protocol, offset, mut address, mask) = match net {
-            IpNet::V4(n) => {
-                ("ip", NFPROTO_IPV4, 16, n.addr().octets().to_vec(), n.netmask().octets().to_vec())
-            }
-            IpNet::V6(n) => {
-                ("ip6", NFPROTO_IPV6, 24, n.addr().octets().to_vec(), n.netmask().octets().to_vec())
-            }
-        };
+        self.guarded(net.addr());
+        let (mut address, mask) = (octets(net.addr()), octets(net.netmask()));
         let bits = usize::from(net.prefix_len());
         let whole = bits > 0 && bits.is_multiple_of(8);
         if whole {
             address.truncate(bits / 8);
         }
-        let mut expressions = address_of(protocol, offset, address.len());
+        let width = u32::try_from(address.len()).unwrap_or_default();
+        let (word, offset) = header(net.addr(), side);
+        self.expressions.push(Expression::Payload { base: NETWORK, at: (offset, width), register: FIRST });
         if !whole {
-            expressions.push(Expression::Mask(mask));
+            let xor = vec![0; mask.len()];
+            self.expressions.push(Expression::Bitwise { mask, xor });
         }
-        expressions.extend([Expression::Equal(address), Expression::Verdict(RETURN)]);
+        self.expressions.push(Expression::Compare { equal: is, value: address });
         let single = net.prefix_len() == net.max_prefix_len();
         let shown = if single { net.addr().to_string() } else { net.to_string() };
-        Self { text: format!("{word} daddr {shown} return"), expressions }
+        self.say(format_args!("{word} {}{shown}", but(is)));
+        self
     }
 
-    /// Traffic from an address of `set`, of `like`'s family, leaves with the node's address.
-    pub fn masquerade(like: IpAddr, set: &str) -> Self {
-        let (word, protocol, offset, bytes) =
-            if like.is_ipv4() { ("ip", NFPROTO_IPV4, 12, 4) } else { ("ip6", NFPROTO_IPV6, 8, 16) };
-        let mut expressions = address_of(protocol, offset, bytes);
-        expressions.extend([Expression::Lookup(set.to_owned()), Expression::Masquerade]);
-        Self { text: format!("{word} saddr @{set} masquerade fully-random"), expressions }
+    /// Packets by the interface `name`, or by another; a `*` at its end stands for any further letters.
+    pub fn interface(mut self, side: Side, name: &str, is: bool) -> Self {
+        let value = match name.strip_suffix('*') {
+            Some(start) => start.as_bytes().to_vec(),
+            None => padded(name),
+        };
+        let (word, key) = interface(side);
+        self.expressions.push(Expression::Meta { key, register: FIRST });
+        self.expressions.push(Expression::Compare { equal: is, value });
+        self.say(format_args!("{word} {}\"{name}\"", but(is)));
+        self
     }
 
-    /// A frame from a port with the MAC that was given to it goes on.
-    pub fn pass_known(macs: &str) -> Self {
-        let source = Expression::Payload { base: LINK, at: ETHER_SOURCE, register: SECOND };
-        let expressions = vec![
-            Expression::Meta(INPUT_NAME),
-            source,
-            Expression::Lookup(macs.to_owned()),
-            Expression::Verdict(RETURN),
-        ];
-        Self { text: format!("iifname . ether saddr @{macs} return"), expressions }
+    /// Packets to an address of this host.
+    pub fn to_this_host(mut self) -> Self {
+        let value = u32::from(libc::RTN_LOCAL).to_ne_bytes().to_vec();
+        self.expressions.extend([Expression::DestinationType, Expression::Compare { equal: true, value }]);
+        self.say(format_args!("fib daddr type local"));
+        self
     }
 
-    /// Any other frame from a port that is watched goes nowhere.
-    pub fn drop_from(ports: &str) -> Self {
-        let expressions = vec![
-            Expression::Meta(INPUT_NAME),
-            Expression::Lookup(ports.to_owned()),
-            Expression::Verdict(DROP),
-        ];
-        Self { text: format!("iifname @{ports} drop"), expressions }
+    /// Packets with this bit of their mark.
+    pub fn marked(mut self, bit: u32) -> Self {
+        let mask = bit.to_ne_bytes().to_vec();
+        self.expressions.extend([
+            Expression::Meta { key: MetaKeys::Mark as u32, register: FIRST },
+            Expression::Bitwise { mask: mask.clone(), xor: vec![0; 4] },
+            Expression::Compare { equal: true, value: mask },
+        ]);
+        self.say(format_args!("meta mark & {bit:#010x} == {bit:#010x}"));
+        self
+    }
+
+    /// Packets whose parts together are a key of `set`.
+    pub fn within(mut self, parts: &[Part], set: &str) -> Self {
+        let words = self.load(parts);
+        self.expressions.push(Expression::Lookup { set: set.to_owned(), has_data: false });
+        self.say(format_args!("{words} @{set}"));
+        self
+    }
+
+    /// Gives them this bit of the mark.
+    pub fn mark(mut self, bit: u32) -> Self {
+        self.change_mark(bit, bit);
+        self.say(format_args!("meta mark set meta mark | {bit:#010x}"));
+        self
+    }
+
+    /// Takes this bit of the mark away.
+    pub fn unmark(mut self, bit: u32) -> Self {
+        self.change_mark(bit, 0);
+        self.say(format_args!("meta mark set meta mark & {:#010x}", !bit));
+        self
+    }
+
+    /// Sends what goes to a key of `map` to the address and port that the map has for it.
+    pub fn destination_nat(mut self, like: IpAddr, parts: &[Part], map: &str) -> Self {
+        let words = self.load(parts);
+        let (word, family, words_of_address) =
+            if like.is_ipv4() { ("ip", NFPROTO_IPV4, 1) } else { ("ip6", NFPROTO_IPV6, 4) };
+        self.expressions.push(Expression::Lookup { set: map.to_owned(), has_data: true });
+        self.expressions.push(Expression::DestinationNat { family, port: register(words_of_address) });
+        self.say(format_args!("dnat {word} to {words} map @{map}"));
+        self
+    }
+
+    /// They leave with the address of the interface that they leave by.
+    pub fn masquerade(mut self) -> Self {
+        self.expressions.push(Expression::Masquerade);
+        self.say(format_args!("masquerade fully-random"));
+        self
+    }
+
+    /// They go on where the chain was called from.
+    pub fn go_back(self) -> Self {
+        self.verdict("return", VerdictCode::Return as u32, None)
+    }
+
+    /// They go nowhere.
+    pub fn drop(self) -> Self {
+        self.verdict("drop", libc::NF_DROP.unsigned_abs(), None)
+    }
+
+    /// They pass this hook's chain.
+    pub fn accept(self) -> Self {
+        self.verdict("accept", libc::NF_ACCEPT.unsigned_abs(), None)
+    }
+
+    /// They go through `chain` and come back.
+    pub fn jump(self, chain: &str) -> Self {
+        self.verdict("jump", VerdictCode::Jump as u32, Some(chain))
+    }
+
+    /// They go through `chain` and do not come back.
+    pub fn goto(self, chain: &str) -> Self {
+        self.verdict("goto", VerdictCode::Goto as u32, Some(chain))
+    }
+
+    /// The chain that the rule calls.
+    pub fn calls(&self) -> Option<&str> {
+        self.expressions.iter().find_map(|e| match e {
+            Expression::Verdict { chain, .. } => chain.as_deref(),
+            _ => None,
+        })
     }
 
     /// Appends the list's items, without the attribute around them.
@@ -123,16 +253,121 @@ impl Rule {
         let (ours, theirs) = (IterableChunks::new(&ours), IterableChunks::new(&held.expressions));
         ours.count() == theirs.count() && ours.zip(theirs).all(|((_, a), (_, b))| says(a, b))
     }
+
+    fn say(&mut self, words: impl Display) {
+        let gap = if self.text.is_empty() { "" } else { " " };
+        self.text = format!("{}{gap}{words}", self.text);
+    }
+
+    /// The inet family needs to hear once which addresses are meant; false where it was told already.
+    fn guarded(&mut self, like: IpAddr) -> bool {
+        let family = if like.is_ipv4() { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
+        if self.guard == Some(family) {
+            return false;
+        }
+        self.guard = Some(family);
+        self.expressions.extend([
+            Expression::Meta { key: MetaKeys::Nfproto as u32, register: FIRST },
+            Expression::Compare { equal: true, value: vec![family] },
+        ]);
+        true
+    }
+
+    /// Reads the parts into registers one behind the other, each in whole words of four bytes.
+    fn load(&mut self, parts: &[Part]) -> String {
+        for part in parts {
+            if let Part::Address(_, like) = part {
+                self.guarded(*like);
+            }
+        }
+        let (mut place, mut words) = (0, Vec::new());
+        for part in parts {
+            let (word, width, expression) = part.read(register(place));
+            place += width;
+            words.push(word);
+            self.expressions.push(expression);
+        }
+        words.join(" . ")
+    }
+
+    fn change_mark(&mut self, bit: u32, to: u32) {
+        self.expressions.extend([
+            Expression::Meta { key: MetaKeys::Mark as u32, register: FIRST },
+            Expression::Bitwise { mask: (!bit).to_ne_bytes().to_vec(), xor: to.to_ne_bytes().to_vec() },
+            Expression::SetMark,
+        ]);
+    }
+
+    fn verdict(mut self, word: &str, code: u32, chain: Option<&str>) -> Self {
+        self.expressions.push(Expression::Verdict { code, chain: chain.map(str::to_owned) });
+        match chain {
+            Some(chain) => self.say(format_args!("{word} {chain}")),
+            None => self.say(word),
+        }
+        self
+    }
 }
 
-/// The guard that the inet family needs, and the first `bytes` of the address at `offset` of the header.
-fn address_of(protocol: u8, offset: u32, bytes: usize) -> Vec<Expression> {
-    let at = (offset, u32::try_from(bytes).unwrap_or_default());
-    vec![
-        Expression::Meta(PROTOCOL),
-        Expression::Equal(vec![protocol]),
-        Expression::Payload { base: NETWORK, at, register: FIRST },
-    ]
+impl Part {
+    /// nft's word, the width in words of four bytes, and what reads it into a register.
+    fn read(self, register: u32) -> (&'static str, u32, Expression) {
+        let payload = |base, at| Expression::Payload { base, at, register };
+        match self {
+            Self::Address(side, like) => {
+                let (word, offset) = header(like, side);
+                let words = if like.is_ipv4() { 1 } else { 4 };
+                (word, words, payload(NETWORK, (offset, words * 4)))
+            }
+            Self::Interface(side) => {
+                let (word, key) = interface(side);
+                (word, 4, Expression::Meta { key, register })
+            }
+            Self::Protocol => {
+                ("meta l4proto", 1, Expression::Meta { key: MetaKeys::L4Proto as u32, register })
+            }
+            Self::DestinationPort => ("th dport", 1, payload(TRANSPORT, (2, 2))),
+            Self::EtherSource => ("ether saddr", 2, payload(LINK, (6, 6))),
+        }
+    }
+}
+
+/// The register that begins at this word of four bytes, under the number that the kernel gives it back by.
+fn register(word: u32) -> u32 {
+    if word.is_multiple_of(4) { FIRST + word / 4 } else { FIRST_OF_FOUR + word }
+}
+
+/// nft's word for an address of `like`'s family, and where it is in the header.
+fn header(like: IpAddr, side: Side) -> (&'static str, u32) {
+    match (like, side) {
+        (IpAddr::V4(_), Side::From) => ("ip saddr", 12),
+        (IpAddr::V4(_), Side::To) => ("ip daddr", 16),
+        (IpAddr::V6(_), Side::From) => ("ip6 saddr", 8),
+        (IpAddr::V6(_), Side::To) => ("ip6 daddr", 24),
+    }
+}
+
+fn interface(side: Side) -> (&'static str, u32) {
+    match side {
+        Side::From => ("iifname", MetaKeys::Iifname as u32),
+        Side::To => ("oifname", MetaKeys::Oifname as u32),
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+fn padded(name: &str) -> Vec<u8> {
+    let mut value = name.as_bytes().to_vec();
+    value.resize(IFNAME_LEN, 0);
+    value
+}
+
+fn but(is: bool) -> &'static str {
+    if is { "" } else { "!= " }
 }
 
 /// Whether each attribute of `ours` is in `theirs` with the same value.
@@ -144,53 +379,87 @@ fn says(ours: &[u8], theirs: &[u8]) -> bool {
 }
 
 type List<'a> = PushExprListAttrs<&'a mut Vec<u8>>;
+type Item<'a> = PushExprAttrs<List<'a>>;
 
 impl Expression {
     fn encode<'a>(&self, list: List<'a>) -> List<'a> {
         let item = list.nested_elem();
         match self {
-            Self::Meta(key) => {
-                let meta = item.nested_data_meta().push_key(*key).push_dreg(FIRST);
-                meta.end_nested().end_nested()
-            }
             Self::Payload { base, at: (offset, length), register } => {
                 let payload = item.nested_data_payload().push_dreg(*register).push_base(*base);
                 payload.push_offset(*offset).push_len(*length).end_nested().end_nested()
             }
-            Self::Mask(mask) => {
+            Self::Bitwise { mask, xor } => {
                 let length = u32::try_from(mask.len()).unwrap_or_default();
                 let bitwise = item.nested_data_bitwise().push_sreg(FIRST).push_dreg(FIRST).push_len(length);
                 let bitwise = bitwise.nested_mask().push_value(mask).end_nested();
-                let bitwise = bitwise.nested_xor().push_value(&vec![0; mask.len()]).end_nested();
+                let bitwise = bitwise.nested_xor().push_value(xor).end_nested();
                 bitwise.end_nested().end_nested()
             }
-            Self::Equal(value) => {
-                let compare = item.nested_data_cmp().push_sreg(FIRST).push_op(CmpOps::Eq as u32);
+            Self::Compare { equal, value } => {
+                let operator = if *equal { CmpOps::Eq } else { CmpOps::Neq };
+                let compare = item.nested_data_cmp().push_sreg(FIRST).push_op(operator as u32);
                 compare.nested_data().push_value(value).end_nested().end_nested().end_nested()
             }
-            Self::Lookup(set) => {
+            Self::Lookup { set, has_data } => {
                 // The builders number the attributes after the set's name otherwise than the kernel.
                 let mut lookup = item.nested_data_lookup().push_set_bytes(set.as_bytes());
-                push_header(lookup.as_vec_mut(), LOOKUP_SREG, 4);
-                lookup.as_vec_mut().extend(FIRST.to_be_bytes());
+                push_number(lookup.as_vec_mut(), LOOKUP_SREG, FIRST);
+                if *has_data {
+                    push_number(lookup.as_vec_mut(), LOOKUP_DREG, FIRST);
+                }
                 lookup.end_nested().end_nested()
             }
-            Self::Verdict(code) => {
+            Self::Verdict { code, chain } => {
                 let data: PushDataAttrs<_> = item.nested_data_immediate().push_dreg(VERDICT).nested_data();
-                let data = data.nested_verdict().push_code(*code).end_nested();
-                data.end_nested().end_nested().end_nested()
+                let verdict = data.nested_verdict().push_code(*code);
+                let verdict = match chain {
+                    Some(chain) => verdict.push_chain_bytes(chain.as_bytes()),
+                    None => verdict,
+                };
+                verdict.end_nested().end_nested().end_nested().end_nested()
             }
+            Self::Meta { key, register } => {
+                numbers(item, c"meta", &[(META_DREG, *register), (META_KEY, *key)])
+            }
+            Self::SetMark => numbers(item, c"meta", &[(META_KEY, MetaKeys::Mark as u32), (META_SREG, FIRST)]),
+            Self::DestinationType => numbers(
+                item,
+                c"fib",
+                &[(FIB_DREG, FIRST), (FIB_RESULT, FIB_RESULT_ADDRTYPE), (FIB_FLAGS, FIB_OF_DADDR)],
+            ),
+            Self::DestinationNat { family, port } => numbers(
+                item,
+                c"nat",
+                &[
+                    (NAT_TYPE, NAT_OF_DESTINATION),
+                    (NAT_FAMILY, u32::from(*family)),
+                    (NAT_REG_ADDR_MIN, FIRST),
+                    (NAT_REG_PROTO_MIN, *port),
+                ],
+            ),
             Self::Masquerade => {
-                let flags = NatRangeFlags::ProtoRandomFully as u32;
-                // The specification that the builders come from names no data for `masq`.
-                let mut item = item.push_name(c"masq");
-                let data = push_nested_header(item.as_vec_mut(), EXPR_DATA);
-                drop(PushExprMasqAttrs::new(item.as_vec_mut()).push_flags(flags));
-                finalize_nested_header(item.as_vec_mut(), data);
-                item.end_nested()
+                numbers(item, c"masq", &[(MASQ_FLAGS, NatRangeFlags::ProtoRandomFully as u32)])
             }
         }
     }
+}
+
+/// An expression all of whose attributes are numbers. For some of these the specification that the builders
+/// come from has no data, or other attributes than the kernel.
+fn numbers<'a>(item: Item<'a>, name: &CStr, attributes: &[(u16, u32)]) -> List<'a> {
+    let mut item = item.push_name(name);
+    let data = push_nested_header(item.as_vec_mut(), EXPR_DATA);
+    for (attribute, value) in attributes {
+        push_number(item.as_vec_mut(), *attribute, *value);
+    }
+    finalize_nested_header(item.as_vec_mut(), data);
+    item.end_nested()
+}
+
+fn push_number(buffer: &mut Vec<u8>, attribute: u16, value: u32) {
+    push_header(buffer, attribute, 4);
+    buffer.extend(value.to_be_bytes());
 }
 
 /// A rule as the kernel holds it.
@@ -221,6 +490,10 @@ impl HeldRule {
 mod tests {
     use super::*;
 
+    fn keep(net: &str) -> Rule {
+        Rule::new().address(Side::To, net.parse().unwrap(), true).go_back()
+    }
+
     fn held(rule: &Rule) -> HeldRule {
         let mut expressions = Vec::new();
         rule.encode(&mut expressions);
@@ -235,22 +508,43 @@ mod tests {
             ("fe80::/10", "ip6 daddr fe80::/10 return"),
         ];
         for (net, expect) in cases {
-            assert_eq!(Rule::keep(net.parse().unwrap()).text, expect);
+            assert_eq!(keep(net).text, expect);
         }
+        let v4 = IpAddr::from([0, 0, 0, 0]);
+        let rule = Rule::new().family(v4).interface(Side::From, "eth*", false).to_this_host().jump("c");
+        assert_eq!(rule.text, "meta nfproto ipv4 iifname != \"eth*\" fib daddr type local jump c");
+        assert_eq!(rule.calls(), Some("c"));
+        let parts = [Part::Address(Side::To, v4), Part::Protocol, Part::DestinationPort];
+        let rule = Rule::new().destination_nat(v4, &parts, "m");
+        assert_eq!(rule.text, "dnat ip to ip daddr . meta l4proto . th dport map @m");
     }
 
     #[test]
     fn a_rule_is_itself_and_no_other() {
         let v4 = IpAddr::from([0, 0, 0, 0]);
+        let port = [Part::Protocol, Part::DestinationPort];
         let rules = [
-            Rule::keep("10.0.0.0/8".parse().unwrap()),
-            Rule::keep("10.0.0.0/9".parse().unwrap()),
-            Rule::keep("10.0.0.0/32".parse().unwrap()),
-            Rule::keep("fd00::/8".parse().unwrap()),
-            Rule::masquerade(v4, "a"),
-            Rule::masquerade(v4, "b"),
-            Rule::pass_known("macs"),
-            Rule::drop_from("ports"),
+            keep("10.0.0.0/8"),
+            keep("10.0.0.0/9"),
+            keep("10.0.0.0/32"),
+            keep("fd00::/8"),
+            Rule::new().address(Side::To, "10.0.0.0/8".parse().unwrap(), false).go_back(),
+            Rule::new().address(Side::From, "10.0.0.0/8".parse().unwrap(), true).go_back(),
+            Rule::new().within(&[Part::Address(Side::From, v4)], "a").masquerade(),
+            Rule::new().within(&[Part::Address(Side::From, v4)], "b").masquerade(),
+            Rule::new().within(&port, "a").drop(),
+            Rule::new().destination_nat(v4, &port, "a"),
+            Rule::new().destination_nat([0; 16].into(), &port, "a"),
+            Rule::new().marked(1).masquerade(),
+            Rule::new().marked(2).masquerade(),
+            Rule::new().mark(1),
+            Rule::new().unmark(1),
+            Rule::new().to_this_host().jump("a"),
+            Rule::new().to_this_host().goto("a"),
+            Rule::new().to_this_host().jump("b"),
+            Rule::new().interface(Side::From, "eth*", true).drop(),
+            Rule::new().interface(Side::From, "eth", true).drop(),
+            Rule::new().interface(Side::To, "eth", true).drop(),
         ];
         for (i, a) in rules.iter().enumerate() {
             for (j, b) in rules.iter().enumerate() {
@@ -261,9 +555,9 @@ mod tests {
 
     #[test]
     fn a_rule_with_one_more_expression_is_another() {
-        let rule = Rule::drop_from("ports");
+        let rule = Rule::new().interface(Side::From, "a", true).drop();
         let mut longer = rule.clone();
-        longer.expressions.push(Expression::Verdict(DROP));
+        longer.expressions.push(Expression::Verdict { code: 0, chain: None });
         assert!(!rule.is(&held(&longer)));
     }
 }
