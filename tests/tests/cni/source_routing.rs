@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         ours("rules_and_routes_are_the_references_and_each_undoes_the_other", as_the_reference),
         ours("a_rule_or_route_that_is_gone_is_named", missed),
         ours("routing_by_source_killed_at_any_step_leaves_no_rule", killed),
+        ours("routing_by_source_that_fails_at_any_step_changes_nothing", failing),
         ours("routing_by_source_that_is_refused_changes_nothing", refused),
         ours("source_routing_of_a_pod_that_is_gone_needs_no_undoing", gone),
     ]
@@ -363,6 +364,64 @@ fn killed(node: &Node) {
         }
     }
     panic!("a call that never ends");
+}
+
+/// What an ADD may meet a refusal at: files and sockets, not memory.
+#[cfg(target_arch = "x86_64")]
+const AMONG: [i64; 11] = [
+    libc::SYS_openat,
+    libc::SYS_write,
+    libc::SYS_read,
+    libc::SYS_linkat,
+    libc::SYS_unlink,
+    libc::SYS_mkdir,
+    libc::SYS_socket,
+    libc::SYS_setsockopt,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_setns,
+];
+
+#[cfg(target_arch = "x86_64")]
+fn failing(node: &Node) {
+    node.install(&our_binary(), "sbr");
+    let (runtime, id) = (sbr(&json!({})), id("failing"));
+    let sorted = |pod: &Pod| {
+        let mut all = pod.routing();
+        all.sort();
+        all
+    };
+    let mut pod = two_cables(node, "failing");
+    let before = sorted(&pod);
+    for n in 0..2000 {
+        let path = pod.inside.name().to_owned();
+        let add = runtime.call("ADD", &id, &path, Some(&pod.previous)).env("CNI_IFNAME", "net1");
+        let (answer, failed) = trace::fail_nth(&add, &AMONG, n, libc::EIO);
+        let Some(number) = failed else {
+            assert!(answer.ok() && n > 10, "{n}: {answer:?}");
+            return;
+        };
+        let when = format!("EIO for system call {number}, the {n}-th: {answer:?}");
+        if answer.ok() {
+            // Whatever went wrong did no harm: another pod for the next turn.
+            call(&runtime, "CHECK", &id, &path, Some(&answer.success())).success();
+            assert!(call(&runtime, "DEL", &id, &path, None).ok(), "{when}");
+            pod = two_cables(node, &format!("failing{n}"));
+        }
+        if answer.message().contains("write the answer") {
+            // Everything was done, and is taken back as by DEL: the routes go with the interface.
+            assert_eq!(pod.rules(), [""; 0], "{when}");
+            pod = two_cables(node, &format!("failing{n}"));
+        }
+        assert_eq!(sorted(&pod), before, "{when}");
+        nothing_kept(&when);
+    }
+    panic!("a call that never ends");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn failing(_node: &Node) {
+    eprintln!("system calls are made to fail on x86_64 only");
 }
 
 fn refused(node: &Node) {
