@@ -143,8 +143,8 @@ pub fn gc(call: &Gc) -> Result<()> {
     // Looked at before the records: what an ADD makes from now on has its record by then.
     let strays = Strays::look(&mut hands);
     let mut first = Ok(());
-    let stale = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
-    for record in state.attachments.all()?.iter().filter(stale) {
+    let doomed = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
+    for record in state.attachments.all()?.iter().filter(doomed) {
         let result = del::remembered(record, &mut hands);
         if first.is_ok() {
             first = result;
