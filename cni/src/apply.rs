@@ -3,6 +3,9 @@
 
 mod hands;
 mod message;
+mod ports;
+mod restore;
+mod shape;
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,7 @@ use node::step::Done;
 use node::{Error, Kind, Result};
 
 pub use hands::Hands;
-use message::{explained, is_done_already, makes_a_link, message, needs_index, takes_away};
+use message::{explained, is_done_already, makes_a_link, message, needs_index, needs_other, takes_away};
 
 use crate::kernel::socket::Request;
 use crate::kernel::{address, link, reaper, sysctl};
@@ -44,7 +47,8 @@ impl Hands<'_> {
 
     /// Whether the verb may need the index of a link that an earlier message of the same batch makes.
     fn must_wait(&self, place: Place, before: &[Verb], verb: &Verb) -> bool {
-        let unknown = needs_index(verb).is_some_and(|link| !self.knows(place, link));
+        let mut links = needs_index(verb).into_iter().chain(needs_other(verb));
+        let unknown = links.any(|link| !self.knows(place, link));
         unknown && before.iter().any(makes_a_link)
     }
 
@@ -95,7 +99,12 @@ impl Hands<'_> {
             match answer.filter(|refusal| !is_done_already(&verb, refusal)) {
                 None => done.push(Step::Link { place, verb }),
                 Some(refusal) if first.is_none() => {
-                    first = Some(explained(Step::Link { place, verb }, refusal));
+                    let others = self.qdisc_in_the_way(place, &verb, &refusal);
+                    let error = explained(Step::Link { place, verb }, refusal);
+                    first = Some(match others {
+                        Some(hint) => error.hint(hint),
+                        None => error,
+                    });
                 }
                 Some(_) => {}
             }
@@ -105,16 +114,18 @@ impl Hands<'_> {
 
     /// The message of a verb; `None` where it takes something away from a link that is gone.
     fn request(&mut self, place: Place, verb: &Verb) -> Result<Option<Request>> {
-        let index = match needs_index(verb) {
-            None => 0,
-            Some(name) => match self.index(place, name)? {
-                Some(index) => index,
+        let mut indexes = [0; 2];
+        for (index, name) in indexes.iter_mut().zip([needs_index(verb), needs_other(verb)]) {
+            let Some(name) = name else { continue };
+            match self.index(place, name)? {
+                Some(found) => *index = found,
                 None if takes_away(verb) => return Ok(None),
                 None => return Err(Error::new(Kind::Kernel, format!("{place}find the link `{name}`"))),
-            },
-        };
+            }
+        }
+        let [index, to] = indexes;
         let netns = self.pod.as_ref().map_or(-1, Namespace::raw);
-        Ok(Some(message(verb, index, netns)))
+        Ok(Some(message(verb, index, to, netns)))
     }
 
     /// A step that travels alone.
@@ -153,6 +164,18 @@ impl Hands<'_> {
             Step::NoSpoofCheck { owner, mac } => {
                 self.filter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
             }
+            Step::ClaimPorts { ports, owner } => self.claim(ports, owner),
+            Step::ReleasePorts { ports, owner } => self.release_ports(ports, owner),
+            Step::OpenLoopback { link, four, six } => self.open_loopback(link, *four, *six),
+            Step::FlushConnections { ports } => self.flush_connections(ports),
+            Step::Unredirect { link, to } => self.unredirect(link, to),
+            Step::Sysctl { name, value } => {
+                self.go(Place::Pod)?;
+                sysctl::demand(name, value)
+            }
+            Step::Keep { before, file, .. } => restore::keep(before, file.as_deref()),
+            Step::Restore { link, before, file } => self.restore(link, before, file.as_deref()),
+            Step::RemoveRules { link, addresses } => self.remove_rules(link, addresses),
         }
     }
 
@@ -161,7 +184,7 @@ impl Hands<'_> {
         self.leases = None;
         self.go(Place::Host)?;
         let slots = self.state().reaper_slots();
-        names.iter().try_for_each(|name| reaper::delete_link(self.socket(Place::Host)?, name, &slots))
+        reaper::delete_links(self.socket(Place::Host)?, names, &slots)
     }
 
     fn enable_ipv6(&mut self, place: Place, name: &str) -> Result<()> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::bandwidth::Bandwidth;
+use crate::config::feature::Features;
 use crate::config::firewall::Firewall;
 use crate::config::ports::HostPorts;
 use crate::config::source_routing::SourceRouting;
@@ -65,6 +66,9 @@ pub struct Attachment {
     /// Whether masquerade elements were made.
     #[serde(default)]
     pub masquerade: bool,
+    /// Destinations that are not masqueraded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<IpNet>,
     /// The only MAC that may send, where that is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_mac: Option<Mac>,
@@ -75,6 +79,9 @@ pub struct Attachment {
     /// record's ADD made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chained: Option<String>,
+    /// The bridge that the host end is a port of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_of: Option<String>,
     /// The host end of an interface that another plugin made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_link: Option<String>,
@@ -93,6 +100,24 @@ pub struct Attachment {
     /// Its routing by source address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_routing: Option<SourceRouting>,
+}
+
+impl Attachment {
+    /// What the record says that the pod got beside its interface, as far as it has to be found again.
+    pub fn features(&self) -> Features {
+        Features {
+            ports: self.ports.clone(),
+            bandwidth: self.bandwidth,
+            firewall: self.firewall.clone(),
+            tuning: None,
+            source_routing: self.source_routing,
+        }
+    }
+
+    /// The host end's name, where there is one.
+    pub fn host_end(&self) -> Option<String> {
+        if self.chained.is_some() { self.host_link.clone() } else { Some(self.owner.host_ifname()) }
+    }
 }
 
 /// The folder of records.

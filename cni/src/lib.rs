@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod attachment;
+pub mod claims;
 pub mod command;
 pub mod config;
 pub mod ipam;

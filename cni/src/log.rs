@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::config::NetConf;
 use crate::owner::Owner;
 use crate::request::Request;
+use crate::role::Role;
 
 /// Appends the line of a call that is over.
 pub fn append(request: &Request, outcome: Result<&Option<Value>, &Error>, elapsed: Duration) {
@@ -24,6 +25,8 @@ fn write(file: &Path, request: &Request, outcome: Result<&Option<Value>, &Error>
     let mut line = Map::new();
     let mut put = |key: &str, value: Option<Value>| drop(value.map(|v| line.insert(key.to_owned(), v)));
     put("verb", Some(request.verb().into()));
+    let role = conf(request).map_or(Role::Main, |c| c.role);
+    put("plugin", Some(role.name().into()).filter(|_| role != Role::Main));
     put("network", conf(request).map(|c| c.name.as_str().into()));
     put("pod", pod(request).map(Value::from));
     put("containerID", owner(request).map(|o| o.container_id.as_str().into()));

@@ -9,6 +9,7 @@ use crate::kernel::address::{self, Address};
 use crate::kernel::link::{self, Link};
 use crate::kernel::socket::RouteSocket;
 use crate::kernel::{route, sysctl};
+use crate::role::Role;
 
 /// The setting that lets the node route IPv4.
 pub const FORWARD_4: &str = "net/ipv4/ip_forward";
@@ -29,7 +30,8 @@ pub struct Observed {
 /// What decides the MTU, looked at before anything is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
-    /// The MTU of the device that the default route leaves by; not asked for where the configuration has one.
+    /// The MTU of the device that the default route leaves by; not asked for where the configuration
+    /// has one, nor under a reference plugin's name, which takes what Ethernet has.
     pub default_mtu: Option<u32>,
     /// The bridge, where the mode has one and it exists.
     pub bridge: Option<Link>,
@@ -38,7 +40,7 @@ pub struct Links {
 /// Looks at the links that `conf` builds on.
 pub fn links(socket: &mut RouteSocket, conf: &NetConf) -> Result<Links> {
     Ok(Links {
-        default_mtu: if conf.mtu.is_none() { default_mtu(socket)? } else { None },
+        default_mtu: if conf.mtu.is_none() && conf.role == Role::Main { default_mtu(socket)? } else { None },
         bridge: match &conf.attach {
             Attach::Bridge(bridge) => link::find(socket, &bridge.name)?,
             _ => None,

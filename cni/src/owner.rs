@@ -52,6 +52,12 @@ impl Owner {
         [0x0a, a, b, c, d, e]
     }
 
+    /// The handle of this owner's qdiscs, by which they are told from others': 2 to 0x7fff. 1 is what people
+    /// choose, and the kernel itself chooses from 0x8000 on.
+    pub fn qdisc_handle(&self) -> u16 {
+        u16::try_from(self.hash() % 0x7ffe).unwrap_or_default() + 2
+    }
+
     fn hash(&self) -> u64 {
         self.key()
             .bytes()

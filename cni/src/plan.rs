@@ -6,7 +6,11 @@
 
 pub mod feature;
 pub mod firewall;
+pub mod ports;
+pub mod shape;
+pub mod source_routing;
 pub mod step;
+pub mod tune;
 pub mod wish;
 
 use std::net::IpAddr;
@@ -91,6 +95,8 @@ pub struct Wish {
     pub mac_is_asked_for: bool,
     /// In the order of the range sets.
     pub addresses: Vec<Given>,
+    /// The networks that they are from.
+    pub networks: Vec<IpNet>,
     /// Routes in the pod, gateways filled in.
     pub routes: Vec<Route>,
     /// `None` is routed mode.
@@ -101,13 +107,17 @@ pub struct Wish {
     pub settings: Vec<(String, String)>,
     /// What the pod gets beside its interface.
     pub features: Features,
+    /// The pod's addresses bear their subnet's prefix, and the subnet is reached by the gateway, as the
+    /// reference's `ptp` has it.
+    pub by_gateway: bool,
 }
 
 impl Wish {
     /// The steps from the bare host to a pod with its network. Records and leases come before them.
     pub fn steps(&self) -> Vec<Step> {
-        let mut steps: Vec<Step> =
-            self.settings.iter().map(|(n, v)| Step::setting(Place::Host, n, v)).collect();
+        let target = self.target();
+        let mut steps = feature::first(&self.features, &target);
+        steps.extend(self.settings.iter().map(|(n, v)| Step::setting(Place::Host, n, v)));
         if let Some(bridge) = &self.bridge {
             steps.extend(bridge_steps(bridge));
         }
@@ -125,12 +135,13 @@ impl Wish {
         if self.bridge.as_ref().is_some_and(|b| b.spoof_check) {
             steps.push(Step::SpoofCheck { owner: self.owner.clone(), mac: self.pod_mac });
         }
-        let (more, mut filters) = feature::steps(&self.features, &self.target());
+        let (more, mut filters) = feature::steps(&self.features, &target);
         steps.extend(more);
         filters.splice(0..0, self.masquerade());
         if !filters.is_empty() {
             steps.push(Step::Filter { filters, owner: self.owner.clone() });
         }
+        steps.extend(feature::after(&self.features, &target));
         steps
     }
 
@@ -142,10 +153,11 @@ impl Wish {
             owner: self.owner.clone(),
             network: self.network.clone(),
             host_link: Some(self.owner.host_ifname()),
-            neighbours: addresses.iter().filter(|_| bridge.is_some()).map(IpNet::trunc).collect(),
+            neighbours: self.networks.iter().filter(|_| bridge.is_some()).copied().collect(),
             bridge,
             addresses,
-            before: None,
+            mtu: self.mtu,
+            ..Target::default()
         }
     }
 
@@ -170,6 +182,7 @@ impl Wish {
         // Nobody talks to the host end by a link-local address; one would be announced to every pod. The
         // link comes up last: a change to one that is up makes the kernel walk every IPv6 route.
         steps.push(Step::host(Verb::NoLinkLocal { link: host.clone() }));
+        steps.extend(feature::steps_before_up(&self.features, &self.target()));
         steps.push(Step::host(Verb::Up { link: host }));
         steps
     }
@@ -209,19 +222,20 @@ impl Wish {
     fn inside(&self) -> Vec<Step> {
         let link = &self.owner.ifname;
         let dad = self.dad();
-        let given = self
-            .addresses
-            .iter()
-            .map(|g| if self.bridge.is_some() { g.address } else { alone(g.address.addr()) });
-        let mut steps: Vec<Step> =
-            given.map(|net| Step::pod(Verb::Address { link: link.clone(), net, dad })).collect();
+        let verb = |g: &Given| match (self.by_gateway, &self.bridge) {
+            (true, _) => Verb::AddressWithoutRoute { link: link.clone(), net: g.address },
+            (_, Some(_)) => Verb::Address { link: link.clone(), net: g.address, dad },
+            (_, None) => Verb::Address { link: link.clone(), net: alone(g.address.addr()), dad },
+        };
+        let mut steps: Vec<Step> = self.addresses.iter().map(|g| Step::pod(verb(g))).collect();
         if self.has_ipv6() && !dad {
             let net = IpNet::new(self.pod_mac.link_local().into(), LINK_LOCAL_PREFIX);
             steps.extend(net.map(|net| Step::pod(Verb::Address { link: link.clone(), net, dad })));
         }
         steps.push(Step::pod(Verb::Up { link: link.clone() }));
         if self.bridge.is_none() {
-            for gateway in self.addresses.iter().filter_map(|g| g.gateway) {
+            for given in &self.addresses {
+                let Some(gateway) = given.gateway else { continue };
                 let mac = self.host_mac;
                 steps.push(Step::pod(Verb::Route {
                     link: link.clone(),
@@ -233,6 +247,10 @@ impl Wish {
                     mac,
                     permanent: true,
                 }));
+                let subnet = Route { gw: Some(gateway), ..Route::direct(given.address.trunc()) };
+                steps.extend(
+                    self.by_gateway.then(|| Step::pod(Verb::Route { link: link.clone(), route: subnet })),
+                );
             }
         }
         steps.extend(
@@ -308,6 +326,7 @@ pub fn unmake(attachment: &Attachment) -> Vec<Step> {
     if !links.is_empty() {
         steps.push(Step::DeleteLinks { links });
     }
+    steps.extend(features.last);
     steps.extend(attachment.delegate.iter().map(|plugin| Step::Undelegate { plugin: plugin.clone() }));
     if let Some(folder) = &attachment.leases {
         let addresses = attachment.addresses.iter().rev();
@@ -319,6 +338,22 @@ pub fn unmake(attachment: &Attachment) -> Vec<Step> {
         steps.extend(addresses.map(release));
     }
     steps.push(Step::Forget { owner: owner.clone() });
+    steps
+}
+
+/// What nf_tables has to hold for the pod of a record, whoever flushed it meanwhile.
+pub fn reassert(record: &Attachment) -> Vec<Step> {
+    let owner = || record.owner.clone();
+    let mut steps: Vec<Step> =
+        record.only_mac.into_iter().map(|mac| Step::SpoofCheck { owner: owner(), mac }).collect();
+    let (_, mut filters) = feature::steps(&record.features(), &Target::of(record));
+    if record.masquerade && !record.addresses.is_empty() {
+        let what = Masquerade { network: record.network.clone(), keep: record.keep.clone() };
+        filters.insert(0, Filter::Masquerade(what, record.addresses.clone()));
+    }
+    if !filters.is_empty() {
+        steps.push(Step::Filter { filters, owner: owner() });
+    }
     steps
 }
 
@@ -351,7 +386,7 @@ fn bridge_steps(bridge: &BridgeWish) -> Vec<Step> {
     }
     steps.extend(bridge.pin.map(|mac| Step::host(Verb::Mac { link: link(), mac })));
     if bridge.promiscuous {
-        steps.push(Step::host(Verb::Promiscuous { link: link() }));
+        steps.push(Step::host(Verb::Promiscuous { link: link(), on: true }));
     }
     if bridge.add.iter().any(|net| net.addr().is_ipv6()) {
         steps.push(Step::EnableIpv6 { place: Place::Host, link: link() });

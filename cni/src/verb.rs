@@ -8,13 +8,15 @@ pub mod del;
 pub mod gc;
 pub mod ipam;
 pub mod loopback;
+pub mod repair;
+pub mod seen;
 pub mod status;
 
 use node::{Error, Kind, Result};
 use serde_json::Value;
 
 use crate::config::Attach;
-use crate::request::Request;
+use crate::request::{Del, Request};
 use crate::role::Role;
 
 /// Serves a call. The answer is what goes to stdout; most verbs have none.
@@ -45,8 +47,8 @@ pub fn run(request: &Request) -> Result<Option<Value>> {
             Some(Attach::Loopback) => loopback::del(call),
             Some(Attach::Addresses) => ipam::del(call),
             Some(Attach::Chained) => chained::del(call),
-            _ if call.role.is_chained() => chained::del(call),
-            _ => del::del(call),
+            Some(Attach::Routed | Attach::Bridge(_)) => del::del(call),
+            None => unread(call),
         }
         .map(|()| None),
         Request::Gc(call) => match call.config.attach {
@@ -59,6 +61,18 @@ pub fn run(request: &Request) -> Result<Option<Value>> {
         Request::Status(call) => status::status(call).map(|()| None),
         Request::Version(version) => Ok(Some(version.answer())),
         Request::Person => Err(Error::new(Kind::Internal, "serve a person as a runtime")),
+    }
+}
+
+/// A DEL whose configuration does not read: the name of the program says what it may have made.
+fn unread(call: &Del) -> Result<()> {
+    match call.role {
+        Role::Loopback => loopback::del(call),
+        role if role.is_ipam() => ipam::del(call),
+        role if role.is_chained() => chained::del(call),
+        // Nothing says where in the list the entry stood.
+        Role::Main => del::del(call).and(chained::del(call)),
+        _ => del::del(call),
     }
 }
 

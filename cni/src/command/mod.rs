@@ -2,6 +2,7 @@
 
 pub mod dry_run;
 pub mod ipam;
+pub mod repair;
 pub mod validate;
 
 use std::fs;
@@ -20,6 +21,7 @@ Examples:
   nodeplug-cni dry-run /etc/cni/net.d/10-pods.conflist
   nodeplug-cni ipam list
   nodeplug-cni ipam check --fix
+  nodeplug-cni repair
 
 A container runtime runs this program with CNI_COMMAND set and the network's configuration on stdin.
 Install it as /opt/cni/bin/nodeplug-cni, and under the name `loopback` for the runtime's own call:
@@ -76,6 +78,12 @@ enum Command {
         #[command(subcommand)]
         command: ipam::Command,
     },
+    /// Put back what nf_tables has to hold for every living pod, after somebody flushed it.
+    Repair {
+        /// Only say what is missing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print the error codes and what they mean.
     Codes,
     /// Print shell completions.
@@ -126,6 +134,11 @@ fn run(arguments: &Arguments) -> Result<(String, i32)> {
         }
         Some(Command::Ipam { command }) => {
             let report = command.run()?;
+            let (text, _) = said(&report.to_json(), &report.to_table(), json);
+            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+        }
+        Some(Command::Repair { dry_run }) => {
+            let report = repair::run(*dry_run)?;
             let (text, _) = said(&report.to_json(), &report.to_table(), json);
             Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
         }

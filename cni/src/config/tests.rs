@@ -123,8 +123,8 @@ fn each_mistake_is_told_at_its_place() {
             "`vlanTrunk` is `[{\"id\":1}]`, and VLANs on the bridge are not supported",
         ),
         (
-            routed(&json!({"snat": true})),
-            "`snat` is `true`, a key of the reference's `portmap` plugin that is not supported here",
+            routed(&json!({"kernelpath": "/x"})),
+            "`kernelpath` is `\"/x\"`, a key of the reference's `host-device` plugin that is not supported here",
         ),
         (
             routed(&json!({"ipMask": true})),
@@ -242,20 +242,13 @@ fn runtime_config_keys_count_in_any_letter_case_nested_ones_too() {
 }
 
 #[test]
-fn a_host_port_that_nobody_would_serve_is_refused_at_add_alone() {
+fn a_mapping_of_the_runtime_is_the_main_plugins_too() {
     let mapping = json!([{"HostPort": 18080, "ContainerPort": 8080, "Protocol": "tcp", "HostIP": ""}]);
-    let value =
-        routed(&json!({"runtimeConfig": {"portMappings": mapping, "bandwidth": {"IngressRate": 1000}}}));
-    let mut found = Vec::new();
-    NetConf::read(Role::Main, &value, "", Position::First, &Asked::default(), &mut found);
-    assert_eq!(found.len(), 2);
-    let error = problems::verdict(&found).unwrap_err();
-    assert_eq!(error.kind(), node::Kind::UnsupportedField);
-    assert!(error.to_string().contains("`runtimeConfig.portMappings`"), "{error}");
-    assert!(error.advice().unwrap().contains("put the `portmap` plugin after it"));
-    assert!(read(&value, Position::Either).1.is_empty());
-    let none = routed(&json!({"runtimeConfig": {"portMappings": [{"hostPort": 0, "containerPort": 80}]}}));
-    assert!(read(&none, Position::First).1.is_empty());
+    let value = routed(&json!({"snat": false, "runtimeConfig": {"portMappings": mapping}}));
+    let (conf, problems) = read(&value, Position::First);
+    assert!(problems.is_empty(), "{problems:?}");
+    let ports = conf.features.ports.unwrap();
+    assert_eq!((ports.mappings.len(), ports.snat), (1, false));
 }
 
 #[test]

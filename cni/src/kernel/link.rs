@@ -36,8 +36,12 @@ pub struct Link {
     pub master: Option<u32>,
     /// The other end's index, in the other end's namespace.
     pub peer: Option<u32>,
-    /// Every frame is taken.
+    /// Somebody asked that every frame is taken; a sniffer's own asking does not show here.
     pub promiscuous: bool,
+    /// The same for every multicast frame.
+    pub all_multicast: bool,
+    /// `txqueuelen`, packets.
+    pub queue_length: u32,
     /// Bridge port: frames may leave by the port that they came from.
     pub hairpin: Option<bool>,
     /// Bridge port: no traffic between isolated ports.
@@ -102,6 +106,17 @@ pub fn create_bridge(name: &str, mac: Mac, mtu: u32) -> Request {
     Request { message: RouteNetlinkMessage::NewLink(link.build()), flags: NLM_F_CREATE | NLM_F_EXCL }
 }
 
+/// `ip link add NAME address MAC mtu … type ifb`, with one queue.
+pub fn create_ifb(name: &str, mac: Mac, mtu: u32) -> Request {
+    let link = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Ifb)
+        .name(name)
+        .address(mac.0.to_vec())
+        .mtu(mtu)
+        .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+        .append_extra_attribute(LinkAttribute::NumRxQueues(1));
+    Request { message: RouteNetlinkMessage::NewLink(link.build()), flags: NLM_F_CREATE | NLM_F_EXCL }
+}
+
 /// `ip link set NAME address MAC`: also pins the address that the link already has.
 pub fn set_mac(name: &str, mac: Mac) -> Request {
     change(LinkUnspec::new_with_name(name).address(mac.0.to_vec()))
@@ -117,9 +132,24 @@ pub fn down(name: &str) -> Request {
     change(LinkUnspec::new_with_name(name).down())
 }
 
-/// `ip link set NAME promisc on`.
-pub fn promiscuous(name: &str) -> Request {
-    change(LinkUnspec::new_with_name(name).promiscuous(true))
+/// `ip link set NAME mtu BYTES`.
+pub fn set_mtu(name: &str, mtu: u32) -> Request {
+    change(LinkUnspec::new_with_name(name).mtu(mtu))
+}
+
+/// `ip link set NAME promisc on|off`.
+pub fn promiscuous(name: &str, on: bool) -> Request {
+    change(LinkUnspec::new_with_name(name).promiscuous(on))
+}
+
+/// `ip link set NAME allmulticast on|off`.
+pub fn all_multicast(name: &str, on: bool) -> Request {
+    change(LinkUnspec::new_with_name(name).allmulticast(on))
+}
+
+/// `ip link set NAME txqueuelen PACKETS`.
+pub fn queue_length(name: &str, packets: u32) -> Request {
+    change(LinkUnspec::new_with_name(name).txqueuelen(packets))
 }
 
 /// `ip link set NAME addrgenmode none`: no link-local address, hence no duplicate address detection.
@@ -165,6 +195,11 @@ pub fn set_group(name: &str, group: u32) -> Request {
     change(LinkUnspec::new_with_name(name).link_group(group))
 }
 
+/// [`set_group`], by index.
+pub fn set_group_index(index: u32, group: u32) -> Request {
+    change(LinkUnspec::new_with_index(index).link_group(group))
+}
+
 /// `ip link del`, by index: a name may be another link's by the time that a late request arrives. Both
 /// ends of a veth go.
 pub fn delete(index: u32) -> Request {
@@ -199,8 +234,17 @@ pub fn find_index(socket: &mut RouteSocket, index: u32) -> Result<Option<Link>> 
 
 /// `ip link show type veth`, filtered by the kernel. Not for the path of a pod's ADD.
 pub fn veths(socket: &mut RouteSocket) -> Result<Vec<Link>> {
+    of_kind(socket, InfoKind::Veth)
+}
+
+/// `ip link show type ifb`, in the same way.
+pub fn ifbs(socket: &mut RouteSocket) -> Result<Vec<Link>> {
+    of_kind(socket, InfoKind::Ifb)
+}
+
+fn of_kind(socket: &mut RouteSocket, kind: InfoKind) -> Result<Vec<Link>> {
     let mut query = LinkMessage::default();
-    query.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]));
+    query.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
     let found = socket.dump(&RouteNetlinkMessage::GetLink(query), || "list the links".to_owned())?;
     Ok(found.into_iter().filter_map(|m| described(&m)).collect())
 }
@@ -229,6 +273,7 @@ pub fn described(message: &RouteNetlinkMessage) -> Option<Link> {
         index: message.header.index,
         up: flags.contains(LinkFlags::Up),
         promiscuous: flags.contains(LinkFlags::Promisc),
+        all_multicast: flags.contains(LinkFlags::Allmulti),
         ..Link::default()
     };
     for attribute in &message.attributes {
@@ -236,6 +281,7 @@ pub fn described(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::TxQueueLen(packets) => link.queue_length = *packets,
             LinkAttribute::Controller(index) => link.master = Some(*index),
             LinkAttribute::Link(index) => link.peer = Some(*index),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),

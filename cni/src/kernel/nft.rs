@@ -19,6 +19,7 @@ mod host;
 mod layout;
 mod masquerade;
 mod operation;
+mod ports;
 mod rule;
 mod spoof;
 
@@ -40,6 +41,7 @@ pub use self::found::Found;
 pub use self::host::{MARK, legacy_filters};
 pub use self::layout::TABLE;
 pub use self::masquerade::Masquerade;
+pub use self::ports::{Forward, PortRules};
 
 /// How often a change is tried anew after another process was faster, or after something stood in the way:
 /// the kernel names one thing at a time.

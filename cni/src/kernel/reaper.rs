@@ -1,4 +1,4 @@
-//! Deleting a link without waiting for the kernel to bury it.
+//! Deleting links without waiting for the kernel to bury them.
 //!
 //! RTM_DELLINK takes the link out of sight within a millisecond, then waits tens of milliseconds for an
 //! RCU barrier before it acknowledges. A child process sends the request and does the waiting; this
@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, Pid, fork, setsid};
 use node::Result;
 
 use super::link;
-use super::socket::{self, RouteSocket, refused};
+use super::socket::{self, Request, RouteSocket, refused};
 
 /// More children than this queue up behind the kernel's own lock; the next caller waits itself.
 const AT_ONCE: i64 = 16;
@@ -29,28 +29,59 @@ const PATIENCE_MS: i64 = 200;
 /// After this long a link that is still in sight is reported; the runtime tries again.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Deletes the link `name` of this thread's namespace, in which `socket` was opened, and returns when it is
-/// gone from sight. `slots` is the file whose bytes
-/// count the children that are at work; without a free one, or without a child, this call waits for
-/// the kernel itself. A link that is not there is deleted already.
-pub fn delete_link(socket: &mut RouteSocket, name: &str, slots: &Path) -> Result<()> {
-    let Some(index) = link::index(name)? else { return Ok(()) };
+/// A link that shall go: its name and its index.
+type Doomed<'a> = (&'a str, u32);
+
+/// Deletes the links `names` of this thread's namespace, in which `socket` was opened, and returns when
+/// they are gone from sight. `slots` is the file whose bytes count the children that are at work; without a
+/// free one, or without a child, this call waits for the kernel itself. A link that is not there is deleted
+/// already.
+pub fn delete_links(socket: &mut RouteSocket, names: &[String], slots: &Path) -> Result<()> {
+    let mut doomed = Vec::with_capacity(names.len());
+    for name in names {
+        doomed.extend(link::index(name)?.map(|index| (name.as_str(), index)));
+    }
+    if doomed.is_empty() {
+        return Ok(());
+    }
     let mut events = RouteSocket::bare(TimeVal::milliseconds(PATIENCE_MS))?;
     let ready = events.listen(LINK_EVENTS).is_ok();
     let slot = if ready { free_slot(slots) } else { None };
-    match slot.and_then(|slot| start(index, slot)) {
-        Some(child) => wait_until_gone(socket, &mut events, name, index, child),
-        None => delete_and_wait(socket, name, index),
+    match slot.and_then(|slot| start(&doomed, slot)) {
+        Some(child) => wait_until_gone(socket, &mut events, doomed, child),
+        None => delete_and_wait(socket, &doomed),
     }
 }
 
 /// `ip link del`, with the kernel's wait.
-fn delete_and_wait(socket: &mut RouteSocket, name: &str, index: u32) -> Result<()> {
-    let doing = || format!("delete the link `{name}`");
-    match socket.batch(vec![link::delete(index)])?.pop().flatten() {
-        Some(refusal) if refusal.errno() != libc::ENODEV => Err(refused(doing(), refusal)),
-        _ => Ok(()),
+fn delete_and_wait(socket: &mut RouteSocket, doomed: &[Doomed]) -> Result<()> {
+    let names: Vec<String> = doomed.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let doing = || format!("delete the link {}", names.join(" and "));
+    let answers = socket.batch(requests(doomed))?;
+    match answers.into_iter().flatten().find(|refusal| refusal.errno() != libc::ENODEV) {
+        Some(refusal) => Err(refused(doing(), refusal)),
+        None => Ok(()),
     }
+}
+
+/// One link goes by its index. Several are put into a group and go by that: the kernel then waits once for
+/// all of them.
+fn requests(doomed: &[Doomed]) -> Vec<Request> {
+    if let [(_, index)] = doomed {
+        return vec![link::delete(*index)];
+    }
+    let group = group(doomed);
+    let mut requests: Vec<Request> =
+        doomed.iter().map(|(_, index)| link::set_group_index(*index, group)).collect();
+    requests.push(link::delete_group(group));
+    requests
+}
+
+/// A group of this call's own (FNV-1a of the names, which are hashes of the owner). With the top bit it is
+/// none that a person or a distribution numbers; what another call puts there at the same time goes anyway.
+fn group(doomed: &[Doomed]) -> u32 {
+    let bytes = doomed.iter().flat_map(|(name, _)| name.bytes());
+    bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)) | 1 << 31
 }
 
 /// Takes one byte of the slots file for as long as the descriptor lives. Open file description locks
@@ -78,7 +109,7 @@ fn free_slot(slots: &Path) -> Option<File> {
 }
 
 /// Starts the child that deletes and waits.
-fn start(index: u32, slot: File) -> Option<Pid> {
+fn start(doomed: &[Doomed], slot: File) -> Option<Pid> {
     // SAFETY: this process has one thread, so the child may use the allocator and every lock in it.
     match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => {
@@ -87,7 +118,7 @@ fn start(index: u32, slot: File) -> Option<Pid> {
             Some(child)
         }
         Ok(ForkResult::Child) => {
-            let code = i32::from(reap(index).is_err());
+            let code = i32::from(reap(doomed).is_err());
             drop(slot);
             // SAFETY: _exit ends the child at once and runs nothing of the parent's.
             unsafe { libc::_exit(code) }
@@ -99,49 +130,72 @@ fn start(index: u32, slot: File) -> Option<Pid> {
 /// The child's work. The runtime reads our pipes to their end: the child must not hold them. Its own
 /// session keeps it alive when the runtime kills the caller's process group. Descriptors other than
 /// the pipes stay open on purpose: closing the nfnetlink socket is one of the waits it takes over.
-fn reap(index: u32) -> Result<()> {
+fn reap(doomed: &[Doomed]) -> Result<()> {
     let _ = setsid();
     for descriptor in 0..=2 {
         // SAFETY: the child uses none of the three again; a descriptor that is closed already is EBADF.
         unsafe { libc::close(descriptor) };
     }
-    delete_and_wait(&mut RouteSocket::bare(socket::PATIENCE)?, "", index)
+    delete_and_wait(&mut RouteSocket::bare(socket::PATIENCE)?, doomed)
 }
 
+/// Goes on until every link was announced as gone, or is not found any more.
 fn wait_until_gone(
     socket: &mut RouteSocket,
     events: &mut RouteSocket,
-    name: &str,
-    index: u32,
+    mut doomed: Vec<Doomed>,
     child: Pid,
 ) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < LIMIT {
-        if announced(events, index)? || link::index(name)? != Some(index) {
+        if !announced(events, &mut doomed)? {
+            let mut left = Vec::new();
+            for (name, index) in doomed {
+                if link::index(name)? == Some(index) {
+                    left.push((name, index));
+                }
+            }
+            doomed = left;
+        }
+        if doomed.is_empty() {
             return Ok(());
         }
-        // A child that ended with the link still in sight was killed, or met an error that this
+        // A child that ended with a link still in sight was killed, or met an error that this
         // process can report.
         if !matches!(waitpid(child, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
             break;
         }
     }
-    delete_and_wait(socket, name, index)
+    delete_and_wait(socket, &doomed)
 }
 
-/// Waits a little for the announcement, past every other event: looking for the link itself would queue
-/// up behind the deletion.
-fn announced(events: &mut RouteSocket, index: u32) -> Result<bool> {
-    let gone = |m: &RouteNetlinkMessage| {
-        matches!(m, RouteNetlinkMessage::DelLink(_)) && link::described(m).is_some_and(|l| l.index == index)
-    };
+/// Waits a little for the announcements, past every other event, and takes each announced link off: looking
+/// for the links themselves would queue up behind the deletion. Whether none is left.
+fn announced(events: &mut RouteSocket, doomed: &mut Vec<Doomed>) -> Result<bool> {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        match events.heard()? {
-            Some(messages) if messages.iter().any(gone) => return Ok(true),
-            Some(_) => {}
-            None => return Ok(false),
+        let Some(messages) = events.heard()? else { return Ok(false) };
+        let gone = messages.iter().filter(|m| matches!(m, RouteNetlinkMessage::DelLink(_)));
+        for link in gone.filter_map(link::described) {
+            doomed.retain(|(_, index)| *index != link.index);
+        }
+        if doomed.is_empty() {
+            return Ok(true);
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_link_goes_by_its_index_and_several_by_a_group_of_their_own() {
+        assert_eq!(requests(&[("a", 7)]).len(), 1);
+        assert_eq!(requests(&[("a", 7), ("b", 8)]).len(), 3);
+        let (one, other) = (group(&[("a", 7), ("b", 8)]), group(&[("a", 7), ("c", 9)]));
+        assert_ne!(one, other);
+        assert_eq!((one >> 31, other >> 31), (1, 1));
+    }
 }

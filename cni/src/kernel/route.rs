@@ -1,9 +1,9 @@
 //! Routes: `ip route`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
     RouteScope, RouteType,
@@ -12,6 +12,9 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use node::Result;
 
 use super::socket::{Request, RouteSocket};
+
+/// A metric after which the host's own route to a loopback address goes first.
+const BEHIND: u32 = 2048;
 
 /// A route to make on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,10 @@ pub struct Route {
     pub table: Option<u32>,
     /// 0 global, 253 link and so on; `None` is link without a gateway and global with one.
     pub scope: Option<u8>,
+    /// The address that packets of the node's own leave with.
+    pub source: Option<IpAddr>,
+    /// Who made it (`RTPROT_*`); `None` is boot (3), as `ip route add` has it.
+    pub protocol: Option<u8>,
 }
 
 impl Route {
@@ -46,6 +53,8 @@ impl Route {
             priority: None,
             table: None,
             scope: None,
+            source: None,
+            protocol: None,
         }
     }
 }
@@ -56,6 +65,45 @@ pub fn add(index: u32, route: &Route) -> Request {
         message: RouteNetlinkMessage::NewRoute(message(index, route)),
         flags: NLM_F_CREATE | NLM_F_EXCL,
     }
+}
+
+/// `ip route del …`.
+pub fn delete(index: u32, route: &Route) -> Request {
+    Request { message: RouteNetlinkMessage::DelRoute(message(index, route)), flags: 0 }
+}
+
+/// `ip route add local ::1 dev …`, behind the host's own; EEXIST where there is one like it.
+pub fn add_loopback(index: u32) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet6;
+    message.header.destination_prefix_length = 128;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.kind = RouteType::Local;
+    message.header.table = libc::RT_TABLE_LOCAL;
+    message.attributes.push(RouteAttribute::Destination(wire(Ipv6Addr::LOCALHOST.into())));
+    message.attributes.push(RouteAttribute::Oif(index));
+    message.attributes.push(RouteAttribute::Priority(BEHIND));
+    // Not exclusive: routes of other links differ from it by nothing but the link.
+    Request { message: RouteNetlinkMessage::NewRoute(message), flags: NLM_F_CREATE | NLM_F_APPEND }
+}
+
+/// Whether the link has the route of [`add_loopback`].
+pub fn has_loopback(socket: &mut RouteSocket, index: u32) -> Result<bool> {
+    let all = list(socket, index)?;
+    Ok(all.iter().any(|(route, _)| route.dst.addr() == IpAddr::V6(Ipv6Addr::LOCALHOST)))
+}
+
+/// Whether `address` is one of this host's.
+pub fn is_local(socket: &mut RouteSocket, address: IpAddr) -> Result<bool> {
+    let mut query = RouteMessage::default();
+    query.header.address_family = family(address);
+    query.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    query.attributes.push(RouteAttribute::Destination(wire(address)));
+    let doing = || format!("look up the route to `{address}`");
+    Ok(match socket.get(RouteNetlinkMessage::GetRoute(query), doing)? {
+        Some(RouteNetlinkMessage::NewRoute(found)) => found.header.kind == RouteType::Local,
+        _ => false,
+    })
 }
 
 /// What a look-up found.
@@ -85,6 +133,25 @@ pub fn matching(socket: &mut RouteSocket, address: IpAddr) -> Result<Option<Foun
     Ok(described(&found))
 }
 
+/// The tables that hold a route, whatever its link, in this thread's namespace: for a pod's, never for the
+/// node's.
+pub fn tables(socket: &mut RouteSocket) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut query = RouteMessage::default();
+        query.header.address_family = family;
+        let found =
+            socket.dump(&RouteNetlinkMessage::GetRoute(query), || "list the routing tables".to_owned())?;
+        all.extend(found.iter().filter_map(|m| match m {
+            RouteNetlinkMessage::NewRoute(m) => listed(m)?.0.table,
+            _ => None,
+        }));
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
 /// `ip route show dev … [table …]`, filtered by the kernel to that link: for CHECK.
 pub fn list(socket: &mut RouteSocket, index: u32) -> Result<Vec<(Route, u32)>> {
     let mut all = Vec::new();
@@ -109,12 +176,16 @@ fn listed(message: &RouteMessage) -> Option<(Route, u32)> {
     route.mtu = found.mtu;
     route.scope = Some(u8::from(message.header.scope));
     route.table = Some(u32::from(message.header.table));
+    route.protocol = Some(u8::from(message.header.protocol));
+    route.onlink = message.header.flags.contains(RouteFlags::Onlink);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Gateway(RouteAddress::Inet(ip)) => route.gw = Some(IpAddr::V4(*ip)),
             RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => route.gw = Some(IpAddr::V6(*ip)),
             RouteAttribute::Priority(metric) => route.priority = Some(*metric),
             RouteAttribute::Table(table) => route.table = Some(*table),
+            RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => route.source = Some(IpAddr::V4(*ip)),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(ip)) => route.source = Some(IpAddr::V6(*ip)),
             RouteAttribute::Metrics(metrics) => {
                 route.advmss =
                     metrics.iter().find_map(|m| if let RouteMetric::Advmss(n) = m { Some(*n) } else { None });
@@ -152,7 +223,7 @@ fn message(index: u32, route: &Route) -> RouteMessage {
     let dst = route.dst.trunc();
     message.header.address_family = family(dst.addr());
     message.header.destination_prefix_length = dst.prefix_len();
-    message.header.protocol = RouteProtocol::Boot;
+    message.header.protocol = route.protocol.map_or(RouteProtocol::Boot, RouteProtocol::from);
     message.header.kind = RouteType::Unicast;
     let scope = route.scope.map(RouteScope::from);
     message.header.scope =
@@ -171,6 +242,7 @@ fn message(index: u32, route: &Route) -> RouteMessage {
     message.attributes.push(RouteAttribute::Oif(index));
     message.attributes.extend(route.gw.map(|gw| RouteAttribute::Gateway(wire(gw))));
     message.attributes.extend(route.priority.map(RouteAttribute::Priority));
+    message.attributes.extend(route.source.map(|ip| RouteAttribute::PrefSource(wire(ip))));
     let metrics = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)];
     let metrics: Vec<_> = metrics.into_iter().flatten().collect();
     if !metrics.is_empty() {

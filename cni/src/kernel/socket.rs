@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NlasIterator,
+    ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -170,8 +170,29 @@ impl RouteSocket {
     ) -> Result<Option<RouteNetlinkMessage>> {
         const NONE: [i32; 5] =
             [libc::ENODEV, libc::ENOENT, libc::ENXIO, libc::ENETUNREACH, libc::EHOSTUNREACH];
+        self.ask(message, 0, &NONE, doing)
+    }
+
+    /// Asks for one queueing discipline; `None` where there is none, or one that the kernel does not show.
+    /// Older kernels give this answer to listeners alone, unless it is to be echoed
+    /// (`qdisc_notify` in net/sched/sch_api.c).
+    pub fn get_qdisc(
+        &mut self,
+        message: RouteNetlinkMessage,
+        doing: impl FnOnce() -> String,
+    ) -> Result<Option<RouteNetlinkMessage>> {
+        self.ask(message, NLM_F_ECHO, &[libc::ENODEV, libc::ENOENT, libc::EINVAL], doing)
+    }
+
+    fn ask(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        none: &[i32],
+        doing: impl FnOnce() -> String,
+    ) -> Result<Option<RouteNetlinkMessage>> {
         let mut bytes = Vec::with_capacity(128);
-        self.append(&mut bytes, message, 0);
+        self.append(&mut bytes, message, flags);
         self.send(&bytes)?;
         loop {
             for message in self.receive()? {
@@ -182,7 +203,7 @@ impl RouteSocket {
                     NetlinkPayload::InnerMessage(found) => return Ok(Some(found)),
                     NetlinkPayload::Error(e) => {
                         let refusal = Refusal::new(&e);
-                        return if NONE.contains(&refusal.errno) {
+                        return if none.contains(&refusal.errno) {
                             Ok(None)
                         } else {
                             Err(refused(doing(), refusal))

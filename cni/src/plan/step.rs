@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::attachment::Attachment;
+use crate::config::tuning::Tuning;
 use crate::ipam::leases::Choice;
-use crate::kernel::nft::{Filter, Trace};
+use crate::kernel::nft::{Filter, Forward, Trace};
 use crate::kernel::route::Route;
+use crate::kernel::tc::Bucket;
 use crate::mac::Mac;
 use crate::owner::Owner;
 
@@ -58,27 +60,152 @@ pub enum Step {
     SpoofCheck { owner: Owner, mac: Mac },
     /// Stop that; without the MAC, the port's elements are searched for it.
     NoSpoofCheck { owner: Owner, mac: Option<Mac> },
+    /// Claim ports of the node: all of them or none.
+    ClaimPorts { ports: Vec<Forward>, owner: Owner },
+    /// Give them back, with the connections that led by them to the pod.
+    ReleasePorts { ports: Vec<Forward>, owner: Owner },
+    /// Let what the node sends to its loopback addresses leave by `link` and come back.
+    OpenLoopback { link: String, four: bool, six: bool },
+    /// Forget connections to these ports that lead elsewhere.
+    FlushConnections { ports: Vec<Forward> },
+    /// Let what arrives by another plugin's link go its way again, where it is redirected to `to`.
+    Unredirect { link: String, to: String },
+    /// Set a kernel setting of the pod that the operator asked for.
+    Sysctl { name: String, value: String },
+    /// Keep what the pod's interface was before it is changed, in `file` as well, where the reference's
+    /// tuning plugin looks for it.
+    Keep { link: String, before: Box<Tuning>, file: Option<PathBuf> },
+    /// Make it that again, if it is still there.
+    Restore { link: String, before: Box<Tuning>, file: Option<PathBuf> },
+    /// Remove the pod's rules for these source addresses and for those of its interface.
+    RemoveRules { link: String, addresses: Vec<IpAddr> },
 }
 
 /// A change over rtnetlink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are what `ip` calls them")]
 pub enum Verb {
-    CreateBridge { link: String, mac: Mac, mtu: u32 },
-    CreateVeth { host: String, host_mac: Mac, pod: String, pod_mac: Mac, mtu: u32, bridge: Option<String> },
-    Alias { link: String, alias: String },
-    Mac { link: String, mac: Mac },
-    Up { link: String },
-    Down { link: String },
-    Promiscuous { link: String },
-    Port { link: String, alias: Option<String>, hairpin: bool, isolated: bool },
-    NoLinkLocal { link: String },
-    ArpNotify { link: String },
-    Address { link: String, net: IpNet, dad: bool },
-    RemoveAddress { link: String, net: IpNet },
-    Route { link: String, route: Route },
-    Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
-    RemoveNeighbour { link: String, address: IpAddr },
+    CreateBridge {
+        link: String,
+        mac: Mac,
+        mtu: u32,
+    },
+    CreateVeth {
+        host: String,
+        host_mac: Mac,
+        pod: String,
+        pod_mac: Mac,
+        mtu: u32,
+        bridge: Option<String>,
+    },
+    Alias {
+        link: String,
+        alias: String,
+    },
+    Mac {
+        link: String,
+        mac: Mac,
+    },
+    Up {
+        link: String,
+    },
+    Down {
+        link: String,
+    },
+    Promiscuous {
+        link: String,
+        on: bool,
+    },
+    Port {
+        link: String,
+        alias: Option<String>,
+        hairpin: bool,
+        isolated: bool,
+    },
+    NoLinkLocal {
+        link: String,
+    },
+    ArpNotify {
+        link: String,
+    },
+    Address {
+        link: String,
+        net: IpNet,
+        dad: bool,
+    },
+    RemoveAddress {
+        link: String,
+        net: IpNet,
+    },
+    Route {
+        link: String,
+        route: Route,
+    },
+    Neighbour {
+        link: String,
+        address: IpAddr,
+        mac: Mac,
+        permanent: bool,
+    },
+    RemoveNeighbour {
+        link: String,
+        address: IpAddr,
+    },
+    AddressWithoutRoute {
+        link: String,
+        net: IpNet,
+    },
+    CreateIfb {
+        link: String,
+        mac: Mac,
+        mtu: u32,
+    },
+    /// The burst is `told` where somebody asked for it. On a `foreign` link, which another plugin made, it
+    /// has to be taken back.
+    Shape {
+        link: String,
+        handle: u16,
+        bucket: Bucket,
+        told: bool,
+        foreign: bool,
+    },
+    Unshape {
+        link: String,
+        handle: u16,
+    },
+    Ingress {
+        link: String,
+        to: String,
+        foreign: bool,
+    },
+    Redirect {
+        link: String,
+        to: String,
+    },
+    Mtu {
+        link: String,
+        mtu: u32,
+    },
+    AllMulticast {
+        link: String,
+        on: bool,
+    },
+    QueueLength {
+        link: String,
+        packets: u32,
+    },
+    RemoveRoute {
+        link: String,
+        route: Route,
+    },
+    Rule {
+        from: IpAddr,
+        table: u32,
+    },
+    RemoveRule {
+        from: IpAddr,
+        table: u32,
+    },
 }
 
 impl Step {
@@ -124,6 +251,27 @@ impl node::step::Step for Step {
                 Self::Unfilter { traces: filters.iter().map(Filter::trace).collect(), owner }
             }
             Self::SpoofCheck { owner, mac } => Self::NoSpoofCheck { owner, mac: Some(mac) },
+            Self::ClaimPorts { ports, owner } => Self::ReleasePorts { ports, owner },
+            Self::Link { place: Place::Host, verb: Verb::CreateIfb { link, .. } } => {
+                Self::DeleteLinks { links: vec![link] }
+            }
+            Self::Link { place: Place::Host, verb: Verb::Shape { link, handle, foreign: true, .. } } => {
+                Self::host(Verb::Unshape { link, handle })
+            }
+            Self::Link { place: Place::Host, verb: Verb::Ingress { link, to, foreign: true } } => {
+                Self::Unredirect { link, to }
+            }
+            Self::Keep { link, before, file } => Self::Restore { link, before, file },
+            Self::Link { place, verb: Verb::Rule { from, table } } => {
+                Self::Link { place, verb: Verb::RemoveRule { from, table } }
+            }
+            // Routes move by being made in one table and removed from another.
+            Self::Link { place, verb: Verb::RemoveRoute { link, route } } => {
+                Self::Link { place, verb: Verb::Route { link, route } }
+            }
+            Self::Link { place, verb: Verb::Route { link, route } } if route.table.is_some() => {
+                Self::Link { place, verb: Verb::RemoveRoute { link, route } }
+            }
             // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
             // has none of its own.
             Self::Setting { .. }
@@ -136,7 +284,14 @@ impl node::step::Step for Step {
             | Self::Undelegate { .. }
             | Self::DeleteLinks { .. }
             | Self::Unfilter { .. }
-            | Self::NoSpoofCheck { .. } => return None,
+            | Self::NoSpoofCheck { .. }
+            | Self::Unredirect { .. }
+            | Self::Sysctl { .. }
+            | Self::Restore { .. }
+            | Self::RemoveRules { .. }
+            | Self::ReleasePorts { .. }
+            | Self::OpenLoopback { .. }
+            | Self::FlushConnections { .. } => return None,
         })
     }
 }
@@ -176,6 +331,23 @@ impl fmt::Display for Step {
             Self::NoSpoofCheck { owner, .. } => {
                 write!(f, "stop checking who sends by `{}`", owner.host_ifname())
             }
+            Self::ClaimPorts { ports, .. } => write!(f, "claim the host's {}", each(ports)),
+            Self::ReleasePorts { ports, .. } => write!(f, "give back the host's {}", each(ports)),
+            Self::OpenLoopback { link, .. } => {
+                write!(f, "let the host's loopback addresses leave by `{link}`")
+            }
+            Self::FlushConnections { ports } => {
+                write!(f, "forget connections to the host's {} that lead elsewhere", each(ports))
+            }
+            Self::Unredirect { link, to } => {
+                write!(f, "stop redirecting what arrives by `{link}` to `{to}`")
+            }
+            Self::Sysctl { name, value } => write!(f, "{}set `{name}` to `{value}`", Place::Pod),
+            Self::Keep { link, .. } => write!(f, "keep what `{link}` in the pod is before it is changed"),
+            Self::Restore { link, .. } => write!(f, "{}make `{link}` what it was", Place::Pod),
+            Self::RemoveRules { link, .. } => {
+                write!(f, "{}remove the rules for the addresses of `{link}`", Place::Pod)
+            }
         }
     }
 }
@@ -203,7 +375,8 @@ impl fmt::Display for Verb {
             Self::Mac { link, mac } => write!(f, "fix the MAC of `{link}` at {mac}"),
             Self::Up { link } => write!(f, "bring `{link}` up"),
             Self::Down { link } => write!(f, "bring `{link}` down"),
-            Self::Promiscuous { link } => write!(f, "make `{link}` promiscuous"),
+            Self::Promiscuous { link, on: true } => write!(f, "make `{link}` promiscuous"),
+            Self::Promiscuous { link, on: false } => write!(f, "make `{link}` promiscuous no more"),
             Self::Port { link, alias, hairpin, isolated } => {
                 alias
                     .as_ref()
@@ -213,6 +386,9 @@ impl fmt::Display for Verb {
             Self::ArpNotify { link } => write!(f, "have `{link}` announce its addresses"),
             Self::NoLinkLocal { link } => write!(f, "make no link-local address on `{link}`"),
             Self::Address { link, net, .. } => write!(f, "add the address `{net}` to `{link}`"),
+            Self::AddressWithoutRoute { link, net } => {
+                write!(f, "add the address `{net}` to `{link}` without its subnet's route")
+            }
             Self::RemoveAddress { link, net } => write!(f, "remove the address `{net}` from `{link}`"),
             Self::Route { link, route } => {
                 write!(f, "add the route `{route}` on `{link}`")
@@ -222,6 +398,23 @@ impl fmt::Display for Verb {
             }
             Self::RemoveNeighbour { link, address } => {
                 write!(f, "remove the neighbour `{address}` from `{link}`")
+            }
+            Self::CreateIfb { link, mtu, .. } => write!(f, "create the ifb `{link}` with MTU {mtu}"),
+            Self::Shape { link, bucket, .. } => {
+                write!(f, "let `{link}` send {} bits a second", u128::from(bucket.rate) * 8)
+            }
+            Self::Unshape { link, .. } => write!(f, "let `{link}` send without a limit"),
+            Self::Ingress { link, .. } => write!(f, "give `{link}` an ingress qdisc"),
+            Self::Redirect { link, to } => write!(f, "redirect what arrives by `{link}` to `{to}`"),
+            Self::Mtu { link, mtu } => write!(f, "set the MTU of `{link}` to {mtu}"),
+            Self::AllMulticast { link, on } => write!(f, "set all-multicast on `{link}` to {on}"),
+            Self::QueueLength { link, packets } => {
+                write!(f, "set the queue of `{link}` to {packets} packets")
+            }
+            Self::RemoveRoute { link, route } => write!(f, "remove the route `{route}` on `{link}`"),
+            Self::Rule { from, table } => write!(f, "route what comes from `{from}` by table {table}"),
+            Self::RemoveRule { from, table } => {
+                write!(f, "route what comes from `{from}` by table {table} no more")
             }
         }
     }
@@ -246,4 +439,12 @@ impl fmt::Display for Route {
 fn joined<T: fmt::Display>(items: &[T]) -> String {
     let each: Vec<_> = items.iter().map(ToString::to_string).collect();
     each.join("; ")
+}
+
+fn each(ports: &[Forward]) -> String {
+    let each: Vec<_> = ports
+        .iter()
+        .map(|p| format!("`{}/{}`", std::net::SocketAddr::new(p.host, p.port), p.protocol))
+        .collect();
+    each.join(", ")
 }

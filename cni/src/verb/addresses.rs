@@ -15,7 +15,7 @@ use crate::ipam::leases::Choice;
 use crate::ipam::{HostLocal, Ipam, Static, resolv};
 use crate::plan::Given;
 use crate::plan::step::Step;
-use crate::plan::wish::{Granted, pod_mac};
+use crate::plan::wish::{Granted, kept, pod_mac};
 use crate::request::Call;
 use crate::result::{CniResult, Ip};
 
@@ -123,7 +123,8 @@ fn read(plugin: &str, answer: &[u8], call: &Call) -> Result<CniResult> {
         .map_err(|e| Error::caused(Kind::Delegate(0), doing(), e))
 }
 
-fn from_leases(config: &HostLocal, choices: &[Choice]) -> Result<Granted> {
+/// What `choices` from the ranges of `config` grant.
+pub fn from_leases(config: &HostLocal, choices: &[Choice]) -> Result<Granted> {
     let subnets = config.sets.iter().flat_map(|set| &set.ranges).map(|range| range.subnet);
     Ok(Granted {
         addresses: choices.iter().map(|c| Given { address: c.address, gateway: c.gateway }).collect(),
@@ -133,7 +134,8 @@ fn from_leases(config: &HostLocal, choices: &[Choice]) -> Result<Granted> {
     })
 }
 
-fn from_config(config: &Static, call: &Call) -> Result<Granted> {
+/// What the configuration or the runtime names.
+pub fn from_config(config: &Static, call: &Call) -> Result<Granted> {
     let wanted = call.config.wanted.iter().map(|w| {
         let whole = if w.address.is_ipv4() { 32 } else { 128 };
         IpNet::new(w.address, w.prefix.unwrap_or(whole))
@@ -158,7 +160,8 @@ fn given(ips: Vec<Ip>) -> Vec<Given> {
     ips.into_iter().map(|ip| Given { address: ip.address, gateway: ip.gateway }).collect()
 }
 
-fn reserved(folder: &Path, choice: Choice, call: &Call) -> Step {
+/// The step that takes a choice.
+pub fn reserved(folder: &Path, choice: Choice, call: &Call) -> Step {
     Step::Reserve { folder: folder.to_owned(), choice, owner: call.owner.clone() }
 }
 
@@ -168,6 +171,9 @@ fn noted(call: &Call, record: &mut Attachment, granted: &Granted) {
     }
     record.addresses = granted.addresses.iter().map(|g| g.address.addr()).collect();
     record.networks.clone_from(&granted.networks);
+    if call.config.masquerade {
+        record.keep = kept(&call.config, granted);
+    }
 }
 
 /// An empty list asks for no route at all; no list asks for the mode's own.

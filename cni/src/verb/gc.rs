@@ -19,6 +19,7 @@ use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
 use crate::request::Gc;
 use crate::state::State;
+use crate::verb::del::pod_of;
 
 /// A link group that nobody else is likely to use: links in it are deleted together.
 const DOOMED: u32 = 0x6e70_6763;
@@ -41,7 +42,7 @@ pub fn gc(call: &Gc) -> Result<()> {
     for record in doomed {
         // A delegate clears up by its own GC, which knows of no single owner.
         let steps = unmake(record).into_iter().filter(|s| !matches!(s, Step::Undelegate { .. }));
-        failures.extend(hands.run_all(steps.collect()).err());
+        failures.extend(hands.visit(pod_of(record)).and_then(|()| hands.run_all(steps.collect())).err());
     }
     failures.extend(strays.remove(call, &records, &mut hands).err());
     failures.extend(leases(call, &mut hands).err());
@@ -109,9 +110,16 @@ fn links(doomed: &[&Attachment], hands: &mut Hands) -> Result<()> {
     Ok(())
 }
 
-/// Leases of owners that are not valid: another plugin's, or of a lost record.
-fn leases(call: &Gc, hands: &mut Hands) -> Result<()> {
+/// Leases of owners that are not valid: another plugin's, or of a lost record. What records of addresses
+/// alone hold goes with them.
+pub fn leases(call: &Gc, hands: &mut Hands) -> Result<()> {
     let Some(Ipam::HostLocal(config)) = &call.config.ipam else { return Ok(()) };
+    let others = &hands.state().lessees.others;
+    let stale = |r: &Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
+    for record in others.all()?.iter().filter(|r| stale(r)) {
+        hands.run_all(unmake(record).into_iter().filter(|s| matches!(s, Step::Release { .. })).collect())?;
+        others.remove(&record.owner)?;
+    }
     let folder = config.folder(&call.config.name);
     sweep(&folder, &call.valid, hands)
 }

@@ -21,10 +21,12 @@ mod deletion;
 mod errors;
 mod firewall;
 mod harness_itself;
+mod ipam_roles;
 mod losses;
 mod mending;
 mod networks;
 mod noise;
+mod roles;
 mod strangers;
 mod traffic;
 mod upkeep;
@@ -45,9 +47,11 @@ fn main() -> ExitCode {
         errors::trials(),
         firewall::trials(),
         harness_itself::trials(),
+        ipam_roles::trials(),
         losses::trials(),
         mending::trials(),
         noise::trials(),
+        roles::trials(),
         strangers::trials(),
         traffic::trials(),
         upkeep::trials(),

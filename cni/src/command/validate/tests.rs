@@ -81,7 +81,7 @@ fn a_syntax_mistake_shows_its_line_and_a_mark_below_the_place() {
 
 #[test]
 fn what_is_likely_not_meant_is_a_warning() {
-    let list = r#"{"name": "a", "plugins": [{"type": "ptp"}, {"type": "nodeplug-cni", "capabilities": {"bandwidth": true},
+    let list = r#"{"name": "a", "plugins": [{"type": "ptp"}, {"type": "nodeplug-cni", "capabilities": {"portMappings": true},
         "mode": "routed", "ipam": {"type": "static"}, "runtimeConfig": {}}]}"#;
     let report = validate(list);
     assert!(report.is_fine(), "{report:?}");
@@ -90,7 +90,7 @@ fn what_is_likely_not_meant_is_a_warning() {
         [
             "cniVersion: is missing and counts as 0.1.0",
             "plugins[1]: makes an interface, and the runtime calls it after another plugin made one",
-            "plugins[1].capabilities.bandwidth: is declared, and nodeplug-cni refuses a pod that asks for it",
+            "plugins[1].capabilities.portMappings: is declared, and nodeplug-cni refuses a pod that asks for it",
             "plugins[1].runtimeConfig: is the runtime's to make, and a runtime overwrites what stands there",
         ]
     );

@@ -10,7 +10,7 @@ use super::found::Found;
 use super::layout::{Family, Layout};
 use super::operation::Question;
 use super::rule::HeldRule;
-use super::{Masquerade, Nft, Passage, check, firewall, masquerade};
+use super::{Forward, Masquerade, Nft, Passage, PortRules, check, firewall, masquerade, ports};
 use crate::owner::Owner;
 
 /// One thing that a pod gets.
@@ -20,6 +20,8 @@ pub enum Filter {
     Masquerade(Masquerade, Vec<IpAddr>),
     /// Its way through the host's firewall.
     Firewall(Passage),
+    /// What goes to these ports of the node goes to the pod.
+    Ports(PortRules, Vec<Forward>),
 }
 
 /// What is known of a [`Filter`] when it has to go: enough to find it.
@@ -27,6 +29,8 @@ pub enum Filter {
 pub enum Trace {
     /// The masquerade of these addresses, in whichever network.
     Masquerade(Vec<IpAddr>),
+    /// These ports, under whichever settings.
+    Ports(Vec<Forward>),
     /// Elements that were found without a record.
     Found(Vec<Found>),
     /// The way through the firewall of these addresses.
@@ -43,10 +47,10 @@ impl Filter {
     pub fn trace(&self) -> Trace {
         match self {
             Self::Masquerade(_, addresses) => Trace::Masquerade(addresses.clone()),
-            Self::Firewall(passage) => Trace::Firewall {
-                addresses: passage.addresses.clone(),
-                port: passage.host_end(),
-            },
+            Self::Firewall(passage) => {
+                Trace::Firewall { addresses: passage.addresses.clone(), port: passage.host_end() }
+            }
+            Self::Ports(_, forwards) => Trace::Ports(forwards.clone()),
         }
     }
 
@@ -55,6 +59,7 @@ impl Filter {
         match self {
             Self::Masquerade(what, _) => vec![what.layout()],
             Self::Firewall(passage) => passage.layouts(),
+            Self::Ports(rules, forwards) => rules.layouts(forwards),
         }
     }
 
@@ -63,6 +68,7 @@ impl Filter {
         match self {
             Self::Masquerade(what, addresses) => what.elements(addresses),
             Self::Firewall(passage) => passage.elements(),
+            Self::Ports(rules, forwards) => rules.elements(forwards),
         }
     }
 
@@ -73,6 +79,7 @@ impl Filter {
             Self::Masquerade(what, addresses) => what.elsewhere(addresses, found),
             // Their sets are the same for every network.
             Self::Firewall(_) => Vec::new(),
+            Self::Ports(rules, forwards) => rules.elsewhere(forwards, found),
         }
     }
 }
@@ -82,6 +89,7 @@ impl Trace {
     fn places(&self, sets: &[String]) -> Vec<Element> {
         match self {
             Self::Masquerade(addresses) => masquerade::places(addresses, sets),
+            Self::Ports(forwards) => ports::places(forwards, sets),
             Self::Found(found) => found.iter().map(Found::element).collect(),
             Self::Firewall { addresses, .. } => firewall::places(addresses),
         }
@@ -90,6 +98,7 @@ impl Trace {
     fn is_empty(&self) -> bool {
         match self {
             Self::Masquerade(addresses) => addresses.is_empty(),
+            Self::Ports(forwards) => forwards.is_empty(),
             Self::Found(found) => found.is_empty(),
             Self::Firewall { addresses, port } => addresses.is_empty() && port.is_none(),
         }
@@ -99,7 +108,7 @@ impl Trace {
 /// What the layout is called whose chain, set or map has this name, where it is one that goes when it has no
 /// elements any more.
 pub(super) fn layout_of(name: &str) -> Option<&str> {
-    masquerade::layout_of(name)
+    masquerade::layout_of(name).or_else(|| ports::layout_of(name))
 }
 
 impl Nft {
@@ -115,7 +124,7 @@ impl Nft {
         self.ensure(&layouts(filters), &elements, &elsewhere, &own, &theirs)?;
         filters.iter().try_for_each(|filter| match filter {
             Filter::Firewall(passage) => self.pass(passage, owner),
-            Filter::Masquerade(..) => Ok(()),
+            Filter::Masquerade(..) | Filter::Ports(..) => Ok(()),
         })
     }
 
@@ -180,6 +189,7 @@ impl fmt::Display for Filter {
                 let (pod, ingress) = (listed(&passage.addresses), &passage.ingress);
                 write!(f, "let {pod} through the host's firewall{ingress}")
             }
+            Self::Ports(_, forwards) => write!(f, "map the host's {}", listed(forwards)),
         }
     }
 }
@@ -191,6 +201,7 @@ impl fmt::Display for Trace {
             Self::Firewall { addresses, .. } => {
                 write!(f, "let {} through the host's firewall no more", listed(addresses))
             }
+            Self::Ports(forwards) => write!(f, "stop mapping the host's {}", listed(forwards)),
             Self::Found(found) => {
                 let each: Vec<String> = found.iter().map(|f| f.element().to_string()).collect();
                 write!(f, "remove {}", each.join(", "))
@@ -199,7 +210,7 @@ impl fmt::Display for Trace {
     }
 }
 
-fn listed(addresses: &[IpAddr]) -> String {
-    let each: Vec<_> = addresses.iter().map(|a| format!("`{a}`")).collect();
+fn listed<T: fmt::Display>(items: &[T]) -> String {
+    let each: Vec<_> = items.iter().map(|a| format!("`{a}`")).collect();
     each.join(", ")
 }

@@ -1,0 +1,275 @@
+//! The kernel's memory of connections: `conntrack -L` and `conntrack -D`, for the few that a change of host
+//! ports contradicts. A connection without a handshake lives for as long as anybody sends, and what it was
+//! once sent to gets its packets for so long.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use netlink_bindings::utils::{
+    IterableChunks, align, finalize_nested_header, push_header, push_header_type, push_nested_header,
+};
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use node::{Context, Error, Kind, Result};
+
+use super::nft::Forward;
+
+const HEADER: usize = 16;
+/// struct nfgenmsg.
+const GENERAL: usize = 4;
+/// The kernel sends dumps in pieces of at most 32 KiB.
+const RECEIVE: usize = 32 << 10;
+/// How many are deleted by one send.
+const TOGETHER: usize = 100;
+const SUBSYSTEM: u16 = 1;
+const GET: u16 = 1;
+const DELETE: u16 = 2;
+const ORIGINAL: u16 = 1;
+const REPLY: u16 = 2;
+const ZONE: u16 = 18;
+const ID: u16 = 12;
+const FILTER: u16 = 25;
+const FILTER_ORIGINAL: u16 = 1;
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTOCOL: u16 = 2;
+const SOURCE_4: u16 = 1;
+const DESTINATION_4: u16 = 2;
+const SOURCE_6: u16 = 3;
+const DESTINATION_6: u16 = 4;
+const PROTOCOL_NUMBER: u16 = 1;
+const SOURCE_PORT: u16 = 2;
+const DESTINATION_PORT: u16 = 3;
+/// `CTA_FILTER_FLAG_CTA_PROTO_NUM` and `…_PROTO_DST_PORT` (net/netfilter/nf_internals.h).
+const FILTER_BY: u32 = 1 << 3 | 1 << 5;
+
+/// A connection as the kernel remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    protocol: u8,
+    /// Where it was sent to.
+    pub to: SocketAddr,
+    /// Who answers.
+    pub by: SocketAddr,
+    /// What names it to the kernel: its first direction, zone and number.
+    name: Vec<u8>,
+}
+
+/// One nfnetlink socket for connections.
+#[derive(Debug)]
+pub struct Conntrack {
+    socket: Socket,
+    sequence: u32,
+    received: Vec<u8>,
+}
+
+impl Conntrack {
+    /// A socket in the current network namespace.
+    pub fn open() -> Result<Self> {
+        let socket = Socket::new(NETLINK_NETFILTER)
+            .doing(Kind::Kernel, || "open a netlink socket for connections".to_owned())?;
+        Ok(Self { socket, sequence: 1, received: Vec::with_capacity(RECEIVE) })
+    }
+
+    /// The connections to the host's port of `port`, whatever answers them. The kernel filters; one before
+    /// 5.8 sends everything, which is filtered here.
+    pub fn to_port(&mut self, port: &Forward) -> Result<Vec<Connection>> {
+        let doing = || format!("list the connections to port {}/{}", port.port, port.protocol);
+        let mut all = match self.list(port, true) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
+                self.list(port, false)
+            }
+            other => other,
+        }
+        .map_err(|e| explained(doing(), e))?;
+        let at = |c: &Connection| c.protocol == port.protocol.number() && c.to.port() == port.port;
+        all.retain(|c| at(c) && (port.host.is_unspecified() || c.to.ip() == port.host));
+        Ok(all)
+    }
+
+    /// Forgets these connections. One that is gone is forgotten already.
+    pub fn forget(&mut self, connections: &[Connection]) -> Result<()> {
+        for some in connections.chunks(TOGETHER) {
+            self.delete(some).map_err(|e| explained(format!("forget {} connections", some.len()), e))?;
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, port: &Forward, filtered: bool) -> io::Result<Vec<Connection>> {
+        let mut bytes = Vec::with_capacity(128);
+        let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
+        let sequence = self.frame(&mut bytes, GET, flags, port.host, |bytes| {
+            if !filtered {
+                return;
+            }
+            let tuple = push_nested_header(bytes, ORIGINAL);
+            let protocol = push_nested_header(bytes, TUPLE_PROTOCOL);
+            push_header(bytes, PROTOCOL_NUMBER, 1);
+            bytes.extend([port.protocol.number(), 0, 0, 0]);
+            push_header(bytes, DESTINATION_PORT, 2);
+            bytes.extend(port.port.to_be_bytes());
+            bytes.extend([0, 0]);
+            finalize_nested_header(bytes, protocol);
+            finalize_nested_header(bytes, tuple);
+            let filter = push_nested_header(bytes, FILTER);
+            push_header(bytes, FILTER_ORIGINAL, 4);
+            bytes.extend(FILTER_BY.to_ne_bytes());
+            finalize_nested_header(bytes, filter);
+        });
+        self.socket.send(&bytes, 0)?;
+        let mut all = Vec::new();
+        loop {
+            self.receive()?;
+            for message in messages(&self.received).filter(|m| m.sequence == sequence) {
+                match message.kind {
+                    libc::NLMSG_DONE => return message.refused().map(|()| all),
+                    libc::NLMSG_ERROR => message.refused()?,
+                    _ => all.extend(message.body.get(GENERAL..).and_then(Connection::read)),
+                }
+            }
+        }
+    }
+
+    /// The kernel carries out every one, and acknowledges the last.
+    fn delete(&mut self, connections: &[Connection]) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(connections.len() * 128);
+        let mut last = 0;
+        for (index, connection) in connections.iter().enumerate() {
+            let ack = if index + 1 == connections.len() { libc::NLM_F_ACK } else { 0 };
+            last = self.frame(&mut bytes, DELETE, libc::NLM_F_REQUEST | ack, connection.to.ip(), |bytes| {
+                bytes.extend(&connection.name);
+            });
+        }
+        self.socket.send(&bytes, 0)?;
+        let mut result = Ok(());
+        loop {
+            self.receive()?;
+            for message in messages(&self.received).filter(|m| m.kind == libc::NLMSG_ERROR) {
+                match message.refused() {
+                    Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+                    other => result = result.and(other),
+                }
+                if message.sequence == last {
+                    return result;
+                }
+            }
+        }
+    }
+
+    fn frame(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        kind: u16,
+        flags: i32,
+        like: IpAddr,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> u32 {
+        let start = bytes.len();
+        let [low, high, ..] = flags.to_le_bytes();
+        let sequence = self.sequence;
+        self.sequence = sequence.wrapping_add(1);
+        bytes.extend([0; 4]);
+        bytes.extend((SUBSYSTEM << 8 | kind).to_ne_bytes());
+        bytes.extend(u16::from_le_bytes([low, high]).to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        let family = if like.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        bytes.extend([u8::try_from(family).unwrap_or_default(), 0, 0, 0]);
+        fill(bytes);
+        let length = u32::try_from(bytes.len() - start).unwrap_or(u32::MAX);
+        if let Some(field) = bytes.get_mut(start..start + 4) {
+            field.copy_from_slice(&length.to_ne_bytes());
+        }
+        sequence
+    }
+
+    /// The kernel answers before `send` returns: an empty queue is an answer that never comes.
+    fn receive(&mut self) -> io::Result<()> {
+        self.received.clear();
+        loop {
+            match self.socket.recv(&mut self.received, libc::MSG_DONTWAIT) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn read(attributes: &[u8]) -> Option<Self> {
+        let original = tuple(find(attributes, ORIGINAL)?)?;
+        let reply = tuple(find(attributes, REPLY)?)?;
+        let mut name = Vec::with_capacity(96);
+        for (kind, nested) in [(ORIGINAL, true), (ZONE, false), (ID, false)] {
+            let Some(value) = find(attributes, kind) else { continue };
+            push_header_type(&mut name, kind, u16::try_from(value.len()).ok()?, nested);
+            name.extend(value);
+            align(&mut name);
+        }
+        Some(Self { protocol: original.protocol, to: original.to, by: reply.from, name })
+    }
+
+    /// Whether the pod of `port` answers it.
+    pub fn leads_to(&self, port: &Forward) -> bool {
+        self.by == port.to
+    }
+}
+
+/// One direction.
+struct Tuple {
+    protocol: u8,
+    from: SocketAddr,
+    to: SocketAddr,
+}
+
+fn tuple(attributes: &[u8]) -> Option<Tuple> {
+    let (ip, protocol) = (find(attributes, TUPLE_IP)?, find(attributes, TUPLE_PROTOCOL)?);
+    let address = |four, six| {
+        let four = find(ip, four).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(IpAddr::from);
+        four.or_else(|| find(ip, six).and_then(|b| <[u8; 16]>::try_from(b).ok()).map(IpAddr::from))
+    };
+    let port = |kind| find(protocol, kind).and_then(|b| b.try_into().ok()).map(u16::from_be_bytes);
+    Some(Tuple {
+        protocol: *find(protocol, PROTOCOL_NUMBER)?.first()?,
+        from: SocketAddr::new(address(SOURCE_4, SOURCE_6)?, port(SOURCE_PORT)?),
+        to: SocketAddr::new(address(DESTINATION_4, DESTINATION_6)?, port(DESTINATION_PORT)?),
+    })
+}
+
+/// An attribute's value.
+fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    IterableChunks::new(attributes).find(|(header, _)| header.r#type == kind).map(|(_, value)| value)
+}
+
+struct Message<'a> {
+    kind: i32,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+impl Message<'_> {
+    /// The errno that an error message or the end of a dump begins with.
+    fn refused(&self) -> io::Result<()> {
+        let code = self.body.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+        if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(()) }
+    }
+}
+
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let word = |at| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
+        let length = usize::try_from(word(0)?).ok()?;
+        let kind = bytes.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes)?;
+        let message = Message { kind: i32::from(kind), sequence: word(8)?, body: bytes.get(HEADER..length)? };
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+fn explained(doing: String, error: io::Error) -> Box<Error> {
+    let code = error.raw_os_error();
+    let error = Error::caused(Kind::Kernel, doing, error);
+    match code {
+        Some(libc::EPERM | libc::EACCES) => error.hint("run as root or grant CAP_NET_ADMIN"),
+        _ => error.hint("the kernel needs CONFIG_NF_CT_NETLINK (or its module loaded)"),
+    }
+}
