@@ -30,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// Every n from 0 up to the last system call of what `call` does. `prepare` gives the call and what it
 /// needs to live; `after` looks at the ruins.
-fn sweep<T>(prepare: impl Fn() -> (T, Call), mut after: impl FnMut(T, &str)) {
+pub(crate) fn sweep<T>(prepare: impl Fn() -> (T, Call), mut after: impl FnMut(T, &str)) {
     let mut n = 0;
     loop {
         let (kept, call) = prepare();
