@@ -5,6 +5,7 @@
 //! the inverses of the ADD's own steps, so that making and unmaking cannot drift apart.
 
 pub mod feature;
+pub mod firewall;
 pub mod ports;
 pub mod shape;
 pub mod source_routing;

@@ -111,7 +111,7 @@ fn forget_handles(value: &mut Value) {
     }
 }
 
-/// The elements of the sets and maps of our tables: `MAP ELEMENT`.
+/// The elements of the sets and maps of our tables: `MAP ELEMENT`. Those that pods share are none of them.
 pub fn elements() -> Vec<String> {
     let mut found = Vec::new();
     for item in rules() {
@@ -119,7 +119,8 @@ pub fn elements() -> Vec<String> {
             let set = &item[kind];
             if set["table"] == "nodeplug" {
                 let list = set["elem"].as_array().cloned().unwrap_or_default();
-                found.extend(list.iter().map(|e| format!("{} {e}", text(set, "name"))));
+                let own = list.iter().filter(|e| e["elem"]["comment"] != "nodeplug");
+                found.extend(own.map(|e| format!("{} {e}", text(set, "name"))));
             }
         }
     }

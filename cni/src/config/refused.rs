@@ -13,9 +13,6 @@ const OURS: [&str; 3] = ["mode", "encapOverhead", "nonMasqueradeCIDRs"];
 
 /// A key and the reference plugin that reads it.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("iptablesAdminChainName", "firewall"),
-    ("firewalldZone", "firewall"),
-    ("ingressPolicy", "firewall"),
     ("shapedSubnets", "bandwidth"),
     ("unshapedSubnets", "bandwidth"),
     ("master", "macvlan` or `ipvlan"),

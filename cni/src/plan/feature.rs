@@ -12,7 +12,7 @@ use crate::kernel::link::Link;
 use crate::kernel::nft::{Filter, Trace};
 use crate::owner::Owner;
 use crate::plan::step::Step;
-use crate::plan::{ports, shape, source_routing, tune};
+use crate::plan::{firewall, ports, shape, source_routing, tune};
 use crate::result::Interface;
 
 /// The pod's interface, as the features need to know it.
@@ -63,6 +63,7 @@ impl Target {
 pub fn judge(features: &Features, target: &Target) -> Result<()> {
     features.bandwidth.iter().try_for_each(|bandwidth| shape::judge(bandwidth, target))?;
     features.tuning.iter().try_for_each(|tuning| tune::judge(tuning, target))?;
+    features.firewall.iter().try_for_each(|wanted| firewall::judge(wanted, target))?;
     ports::judge(features, target)
 }
 
@@ -92,7 +93,8 @@ pub fn links(features: &Features, target: &Target) -> Vec<Interface> {
 pub fn steps(features: &Features, target: &Target) -> (Vec<Step>, Vec<Filter>) {
     let mut steps = Vec::new();
     steps.extend(features.tuning.iter().flat_map(|tuning| tune::steps(tuning, target)));
-    let filters = ports::filter(features, target).into_iter().collect();
+    let mut filters: Vec<Filter> = ports::filter(features, target).into_iter().collect();
+    filters.extend(features.firewall.as_ref().map(|wanted| firewall::filter(wanted, target)));
     (steps, filters)
 }
 
@@ -118,6 +120,7 @@ pub fn unmake(record: &Attachment) -> Unmade {
     unmade.links.extend(ifb);
     unmade.steps.extend(source_routing::unmake(record));
     unmade.steps.extend(tune::unmake(record));
+    unmade.traces.extend(firewall::unmake(record));
     unmade
 }
 

@@ -8,6 +8,7 @@ use node::{Error, Kind, Result};
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
 use crate::kernel::link;
+use crate::kernel::nft::Nft;
 use crate::observe;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
@@ -136,6 +137,10 @@ pub fn gc(call: &Gc) -> Result<()> {
         if first.is_ok() {
             first = result;
         }
+    }
+    if call.config.features.firewall.is_some() {
+        let tidied = hands.nft().and_then(Nft::tidy);
+        first = first.and(tidied);
     }
     first
 }

@@ -147,10 +147,14 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
 /// Elements by their comment. A node whose kernel has no nf_tables has none.
 fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     let Ok(nft) = hands.nft() else { return Ok(()) };
+    let mut traces = nft.isolated_of(owner)?;
     let found = nft.found_of(owner)?;
-    let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone(), mac: None }];
     if !found.is_empty() {
-        steps.push(Step::Unfilter { traces: vec![Trace::Found(found)], owner: owner.clone() });
+        traces.push(Trace::Found(found));
+    }
+    let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone(), mac: None }];
+    if !traces.is_empty() {
+        steps.push(Step::Unfilter { traces, owner: owner.clone() });
     }
     hands.run_all(steps)
 }

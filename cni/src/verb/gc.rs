@@ -46,7 +46,7 @@ pub fn gc(call: &Gc) -> Result<()> {
     }
     failures.extend(strays.remove(call, &records, &mut hands).err());
     failures.extend(leases(call, &mut hands).err());
-    if call.config.masquerade {
+    if call.config.masquerade || call.config.features.firewall.is_some() {
         failures.extend(hands.nft().and_then(Nft::tidy).err());
     }
     if let Some(Ipam::Delegate { plugin }) = &call.config.ipam {

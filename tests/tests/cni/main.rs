@@ -19,6 +19,7 @@ mod crashes;
 mod delegation;
 mod deletion;
 mod errors;
+mod firewall;
 mod harness_itself;
 mod install;
 mod ipam_roles;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         delegation::trials(),
         deletion::trials(),
         errors::trials(),
+        firewall::trials(),
         harness_itself::trials(),
         install::trials(),
         ipam_roles::trials(),
