@@ -33,12 +33,22 @@ pub struct Echo {
 impl Echo {
     /// Serves on `ip` inside a namespace.
     pub fn inside(namespace: &Namespace, ip: IpAddr) -> Self {
-        Self::serve(namespace.within(move || sockets(ip)))
+        Self::inside_at(namespace, (ip, 0).into())
+    }
+
+    /// Serves on this address and port inside a namespace.
+    pub fn inside_at(namespace: &Namespace, at: SocketAddr) -> Self {
+        Self::serve(namespace.within(move || sockets(at)))
     }
 
     /// Serves on `ip` on the node.
     pub fn on_node(ip: IpAddr) -> Self {
-        Self::serve(sockets(ip))
+        Self::on_node_at((ip, 0).into())
+    }
+
+    /// Serves on this address and port on the node.
+    pub fn on_node_at(at: SocketAddr) -> Self {
+        Self::serve(sockets(at))
     }
 
     fn serve((tcp, udp): (TcpListener, UdpSocket)) -> Self {
@@ -57,8 +67,8 @@ impl Drop for Echo {
     }
 }
 
-fn sockets(ip: IpAddr) -> (TcpListener, UdpSocket) {
-    let tcp = TcpListener::bind((ip, 0)).unwrap_or_else(|e| panic!("listen on {ip}: {e}"));
+fn sockets(at: SocketAddr) -> (TcpListener, UdpSocket) {
+    let tcp = TcpListener::bind(at).unwrap_or_else(|e| panic!("listen on {at}: {e}"));
     let address = tcp.local_addr().expect("the address of the listener");
     let udp = UdpSocket::bind(address).unwrap_or_else(|e| panic!("bind {address}: {e}"));
     tcp.set_nonblocking(true).expect("a listener that can stop");

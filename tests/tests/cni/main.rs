@@ -24,6 +24,7 @@ mod losses;
 mod mending;
 mod networks;
 mod noise;
+mod ports;
 mod strangers;
 mod traffic;
 mod upkeep;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         losses::trials(),
         mending::trials(),
         noise::trials(),
+        ports::trials(),
         strangers::trials(),
         traffic::trials(),
         upkeep::trials(),
