@@ -4,6 +4,7 @@
 mod hands;
 mod message;
 mod ports;
+mod restore;
 mod shape;
 
 use std::time::{Duration, Instant};
@@ -168,6 +169,13 @@ impl Hands<'_> {
             Step::OpenLoopback { link, four, six } => self.open_loopback(link, *four, *six),
             Step::FlushConnections { ports } => self.flush_connections(ports),
             Step::Unredirect { link, to } => self.unredirect(link, to),
+            Step::Sysctl { name, value } => {
+                self.go(Place::Pod)?;
+                sysctl::demand(name, value)
+            }
+            Step::Keep { before, file, .. } => restore::keep(before, file.as_deref()),
+            Step::Restore { link, before, file } => self.restore(link, before, file.as_deref()),
+            Step::RemoveRules { link, addresses } => self.remove_rules(link, addresses),
         }
     }
 

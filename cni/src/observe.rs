@@ -9,6 +9,9 @@ use crate::kernel::address::{self, Address};
 use crate::kernel::link::{self, Link};
 use crate::kernel::socket::RouteSocket;
 use crate::kernel::{route, sysctl};
+use crate::owner::Owner;
+use crate::plan::shape;
+use crate::role::Role;
 
 /// The setting that lets the node route IPv4.
 pub const FORWARD_4: &str = "net/ipv4/ip_forward";
@@ -29,7 +32,8 @@ pub struct Observed {
 /// What decides the MTU, looked at before anything is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Links {
-    /// The MTU of the device that the default route leaves by; not asked for where the configuration has one.
+    /// The MTU of the device that the default route leaves by; not asked for where the configuration
+    /// has one, nor under a reference plugin's name, which takes what Ethernet has.
     pub default_mtu: Option<u32>,
     /// The bridge, where the mode has one and it exists.
     pub bridge: Option<Link>,
@@ -38,7 +42,7 @@ pub struct Links {
 /// Looks at the links that `conf` builds on.
 pub fn links(socket: &mut RouteSocket, conf: &NetConf) -> Result<Links> {
     Ok(Links {
-        default_mtu: if conf.mtu.is_none() { default_mtu(socket)? } else { None },
+        default_mtu: if conf.mtu.is_none() && conf.role == Role::Main { default_mtu(socket)? } else { None },
         bridge: match &conf.attach {
             Attach::Bridge(bridge) => link::find(socket, &bridge.name)?,
             _ => None,
@@ -68,6 +72,25 @@ pub fn node(
         }
     }
     Ok(seen)
+}
+
+/// The ifb that an ADD of `owner` left whose record is gone, this program's or the reference's. One whose
+/// alias names another interface of the same container is that one's.
+pub fn left_ifb(socket: &mut RouteSocket, network: &str, owner: &Owner) -> Result<Option<String>> {
+    let name = shape::ifb(network, owner);
+    // The usual answer, and the cheaper question.
+    if link::index(&name)?.is_none() {
+        return Ok(None);
+    }
+    let found = link::find(socket, &name)?.filter(|l| l.kind.as_deref() == Some("ifb"));
+    let others = |l: &Link| shape::named_owner(l.alias.as_deref()).is_some_and(|named| named != *owner);
+    Ok(found.filter(|l| !others(l)).map(|l| l.name))
+}
+
+/// Every ifb of this program's with its owner. Not for the path of a pod's ADD.
+pub fn ifbs(socket: &mut RouteSocket) -> Result<Vec<(String, Owner)>> {
+    let named = |l: Link| Some((l.name, shape::named_owner(l.alias.as_deref())?));
+    Ok(link::ifbs(socket)?.into_iter().filter_map(named).collect())
 }
 
 /// The MTU of the device that the default route leaves by, IPv4's before IPv6's: the one towards an

@@ -5,9 +5,12 @@
 //! the inverses of the ADD's own steps, so that making and unmaking cannot drift apart.
 
 pub mod feature;
+pub mod firewall;
 pub mod ports;
 pub mod shape;
+pub mod source_routing;
 pub mod step;
+pub mod tune;
 pub mod wish;
 
 use std::net::IpAddr;
@@ -104,6 +107,9 @@ pub struct Wish {
     pub settings: Vec<(String, String)>,
     /// What the pod gets beside its interface.
     pub features: Features,
+    /// The pod's addresses bear their subnet's prefix, and the subnet is reached by the gateway, as the
+    /// reference's `ptp` has it.
+    pub by_gateway: bool,
 }
 
 impl Wish {
@@ -151,7 +157,7 @@ impl Wish {
             bridge,
             addresses,
             mtu: self.mtu,
-            before: None,
+            ..Target::default()
         }
     }
 
@@ -216,19 +222,20 @@ impl Wish {
     fn inside(&self) -> Vec<Step> {
         let link = &self.owner.ifname;
         let dad = self.dad();
-        let given = self
-            .addresses
-            .iter()
-            .map(|g| if self.bridge.is_some() { g.address } else { alone(g.address.addr()) });
-        let mut steps: Vec<Step> =
-            given.map(|net| Step::pod(Verb::Address { link: link.clone(), net, dad })).collect();
+        let verb = |g: &Given| match (self.by_gateway, &self.bridge) {
+            (true, _) => Verb::AddressWithoutRoute { link: link.clone(), net: g.address },
+            (_, Some(_)) => Verb::Address { link: link.clone(), net: g.address, dad },
+            (_, None) => Verb::Address { link: link.clone(), net: alone(g.address.addr()), dad },
+        };
+        let mut steps: Vec<Step> = self.addresses.iter().map(|g| Step::pod(verb(g))).collect();
         if self.has_ipv6() && !dad {
             let net = IpNet::new(self.pod_mac.link_local().into(), LINK_LOCAL_PREFIX);
             steps.extend(net.map(|net| Step::pod(Verb::Address { link: link.clone(), net, dad })));
         }
         steps.push(Step::pod(Verb::Up { link: link.clone() }));
         if self.bridge.is_none() {
-            for gateway in self.addresses.iter().filter_map(|g| g.gateway) {
+            for given in &self.addresses {
+                let Some(gateway) = given.gateway else { continue };
                 let mac = self.host_mac;
                 steps.push(Step::pod(Verb::Route {
                     link: link.clone(),
@@ -240,6 +247,10 @@ impl Wish {
                     mac,
                     permanent: true,
                 }));
+                let subnet = Route { gw: Some(gateway), ..Route::direct(given.address.trunc()) };
+                steps.extend(
+                    self.by_gateway.then(|| Step::pod(Verb::Route { link: link.clone(), route: subnet })),
+                );
             }
         }
         steps.extend(
@@ -375,7 +386,7 @@ fn bridge_steps(bridge: &BridgeWish) -> Vec<Step> {
     }
     steps.extend(bridge.pin.map(|mac| Step::host(Verb::Mac { link: link(), mac })));
     if bridge.promiscuous {
-        steps.push(Step::host(Verb::Promiscuous { link: link() }));
+        steps.push(Step::host(Verb::Promiscuous { link: link(), on: true }));
     }
     if bridge.add.iter().any(|net| net.addr().is_ipv6()) {
         steps.push(Step::EnableIpv6 { place: Place::Host, link: link() });

@@ -13,6 +13,9 @@ use crate::attachment::{Attachment, Attachments, STATE};
 use crate::claims::Claims;
 use crate::owner::Owner;
 
+/// The plugin whose records name leases of interfaces that other plugins make.
+pub const LESSOR: &str = "host-local";
+
 const WHOLE: &str = "whole";
 const PARTIAL: &str = "partial";
 
@@ -24,19 +27,51 @@ pub struct State {
     pub boot: String,
     /// The records.
     pub attachments: Attachments,
+    /// The records that may name leases.
+    pub lessees: Lessees,
+}
+
+/// The two folders of records that name leases.
+#[derive(Debug, Clone)]
+pub struct Lessees {
+    /// Interfaces that this program made.
+    pub own: Attachments,
+    /// Interfaces of other plugins, which asked for addresses alone.
+    pub others: Attachments,
+}
+
+impl Lessees {
+    /// Those below `root` (see [`STATE`]).
+    pub fn at(root: &Path) -> Self {
+        Self { own: Attachments::at(root), others: Attachments::chained(root, LESSOR) }
+    }
+
+    /// Both folders.
+    pub fn each(&self) -> [&Attachments; 2] {
+        [&self.own, &self.others]
+    }
+
+    /// Whether either folder has a record of `owner`.
+    pub fn has(&self, owner: &Owner) -> bool {
+        self.each().iter().any(|a| a.has(owner))
+    }
 }
 
 impl State {
     /// The memory at its usual place, of interfaces that this program makes.
     pub fn open() -> Result<Self> {
         let root = PathBuf::from(STATE);
-        Ok(Self { boot: boot::id()?, attachments: Attachments::at(&root), root })
+        Self::new(Attachments::at(&root), root)
     }
 
     /// The memory of what the chained plugin `name` adds to other plugins' interfaces.
     pub fn chained(name: &str) -> Result<Self> {
         let root = PathBuf::from(STATE);
-        Ok(Self { boot: boot::id()?, attachments: Attachments::chained(&root, name), root })
+        Self::new(Attachments::chained(&root, name), root)
+    }
+
+    fn new(attachments: Attachments, root: PathBuf) -> Result<Self> {
+        Ok(Self { boot: boot::id()?, attachments, lessees: Lessees::at(&root), root })
     }
 
     /// Every folder of records.

@@ -9,6 +9,7 @@ pub mod gc;
 pub mod ipam;
 pub mod loopback;
 pub mod repair;
+pub mod seen;
 pub mod status;
 
 use node::{Error, Kind, Result};

@@ -19,6 +19,7 @@
 )]
 
 pub mod call;
+pub mod chain;
 pub mod device_manager;
 pub mod device_node;
 pub mod kernel;

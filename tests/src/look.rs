@@ -101,6 +101,9 @@ fn forget_handles(value: &mut Value) {
     match value {
         Value::Object(object) => {
             object.remove("handle");
+            if let Some(counter) = object.get_mut("counter") {
+                *counter = Value::Null;
+            }
             object.values_mut().for_each(forget_handles);
         }
         Value::Array(list) => list.iter_mut().for_each(forget_handles),
@@ -108,7 +111,7 @@ fn forget_handles(value: &mut Value) {
     }
 }
 
-/// The elements of the sets and maps of our tables: `MAP ELEMENT`.
+/// The elements of the sets and maps of our tables: `MAP ELEMENT`. Those that pods share are none of them.
 pub fn elements() -> Vec<String> {
     let mut found = Vec::new();
     for item in rules() {
@@ -116,7 +119,8 @@ pub fn elements() -> Vec<String> {
             let set = &item[kind];
             if set["table"] == "nodeplug" {
                 let list = set["elem"].as_array().cloned().unwrap_or_default();
-                found.extend(list.iter().map(|e| format!("{} {e}", text(set, "name"))));
+                let own = list.iter().filter(|e| e["elem"]["comment"] != "nodeplug");
+                found.extend(own.map(|e| format!("{} {e}", text(set, "name"))));
             }
         }
     }
@@ -195,12 +199,53 @@ impl Snapshot {
         Self(facts.into_iter().filter(|f| keep(f)).collect())
     }
 
+    /// [`Snapshot::take`], and what other plugins make: queues, and the rules of iptables, as `iptables TABLE RULE`
+    /// and `ip6tables TABLE RULE`.
+    pub fn whole(keep: impl Fn(&str) -> bool) -> Self {
+        let Self(facts) = Self::take(|_| true);
+        // A bridge without ports is down when the kernel's own watch has come round.
+        let mut facts: BTreeSet<_> = facts.iter().map(|f| f.replace(r#"["linkdown"]"#, "[]")).collect();
+        facts.extend(queues(None).iter().map(|q| format!("qdisc {} {}", text(q, "dev"), text(q, "kind"))));
+        for tool in ["iptables", "ip6tables"] {
+            facts.extend(saved(tool).iter().map(|rule| format!("{tool} {rule}")));
+        }
+        facts.retain(|f| keep(f));
+        Self(facts)
+    }
+
+    /// Every fact.
+    pub fn facts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// What is here and not in `other`, and the other way round.
     pub fn difference(&self, other: &Self) -> Vec<String> {
         let gone = self.0.difference(&other.0).map(|f| format!("- {f}"));
         let new = other.0.difference(&self.0).map(|f| format!("+ {f}"));
         gone.chain(new).collect()
     }
+}
+
+/// The queueing disciplines on the node, or in a pod.
+pub fn queues(pod: Option<&Namespace>) -> Vec<Value> {
+    let words = ["tc", "-j", "qdisc", "show"];
+    list(&pod.map_or_else(|| try_tool(&words), |pod| pod.try_tool(&words)).stdout)
+}
+
+/// `TABLE RULE` and `TABLE :CHAIN POLICY`, without counters and remarks.
+fn saved(tool: &str) -> Vec<String> {
+    let said = try_tool(&[&format!("{tool}-save")]).stdout;
+    let mut table = String::new();
+    let mut found = Vec::new();
+    for line in said.lines() {
+        match line.split_at_checked(1) {
+            Some(("*", name)) => name.clone_into(&mut table),
+            Some((":", _)) => found.push(format!("{table} {}", line.split(" [").next().unwrap_or(line))),
+            Some(("-", _)) => found.push(format!("{table} {line}")),
+            _ => {}
+        }
+    }
+    found
 }
 
 fn tree(folder: &Path) -> Vec<PathBuf> {

@@ -20,6 +20,12 @@ pub struct Sample {
 
 /// Makes a call that must succeed, and tells its cost and its answer.
 pub fn once(call: &impl Launch) -> (Sample, Value) {
+    let (sample, answer) = attempt(call);
+    (sample, answer.unwrap_or_else(|said| panic!("{said}")))
+}
+
+/// Makes a call, and tells its cost and its answer; where it fails, what it said.
+pub fn attempt(call: &impl Launch) -> (Sample, Result<Value, String>) {
     let mut command = call.command();
     command.stdin(if call.input().is_some() { Stdio::piped() } else { Stdio::null() });
     let streams = streams(&mut command, call.one_stream());
@@ -33,9 +39,11 @@ pub fn once(call: &impl Launch) -> (Sample, Value) {
     let said = streams.map(|stream| stream.map(read).unwrap_or_default());
     let usage = usage::wait(child.id()).expect("wait for the program");
     let wall = start.elapsed();
-    assert_eq!(usage.exit, 0, "{}: {}", program.display(), said.concat());
-    let answer = serde_json::from_str(&said[0]).unwrap_or(Value::Null);
-    (Sample { wall, cpu: usage.cpu }, answer)
+    let sample = Sample { wall, cpu: usage.cpu };
+    if usage.exit != 0 {
+        return (sample, Err(format!("{}: exit {}: {}", program.display(), usage.exit, said.concat())));
+    }
+    (sample, Ok(serde_json::from_str(&said[0]).unwrap_or(Value::Null)))
 }
 
 /// Standard output and standard error; the latter only where it is a stream of its own.
@@ -103,13 +111,24 @@ impl Measure {
     }
 }
 
+/// On which side of its bar a value is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The bar is the most that it may be.
+    Below,
+    /// The bar is the least that it has to be.
+    Above,
+}
+
 /// One line of the table: a value, its bar, and whether it holds.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// What was measured.
     pub what: String,
-    /// The most that it may be.
+    /// What it is held against.
     pub bar: f64,
+    /// Where it is to be.
+    pub side: Side,
     /// What it is.
     pub value: f64,
     /// What the value is made of.
@@ -126,12 +145,25 @@ impl Row {
         let name = if measure == Measure::Wall { "wall" } else { "CPU" };
         let (low, high) = (percentile(&pairs, 0.1), percentile(&pairs, 0.9));
         let detail = format!("{one:.2} / {other:.2} ms; pairs {low:.3} to {high:.3}");
-        Self { what: format!("{what}: {name}"), bar, value: one / other.max(1e-9), detail }
+        Self { what: format!("{what}: {name}"), bar, side: Side::Below, value: one / other.max(1e-9), detail }
     }
 
-    /// Whether the value is within its bar.
+    /// A value that may be no more than its bar.
+    pub fn most(what: String, bar: f64, value: f64, detail: String) -> Self {
+        Self { what, bar, side: Side::Below, value, detail }
+    }
+
+    /// A value that may be no less than its bar.
+    pub fn least(what: String, bar: f64, value: f64, detail: String) -> Self {
+        Self { what, bar, side: Side::Above, value, detail }
+    }
+
+    /// Whether the value is on its side of the bar.
     pub fn held(&self) -> bool {
-        self.value <= self.bar
+        match self.side {
+            Side::Below => self.value <= self.bar,
+            Side::Above => self.value >= self.bar,
+        }
     }
 
     /// The row of a Markdown table.
@@ -139,13 +171,15 @@ impl Row {
         let held = if self.held() { "yes" } else { "NO" };
         let number = |n: f64| if n.fract() == 0.0 { format!("{n:.0}") } else { format!("{n:.3}") };
         let (bar, value) = (number(self.bar), number(self.value));
-        format!("| {} | {bar} | {value} | {held} | {} |", self.what, self.detail)
+        let than = if self.side == Side::Above { "≥ " } else { "" };
+        format!("| {} | {than}{bar} | {value} | {held} | {} |", self.what, self.detail)
     }
 
     /// The row as JSON.
     pub fn json(&self) -> Value {
-        let Self { what, bar, value, detail } = self;
-        json!({"measure": what, "bar": bar, "value": value, "held": self.held(), "detail": detail})
+        let Self { what, bar, value, detail, .. } = self;
+        let least = self.side == Side::Above;
+        json!({"measure": what, "bar": bar, "least": least, "value": value, "held": self.held(), "detail": detail})
     }
 }
 

@@ -194,7 +194,7 @@ pub fn as_previous(result: &Value) -> Value {
 }
 
 /// containerd's arguments, whose order differs from call to call.
-fn arguments(id: &str) -> String {
+pub(crate) fn arguments(id: &str) -> String {
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let mut words = [
         "IgnoreUnknown=1".to_owned(),

@@ -1,11 +1,17 @@
 //! Packets: small servers that answer with the address that they see, and clients that ask.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, setsockopt, socket,
+    sockopt,
+};
 
 use crate::node::Namespace;
 
@@ -33,12 +39,12 @@ pub struct Echo {
 impl Echo {
     /// Serves on `ip` inside a namespace.
     pub fn inside(namespace: &Namespace, ip: IpAddr) -> Self {
-        Self::inside_at(namespace, (ip, 0).into())
+        Self::at(namespace, SocketAddr::new(ip, 0))
     }
 
-    /// Serves on this address and port inside a namespace.
-    pub fn inside_at(namespace: &Namespace, at: SocketAddr) -> Self {
-        Self::serve(namespace.within(move || sockets(at)))
+    /// Serves on an address and port inside a namespace.
+    pub fn at(namespace: &Namespace, address: SocketAddr) -> Self {
+        Self::serve(namespace.within(move || sockets(address)))
     }
 
     /// Serves on `ip` on the node.
@@ -67,8 +73,8 @@ impl Drop for Echo {
     }
 }
 
-fn sockets(at: SocketAddr) -> (TcpListener, UdpSocket) {
-    let tcp = TcpListener::bind(at).unwrap_or_else(|e| panic!("listen on {at}: {e}"));
+fn sockets(address: SocketAddr) -> (TcpListener, UdpSocket) {
+    let tcp = TcpListener::bind(address).unwrap_or_else(|e| panic!("listen on {address}: {e}"));
     let address = tcp.local_addr().expect("the address of the listener");
     let udp = UdpSocket::bind(address).unwrap_or_else(|e| panic!("bind {address}: {e}"));
     tcp.set_nonblocking(true).expect("a listener that can stop");
@@ -137,3 +143,71 @@ fn ask_udp(to: SocketAddr) -> std::io::Result<String> {
     }
     Err(last.unwrap_or_else(|| std::io::ErrorKind::TimedOut.into()))
 }
+
+/// Datagrams from outside, each from a source of its own, to a port that leads to a pod.
+#[derive(Debug)]
+pub struct Flood {
+    from: OwnedFd,
+    to: (Ipv4Addr, u16),
+    sink: UdpSocket,
+    sent: u32,
+}
+
+impl Flood {
+    /// From a machine outside to `to`, behind which the pod has `port`.
+    pub fn new(outside: &Namespace, pod: &Namespace, port: u16, to: (Ipv4Addr, u16)) -> Self {
+        let from = outside.within(|| {
+            // IPPROTO_RAW: the sender writes the IP header (raw(7)).
+            socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)
+                .expect("make a raw socket")
+        });
+        let sink = pod.within(move || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("bind the sink"));
+        setsockopt(&sink, sockopt::RcvBufForce, &SINK).expect("a large buffer");
+        sink.set_nonblocking(true).expect("a sink that can be emptied");
+        Self { from, to, sink, sent: 0 }
+    }
+
+    /// Sends so many, and tells how many of them the pod has got, and how long it took to send them. Each crosses the
+    /// node before the next one is sent: a virtual cable has no other end that works meanwhile.
+    pub fn burst(&mut self, count: u16) -> (u16, Duration) {
+        let to = SockaddrIn::from(SocketAddrV4::new(self.to.0, 0));
+        let start = Instant::now();
+        for _ in 0..count {
+            let datagram = self.next_datagram();
+            sendto(self.from.as_raw_fd(), &datagram, &to, MsgFlags::empty()).expect("send a datagram");
+        }
+        let took = start.elapsed();
+        // What a busy node has put off.
+        thread::sleep(TURN);
+        let mut bytes = [0; 64];
+        let mut arrived = 0;
+        while self.sink.recv(&mut bytes).is_ok() {
+            arrived += 1;
+        }
+        (arrived, took)
+    }
+
+    /// The next source: 32 addresses outside with all their higher ports, then from the start again.
+    fn next_datagram(&mut self) -> [u8; 28] {
+        let host = u8::try_from(self.sent / PORTS % 32).unwrap_or(0) + 2;
+        let port = u16::try_from(self.sent % PORTS).unwrap_or(0) + LOWEST;
+        self.sent = self.sent.wrapping_add(1);
+        let mut bytes = [0; 28];
+        // Version and length, no service, 28 bytes; the kernel fills in the identity and the checksum.
+        bytes[..4].copy_from_slice(&[0x45, 0, 0, 28]);
+        bytes[8..10].copy_from_slice(&[64, 17]);
+        bytes[12..16].copy_from_slice(&[192, 0, 2, host]);
+        bytes[16..20].copy_from_slice(&self.to.0.octets());
+        bytes[20..22].copy_from_slice(&port.to_be_bytes());
+        bytes[22..24].copy_from_slice(&self.to.1.to_be_bytes());
+        // The header alone, and no checksum (RFC 768).
+        bytes[24..26].copy_from_slice(&8_u16.to_be_bytes());
+        bytes
+    }
+}
+
+/// Room for a burst in the sink, in bytes.
+const SINK: usize = 256 << 20;
+/// The first port of a source, and how many it has.
+const LOWEST: u16 = 1024;
+const PORTS: u32 = 60_000;

@@ -50,6 +50,15 @@ impl<'a> Hands<'a> {
         }
     }
 
+    /// The same hands with another pod's namespace, or with none.
+    pub fn visit(&mut self, pod: Option<Namespace>) -> Result<()> {
+        self.go(Place::Host)?;
+        self.pod = pod;
+        self.pod_socket = None;
+        self.indexes.retain(|(place, ..)| *place == Place::Host);
+        Ok(())
+    }
+
     /// The node's memory.
     pub fn state(&self) -> &'a State {
         self.state
@@ -172,7 +181,7 @@ fn facts(state: &State, cooldown: Duration) -> Facts<'_> {
         boot: &state.boot,
         now: SystemTime::now(),
         cooldown,
-        attachments: &state.attachments,
+        lessees: &state.lessees,
         pods_on_node: &pods_on_node,
     }
 }

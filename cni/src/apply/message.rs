@@ -6,7 +6,7 @@ use node::Error;
 
 use crate::kernel::link::Veth;
 use crate::kernel::socket::{Refusal, Request, refused};
-use crate::kernel::{address, link, neighbour, route, tc};
+use crate::kernel::{address, link, neighbour, route, rule, tc};
 use crate::plan::step::{Place, Step, Verb};
 
 /// The message of a verb on the link `index` (see [`needs_index`]) and towards the link `to` (see
@@ -23,13 +23,14 @@ pub fn message(verb: &Verb, index: u32, to: u32, netns: RawFd) -> Request {
         Verb::Mac { link, mac } => link::set_mac(link, *mac),
         Verb::Up { link } => link::up(link),
         Verb::Down { link } => link::down(link),
-        Verb::Promiscuous { link } => link::promiscuous(link),
+        Verb::Promiscuous { link, on } => link::promiscuous(link, *on),
         Verb::Port { link, alias, hairpin, isolated } => {
             link::port(link, alias.as_deref(), *hairpin, *isolated)
         }
         Verb::NoLinkLocal { link } => link::without_link_local(link),
         Verb::ArpNotify { link } => link::arp_notify(link),
         Verb::Address { net, dad, .. } => address::add(index, *net, *dad),
+        Verb::AddressWithoutRoute { net, .. } => address::add_without_route(index, *net),
         Verb::RemoveAddress { net, .. } => address::delete(index, *net),
         Verb::Route { route, .. } => route::add(index, route),
         Verb::Neighbour { address, mac, permanent: true, .. } => neighbour::permanent(index, *address, *mac),
@@ -40,6 +41,13 @@ pub fn message(verb: &Verb, index: u32, to: u32, netns: RawFd) -> Request {
         Verb::Unshape { handle, .. } => tc::unshape(index, *handle),
         Verb::Ingress { .. } => tc::add_ingress(index),
         Verb::Redirect { .. } => tc::redirect(index, to),
+        Verb::Mtu { link, mtu } => link::set_mtu(link, *mtu),
+        Verb::AllMulticast { link, on } => link::all_multicast(link, *on),
+        Verb::QueueLength { link, packets } => link::queue_length(link, *packets),
+        Verb::CopyRoute { route, .. } => route::copy(index, route),
+        Verb::RemoveRoute { route, .. } => route::delete(index, route),
+        Verb::Rule { from, table } => rule::add(*from, *table),
+        Verb::RemoveRule { from, table } => rule::delete(*from, *table),
     }
 }
 
@@ -53,8 +61,11 @@ pub fn needs_index(verb: &Verb) -> Option<&str> {
     match verb {
         Verb::CreateVeth { bridge, .. } => bridge.as_deref(),
         Verb::Address { link, .. }
+        | Verb::AddressWithoutRoute { link, .. }
         | Verb::RemoveAddress { link, .. }
         | Verb::Route { link, .. }
+        | Verb::CopyRoute { link, .. }
+        | Verb::RemoveRoute { link, .. }
         | Verb::Neighbour { link, .. }
         | Verb::RemoveNeighbour { link, .. }
         | Verb::Shape { link, .. }
@@ -74,7 +85,12 @@ pub fn needs_other(verb: &Verb) -> Option<&str> {
 pub fn takes_away(verb: &Verb) -> bool {
     matches!(
         verb,
-        Verb::RemoveAddress { .. } | Verb::RemoveNeighbour { .. } | Verb::Down { .. } | Verb::Unshape { .. }
+        Verb::RemoveAddress { .. }
+            | Verb::RemoveNeighbour { .. }
+            | Verb::Down { .. }
+            | Verb::RemoveRoute { .. }
+            | Verb::RemoveRule { .. }
+            | Verb::Unshape { .. }
     )
 }
 
@@ -82,7 +98,9 @@ pub fn takes_away(verb: &Verb) -> bool {
 /// another call meanwhile, and what shall go may be gone.
 pub fn is_done_already(verb: &Verb, refusal: &Refusal) -> bool {
     match verb {
-        Verb::CreateBridge { .. } | Verb::Address { .. } => refusal.errno() == libc::EEXIST,
+        Verb::CreateBridge { .. } | Verb::Address { .. } | Verb::AddressWithoutRoute { .. } => {
+            refusal.errno() == libc::EEXIST
+        }
         // A kernel without IPv6 makes no link-local address anyway.
         Verb::NoLinkLocal { .. } => matches!(refusal.errno(), libc::EAFNOSUPPORT | libc::EOPNOTSUPP),
         // EINVAL is another's: another handle or another kind of qdisc than the message names.

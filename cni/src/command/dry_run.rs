@@ -43,7 +43,7 @@ pub fn from_environment() -> Result<Plan> {
         "CNI_COMMAND" => Some(OsString::from("ADD")),
         name => env::var_os(name),
     };
-    plan(&ask, &stdin)
+    plan(Role::Main, &ask, &stdin)
 }
 
 /// The plan for a pod of a conflist.
@@ -51,8 +51,9 @@ pub fn from_file(text: &str, container_id: &str, ifname: &str) -> Result<Plan> {
     let list: Value = serde_json::from_str(text)
         .doing(Kind::Decode, || "read the conflist".to_owned())
         .map_err(|e| e.hint("`nodeplug-cni validate` shows where it is wrong"))?;
-    let stdin = as_runtime_sends(&list)
-        .ok_or_else(|| Error::new(Kind::Config, "find an entry of type `nodeplug-cni` in the conflist"))?;
+    let (role, stdin) = as_runtime_sends(&list).ok_or_else(|| {
+        Error::new(Kind::Config, "find an entry of type `nodeplug-cni`, `bridge` or `ptp` in the conflist")
+    })?;
     let given = HashMap::from([
         ("CNI_COMMAND", "ADD"),
         ("CNI_CONTAINERID", container_id),
@@ -60,26 +61,29 @@ pub fn from_file(text: &str, container_id: &str, ifname: &str) -> Result<Plan> {
         ("CNI_NETNS", "/var/run/netns/the-pods"),
         ("CNI_PATH", "/opt/cni/bin"),
     ]);
-    plan(&|name| given.get(name).map(OsString::from), stdin.to_string().as_bytes())
+    plan(role, &|name| given.get(name).map(OsString::from), stdin.to_string().as_bytes())
 }
 
-/// The plugin's entry with the list's name and version, as a runtime hands it over
+/// The entry of the plugin, or of the reference's that it stands for, with the list's name and version, as a runtime hands it over
 /// (CNI spec 1.1.0, section 3, "Deriving request configuration from plugin configuration").
-fn as_runtime_sends(list: &Value) -> Option<Value> {
-    let ours = |plugin: &&Value| plugin.get("type").and_then(Value::as_str) == Some("nodeplug-cni");
-    let plugins = list.get("plugins").and_then(Value::as_array);
-    let mut entry = plugins.map_or_else(|| Some(list), |p| p.iter().find(ours))?.clone();
+fn as_runtime_sends(list: &Value) -> Option<(Role, Value)> {
+    let entries =
+        list.get("plugins").and_then(Value::as_array).map_or_else(|| vec![list], |p| p.iter().collect());
+    let roles = [Role::Main, Role::Bridge, Role::PointToPoint];
+    let is = |entry: &Value, role: Role| entry.get("type").and_then(Value::as_str) == Some(role.name());
+    let found = roles.iter().find_map(|r| entries.iter().find(|e| is(e, *r)).map(|e| (*r, (*e).clone())));
+    let (role, mut entry) = found?;
     let object = entry.as_object_mut()?;
     for key in ["cniVersion", "name"] {
         if let Some(value) = list.get(key) {
             object.insert(key.to_owned(), value.clone());
         }
     }
-    Some(entry)
+    Some((role, entry))
 }
 
-fn plan(ask: &dyn Fn(&str) -> Option<OsString>, stdin: &[u8]) -> Result<Plan> {
-    match Request::read(Role::Main, ask, stdin).map_err(|refused| refused.error)? {
+fn plan(role: Role, ask: &dyn Fn(&str) -> Option<OsString>, stdin: &[u8]) -> Result<Plan> {
+    match Request::read(role, ask, stdin).map_err(|refused| refused.error)? {
         Request::Add { call, previous: None } => add::dry_run(&call).map(|steps| Plan { steps }),
         _ => Err(Error::new(Kind::Usage, "plan a chained ADD, which makes nothing")),
     }

@@ -141,7 +141,8 @@ struct Held {
 }
 
 fn list(state: &State, place: &Where) -> Result<Report> {
-    let records = state.attachments.all()?;
+    let mut records = state.lessees.own.all()?;
+    records.extend(state.lessees.others.all()?);
     let mut rows = Vec::new();
     for held in place.leases(&records)? {
         let record = records.iter().find(|r| held.lease.owner.as_ref() == Some(&r.owner));
@@ -177,7 +178,7 @@ fn check(state: &State, place: &Where, fix: bool) -> Result<Report> {
     let alone = link::veths(hands.socket(Place::Host)?)?.is_empty();
     for held in place.leases(&records)? {
         let Some(owner) = &held.lease.owner else { continue };
-        if state.attachments.has(owner) {
+        if state.lessees.has(owner) {
             continue;
         }
         let what = if alone {
@@ -251,7 +252,7 @@ fn free(state: &State, place: &Where, address: IpAddr, force: bool) -> Result<Re
     }
     let owner =
         held.lease.owner.clone().unwrap_or(Owner { container_id: String::new(), ifname: String::new() });
-    if state.attachments.has(&owner) && !force {
+    if state.lessees.has(&owner) && !force {
         return Err(Error::new(
             Kind::Conflict,
             format!("free `{address}`, which the attachment `{owner}` holds"),

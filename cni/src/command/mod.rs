@@ -1,6 +1,7 @@
 //! What a person may ask the program for. A runtime never comes here: it sets `CNI_COMMAND`.
 
 pub mod dry_run;
+pub mod install;
 pub mod ipam;
 pub mod repair;
 pub mod validate;
@@ -22,6 +23,7 @@ Examples:
   nodeplug-cni ipam list
   nodeplug-cni ipam check --fix
   nodeplug-cni repair
+  nodeplug-cni install --as-reference /opt/cni/bin
 
 A container runtime runs this program with CNI_COMMAND set and the network's configuration on stdin.
 Install it as /opt/cni/bin/nodeplug-cni, and under the name `loopback` for the runtime's own call:
@@ -84,6 +86,10 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Put the program into the runtime's folder of plugins, under the reference's names as well.
+    Install(install::Install),
+    /// Take it out again and bring the originals back.
+    Uninstall(install::Uninstall),
     /// Print the error codes and what they mean.
     Codes,
     /// Print shell completions.
@@ -141,6 +147,12 @@ fn run(arguments: &Arguments) -> Result<(String, i32)> {
             let report = repair::run(*dry_run)?;
             let (text, _) = said(&report.to_json(), &report.to_table(), json);
             Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+        }
+        Some(Command::Install(wish)) => {
+            install::install(wish).map(|report| said(&report.to_json(), &report.to_table(), json))
+        }
+        Some(Command::Uninstall(wish)) => {
+            install::uninstall(wish).map(|report| said(&report.to_json(), &report.to_table(), json))
         }
         Some(Command::Codes) => {
             let rows = render::CODES

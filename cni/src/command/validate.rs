@@ -9,11 +9,8 @@ use crate::config::reader::{Problem, Reader};
 use crate::config::wanted::Asked;
 use crate::config::{NetConf, Position, TYPE_HINT, read_name, required};
 use crate::name;
-use crate::role::Role;
+use crate::role::{OWN, Role};
 use crate::version::Version;
-
-/// The type of entry that is read to the last key; of others only `type` is.
-const OURS: &str = "nodeplug-cni";
 
 /// What was found in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,7 +98,7 @@ impl Report {
         }
         if document.get("plugins").is_none() && document.get("type").is_some() {
             self.network = document.get("name").and_then(Value::as_str).map(str::to_owned);
-            self.plugin(document, "", 0);
+            self.plugin(document, role_of(document), "", 0);
             return;
         }
         if document.is_object() && document.get("cniVersion").is_none() {
@@ -137,35 +134,40 @@ impl Report {
         }
         reader.finish(problems);
         let plugins = plugins.unwrap_or_default();
-        let ours = plugins.iter().any(|(_, p)| p.get("type").and_then(Value::as_str) == Some(OURS));
-        if !ours && !plugins.is_empty() {
-            let what = format!("has no entry of type `{OURS}`: only the list itself was checked");
+        // Beside the program's own name, the reference's are the reference's plugins: only a list without
+        // it asks what would become of them here.
+        let alone = plugins.iter().all(|(_, entry)| role_of(entry) != Some(Role::Main));
+        if alone && !plugins.is_empty() && plugins.iter().all(|(_, entry)| role_of(entry).is_none()) {
+            let what = format!("has no entry of type `{OWN}`: only the list itself was checked");
             self.warnings.push(Problem::wrong("plugins", what).hint("is a `type` misspelt?"));
         }
         for (index, (at, entry)) in plugins.into_iter().enumerate() {
             let composed = compose(document, entry, self.network.as_deref());
-            self.plugin(&composed, &at, index);
+            let role = role_of(entry).filter(|role| alone || *role == Role::Main);
+            self.plugin(&composed, role, &at, index);
         }
     }
 
-    fn plugin(&mut self, entry: &Value, at: &str, index: usize) {
+    fn plugin(&mut self, entry: &Value, role: Option<Role>, at: &str, index: usize) {
         self.plugins += 1;
-        if entry.get("type").and_then(Value::as_str) != Some(OURS) {
+        let Some(role) = role else {
             let mut reader = Reader::new(entry, at, &mut self.problems);
             if entry.is_object() {
                 required(&mut reader, "type", TYPE_HINT, &mut self.problems);
             }
             return;
-        }
+        };
         let position = if index == 0 { Position::First } else { Position::Either };
         let reader = Reader::new(entry, at, &mut Vec::new());
-        if index > 0 && ["mode", "ipam"].iter().any(|k| entry.get(*k).is_some()) {
+        if role == Role::Main && index > 0 && ["mode", "ipam"].iter().any(|k| entry.get(*k).is_some()) {
             let what = "makes an interface, and the runtime calls it after another plugin made one";
             let hint = "move nodeplug-cni to the front of `plugins`, or take `mode` and `ipam` out";
             self.warnings.push(Problem::wrong(at, what).hint(hint));
         }
         for (capability, plugin) in [("portMappings", "portmap")] {
-            if entry.pointer(&format!("/capabilities/{capability}")) == Some(&Value::Bool(true)) {
+            if role == Role::Main
+                && entry.pointer(&format!("/capabilities/{capability}")) == Some(&Value::Bool(true))
+            {
                 let what = "is declared, and nodeplug-cni refuses a pod that asks for it";
                 let hint = format!("take it out of this entry and put the `{plugin}` plugin after it");
                 let place = reader.place(&format!("capabilities.{capability}"));
@@ -176,7 +178,7 @@ impl Report {
             let what = "is the runtime's to make, and a runtime overwrites what stands there";
             self.warnings.push(Problem::wrong(&reader.place(key), what).hint("take the key out"));
         }
-        NetConf::read(Role::Main, entry, at, position, &Asked::default(), &mut self.problems);
+        NetConf::read(role, entry, at, position, &Asked::default(), &mut self.problems);
     }
 
     fn trailing(&mut self, text: &str, end: usize) {
@@ -192,6 +194,13 @@ impl Report {
         let what = format!("goes on at {line}:{column} after its end with `{shown}`");
         self.problems.push(Problem::wrong("", what).hint("a runtime refuses the file; take the rest out"));
     }
+}
+
+/// As whom the program reads an entry: as itself, or as the reference's plugin of that name. IPAM plugins
+/// have no entries of their own.
+fn role_of(entry: &Value) -> Option<Role> {
+    let name = entry.get("type").and_then(Value::as_str)?;
+    if name == OWN { Some(Role::Main) } else { Role::named(name).filter(|role| !role.is_ipam()) }
 }
 
 /// The entry as a runtime hands it to the plugin: with the list's name and version in it

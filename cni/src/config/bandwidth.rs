@@ -122,7 +122,8 @@ mod tests {
         let mut problems = Vec::new();
         let mut reader = Reader::new(entry, "", &mut problems);
         let runtime = runtime.map(|value| (value, "runtimeConfig".to_owned()));
-        let mut source = Source { reader: &mut reader, runtime, role: Role::Bandwidth, makes: false };
+        let mut source =
+            Source { reader: &mut reader, runtime, role: Role::Bandwidth, makes: false, mac: None };
         let found = Bandwidth::read(&mut source, &mut problems);
         (found, problems.iter().map(|p| format!("{} {}", p.at, p.what)).collect())
     }

@@ -2,6 +2,7 @@
 
 use crate::config::reader::{Problem, Reader};
 use crate::name;
+use crate::role::Role;
 
 /// Keys that need `"mode": "bridge"`.
 pub(super) const KEYS: [&str; 10] = [
@@ -44,7 +45,7 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    pub(super) fn read(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, role: Role, problems: &mut Vec<Problem>) -> Self {
         let mut name = reader.string("bridge", problems).unwrap_or("cni0");
         if let Err(why) = name::interface(name) {
             problems.push(Problem::wrong(&reader.place("bridge"), format!("`{name}` {why}")));
@@ -64,7 +65,8 @@ impl Bridge {
             is_gateway: on("isGateway") || is_default_gateway,
             is_default_gateway,
             force_address: on("forceAddress"),
-            hairpin: hairpin.unwrap_or(!promiscuous),
+            // The reference's is off where nobody asks for it.
+            hairpin: hairpin.unwrap_or(role == Role::Main && !promiscuous),
             promiscuous,
             port_isolation: on("portIsolation"),
             mac_spoof_check: on("macspoofchk"),

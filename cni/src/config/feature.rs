@@ -8,6 +8,7 @@ use crate::config::ports::HostPorts;
 use crate::config::reader::{Problem, Reader};
 use crate::config::source_routing::SourceRouting;
 use crate::config::tuning::Tuning;
+use crate::mac::Mac;
 use crate::role::Role;
 
 /// The features that a configuration and the runtime ask for. `None` asks for nothing.
@@ -35,6 +36,8 @@ pub(super) struct Source<'r, 'a> {
     pub(super) role: Role,
     /// Whether this plugin makes the pod's interface.
     pub(super) makes: bool,
+    /// The pod's hardware address, where somebody asked for one.
+    pub(super) mac: Option<Mac>,
 }
 
 impl Features {

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::config::bridge::Bridge;
 use crate::config::feature::{Features, Source};
 use crate::config::reader::{Problem, Reader};
-use crate::config::wanted::{Asked, Wanted};
+use crate::config::wanted::{Asked, MAC_SHAPE, Wanted};
 use crate::ipam::{self, Ipam};
 use crate::mac::Mac;
 use crate::name;
@@ -104,7 +104,7 @@ pub(crate) const TYPE_HINT: &str = "name the plugin's binary";
 const MAKING: [&str; 2] = ["mode", "ipam"];
 
 /// Keys that mean something only where this plugin makes the interface.
-const SHAPING: [&str; 5] = ["mtu", "encapOverhead", "ipMasq", "ipMasqBackend", "nonMasqueradeCIDRs"];
+const SHAPING: [&str; 4] = ["encapOverhead", "ipMasq", "ipMasqBackend", "nonMasqueradeCIDRs"];
 
 impl NetConf {
     /// Whether an ADD makes an interface of the pod's own.
@@ -130,7 +130,9 @@ impl NetConf {
         let mut reader = Reader::new(value, at, problems);
         let plugin = required(&mut reader, "type", TYPE_HINT, problems).unwrap_or_default().to_owned();
         let name = read_name(&mut reader, problems);
-        read_common(&mut reader, problems);
+        if !role.is_ipam() {
+            read_common(&mut reader, role, problems);
+        }
         let attach = read_attach(&mut reader, value, (role, &plugin), position, problems);
         let args = wanted::read_args(&mut reader, problems);
         let runtime = runtime::read(&mut reader, problems);
@@ -160,20 +162,31 @@ impl NetConf {
         if makes || conf.attach == Attach::Addresses {
             conf.read_ipam(&mut reader, problems);
         }
+        if role.is_ipam() {
+            // The rest of the entry belongs to the plugin that asks.
+            return conf;
+        }
         let whole = runtime.whole.as_ref().map(|value| (value, reader.place("runtimeConfig")));
-        let mut source = Source { reader: &mut reader, runtime: whole, role, makes };
+        let mut source = Source { reader: &mut reader, runtime: whole, role, makes, mac: conf.mac };
         conf.features = Features::read(&mut source, problems);
-        refused::report(&mut reader, value, problems);
+        refused::report(&mut reader, value, role, problems);
         finish(reader, problems);
         conf
     }
 
     fn read_shape(&mut self, reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
+        if self.role == Role::Main {
+            self.mac = self.mac.or(reader.parsed("mac", MAC_SHAPE, problems));
+        }
         self.mtu = reader.number("mtu", 65535, problems).filter(|mtu| *mtu != 0);
         if let Some(mtu) = self.mtu.filter(|mtu| *mtu < 68) {
             let what = format!("is {mtu}, and no link takes less than 68");
             problems.push(Problem::wrong(&reader.place("mtu"), what).hint("leave it out to derive it"));
             self.mtu = None;
+        }
+        self.read_masquerade(reader, problems);
+        if self.role != Role::Main {
+            return;
         }
         self.encap_overhead = reader.number("encapOverhead", 65535, problems).unwrap_or(0);
         if self.encap_overhead > 0 && self.mtu.is_some() {
@@ -181,12 +194,17 @@ impl NetConf {
             problems
                 .push(Problem::wrong(&reader.place("encapOverhead"), what).hint("leave one of the two out"));
         }
-        self.masquerade = reader.bool("ipMasq", problems).unwrap_or(false);
         let nets: Vec<IpNet> =
             reader.parsed_list("nonMasqueradeCIDRs", "a subnet such as 10.0.0.0/8", problems);
         self.non_masquerade = nets.iter().map(IpNet::trunc).collect();
+    }
+
+    fn read_masquerade(&mut self, reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
+        self.masquerade = reader.bool("ipMasq", problems).unwrap_or(false);
         match reader.string("ipMasqBackend", problems) {
             None | Some("nftables") => {}
+            // The traffic is the same, whoever changes its source.
+            Some("iptables") if self.role != Role::Main => {}
             Some("iptables") => problems.push(
                 Problem::unsupported(
                     &reader.place("ipMasqBackend"),
@@ -202,8 +220,16 @@ impl NetConf {
     }
 
     fn read_ipam(&mut self, reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
-        let ipam = reader.value("ipam").filter(|v| v.as_object().is_none_or(|o| !o.is_empty()));
-        let Some(ipam) = ipam else { return self.check_without_ipam(reader, problems) };
+        // `{}`, and `{"type": ""}` as the reference's bridge has it, ask for no addresses.
+        let empty = |(key, v): (&String, &Value)| self.role == Role::Bridge && key == "type" && v == "";
+        let asks = |v: &&Value| v.as_object().is_none_or(|fields| !fields.iter().all(empty));
+        let Some(ipam) = reader.value("ipam").filter(asks) else {
+            if let (Role::Bridge, Attach::Bridge(bridge)) = (self.role, &mut self.attach) {
+                // For the reference, too, what needs addresses asks for nothing where there are none.
+                (bridge.is_gateway, bridge.is_default_gateway, self.masquerade) = (false, false, false);
+            }
+            return self.check_without_ipam(reader, problems);
+        };
         self.ipam = ipam::config::parse(ipam, &reader.place("ipam"), self.ip_ranges.as_ref(), problems);
         self.ipam_json = Some(ipam.clone());
         if matches!(&self.attach, Attach::Bridge(b) if b.disable_container_interface) {
@@ -264,7 +290,7 @@ pub(crate) fn read_name(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) ->
 }
 
 /// Keys that the specification gives to every plugin and that ask nothing of this one.
-fn read_common(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
+fn read_common(reader: &mut Reader<'_>, role: Role, problems: &mut Vec<Problem>) {
     reader.allow(&["cniVersion", "prevResult"]);
     reader.strings("cniVersions", problems);
     for switch in ["disableCheck", "disableGC", "loadOnlyInlinedPlugins"] {
@@ -275,7 +301,10 @@ fn read_common(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) {
         for capability in runtime::CAPABILITIES {
             capabilities.bool(capability, problems);
         }
-        capabilities.finish(problems);
+        // Under the reference's names a capability that nobody serves is the runtime's affair.
+        if role == Role::Main {
+            capabilities.finish(problems);
+        }
     }
 }
 
@@ -289,7 +318,7 @@ fn read_attach(
     match role {
         Role::Loopback => return Attach::Loopback,
         Role::Main if plugin == Role::Loopback.name() => return Attach::Loopback,
-        Role::Bridge => return Attach::Bridge(Bridge::read(reader, problems)),
+        Role::Bridge => return Attach::Bridge(Bridge::read(reader, role, problems)),
         Role::PointToPoint => return Attach::Routed,
         Role::HostLocal | Role::Static => return Attach::Addresses,
         role if role.is_chained() => return Attach::Chained,
@@ -312,7 +341,7 @@ fn read_attach(
 
 fn read_mode(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Attach {
     match reader.string("mode", problems) {
-        Some("bridge") => return Attach::Bridge(Bridge::read(reader, problems)),
+        Some("bridge") => return Attach::Bridge(Bridge::read(reader, Role::Main, problems)),
         None | Some("routed") => {}
         Some(other) => {
             let what = format!("is `{other}`, and only `routed` and `bridge` are known");

@@ -4,21 +4,17 @@
 use serde_json::Value;
 
 use crate::config::reader::{Problem, Reader};
+use crate::role::{OWN, Role};
 
 const VLAN: [&str; 3] = ["vlan", "vlanTrunk", "preserveDefaultVlan"];
 
+/// Keys that the reference's plugins would pass over.
+const OURS: [&str; 3] = ["mode", "encapOverhead", "nonMasqueradeCIDRs"];
+
 /// A key and the reference plugin that reads it.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("iptablesAdminChainName", "firewall"),
-    ("firewalldZone", "firewall"),
-    ("ingressPolicy", "firewall"),
     ("shapedSubnets", "bandwidth"),
     ("unshapedSubnets", "bandwidth"),
-    ("sysctl", "tuning"),
-    ("mac", "tuning"),
-    ("promisc", "tuning"),
-    ("allmulti", "tuning"),
-    ("txQLen", "tuning"),
     ("master", "macvlan` or `ipvlan"),
     ("linkInContainer", "macvlan` or `ipvlan"),
     ("vlanId", "vlan"),
@@ -27,12 +23,18 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("kernelpath", "host-device"),
     ("pciBusID", "host-device"),
     ("vrfname", "vrf"),
-    ("table", "sbr` or `vrf"),
     ("delegate", "flannel"),
 ];
 
 /// Reports each such key of `value` and takes it off the unknown ones.
-pub(super) fn report(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<Problem>) {
+pub(super) fn report(reader: &mut Reader<'_>, value: &Value, role: Role, problems: &mut Vec<Problem>) {
+    for key in OURS.into_iter().filter(|k| role != Role::Main && value.get(k).is_some()) {
+        let Some(value) = reader.value(key) else { continue };
+        let what =
+            format!("is {}, a key of `{OWN}` that the reference's `{}` lacks", shown(value), role.name());
+        let hint = format!("write `\"type\": \"{OWN}\"`, or take the key out");
+        problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
+    }
     // A key is asked for only where it stands, so that the suggestion for a slip of the pen never names it.
     for key in VLAN.into_iter().filter(|k| value.get(k).is_some()) {
         let Some(value) = reader.value(key) else { continue };
@@ -47,11 +49,7 @@ pub(super) fn report(reader: &mut Reader<'_>, value: &Value, problems: &mut Vec<
             "is {}, a key of the reference's `{plugin}` plugin that is not supported here",
             shown(value)
         );
-        let hint = match key {
-            // A MAC that a later plugin sets is none that the neighbour entries know.
-            "mac" => "ask for it by `args.cni.mac`, or declare the capability `mac`".to_owned(),
-            _ => format!("take the key out, or put it into an entry of `{plugin}` in this network's list"),
-        };
+        let hint = format!("take the key out, or put it into an entry of `{plugin}` in this network's list");
         problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
     }
 }

@@ -66,6 +66,52 @@ fn a_configuration_with_everything_reads_without_a_problem() {
 }
 
 #[test]
+fn under_the_references_names_its_defaults_and_keys_count() {
+    let read = |role: Role, more: &Value| {
+        let mut value = json!({"cniVersion": "1.0.0", "name": "a", "type": role.name(),
+            "ipam": {"type": "host-local", "subnet": "10.1.0.0/24"}});
+        value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut problems = Vec::new();
+        let conf = NetConf::read(role, &value, "", Position::First, &Asked::default(), &mut problems);
+        (conf, problems)
+    };
+    let (conf, problems) =
+        read(Role::Bridge, &json!({"ipMasqBackend": "iptables", "ipMasq": true, "logFile": "/x"}));
+    assert_eq!(problems, []);
+    let Attach::Bridge(bridge) = &conf.attach else { panic!() };
+    assert!(!bridge.hairpin && conf.masquerade);
+    for none in [json!({}), json!({"type": ""})] {
+        let (conf, problems) =
+            read(Role::Bridge, &json!({"isDefaultGateway": true, "ipMasq": true, "ipam": none}));
+        assert_eq!(problems, []);
+        let Attach::Bridge(bridge) = &conf.attach else { panic!() };
+        assert!(!bridge.is_gateway && !conf.masquerade && conf.ipam.is_none(), "no addresses, no gateway");
+    }
+    let (conf, problems) =
+        read(Role::HostLocal, &json!({"anything": 1, "capabilities": {"x": true}, "mtu": "?"}));
+    assert_eq!((conf.attach, problems), (Attach::Addresses, vec![]), "the rest is the main plugin's");
+    for (role, more, what) in [
+        (Role::Bridge, json!({"mode": "bridge"}), "`mode` is `\"bridge\"`, a key of `nodeplug-cni`"),
+        (
+            Role::PointToPoint,
+            json!({"encapOverhead": 50}),
+            "`encapOverhead` is `50`, a key of `nodeplug-cni`",
+        ),
+        (Role::PointToPoint, json!({"bridge": "cni0"}), "`bridge` is not a key that nodeplug-cni knows"),
+        (Role::Bridge, json!({"vlan": 7}), "`vlan` is `7`, and VLANs"),
+        (
+            Role::HostLocal,
+            json!({"ipam": {"type": "host-local", "subnet": "10.1.0.0/24", "x": 1}}),
+            "`ipam.x` is not",
+        ),
+    ] {
+        let (_, problems) = read(role, &more);
+        let lines: Vec<_> = problems.iter().map(problems::line).collect();
+        assert!(lines.len() == 1 && lines[0].starts_with(what) && problems[0].unsupported, "{lines:?}");
+    }
+}
+
+#[test]
 fn hairpin_is_on_unless_the_bridge_is_promiscuous() {
     let table = [
         (json!({}), true, 0),

@@ -44,8 +44,8 @@ use super::lease::{Lease, holds, lease_path, list, read_owner, there, write_new}
 use super::ranges::RangeSet;
 pub use super::sync::Facts;
 use super::sync::{self, State};
-use crate::attachment::Attachments;
 use crate::owner::Owner;
+use crate::state::Lessees;
 
 /// Candidates that are looked at one by one before the folder is listed once. Round robin finds a free
 /// address at the first look until the range has been gone through.
@@ -57,7 +57,7 @@ pub struct Leases {
     folder: PathBuf,
     cooling: Cooling,
     state: State,
-    attachments: Attachments,
+    lessees: Lessees,
     changed: bool,
     /// Whether a lease went that may have been counted as foreign: the next call counts again.
     uncounted: bool,
@@ -122,7 +122,7 @@ impl Leases {
             folder: folder.to_owned(),
             cooling,
             state,
-            attachments: facts.attachments.clone(),
+            lessees: facts.lessees.clone(),
             changed,
             uncounted: false,
             _lock: lock,
@@ -187,7 +187,7 @@ impl Leases {
         let path = lease_path(&self.folder, address);
         match read_owner(&path)? {
             Some(holder) if holds(&holder, owner) => {
-                self.uncounted |= self.may_hold_foreign() && !self.attachments.has(owner);
+                self.uncounted |= self.may_hold_foreign() && !self.lessees.has(owner);
                 self.free(address, &path).map(|()| true)
             }
             _ => Ok(false),
@@ -211,6 +211,24 @@ impl Leases {
         }
         self.uncounted |= !found.is_empty();
         Ok(found)
+    }
+
+    /// The addresses that `owner` holds. Reads every lease only where [`Leases::may_hold_foreign`].
+    pub fn held_by(&self, owner: &Owner) -> Result<Vec<IpAddr>> {
+        let mut held = Vec::new();
+        for records in self.lessees.each() {
+            let record = records.find(owner)?.filter(|r| r.leases.as_ref() == Some(&self.folder));
+            for address in record.map(|r| r.addresses).unwrap_or_default() {
+                if !held.contains(&address) && self.holder(address)?.is_some_and(|h| holds(&h, owner)) {
+                    held.push(address);
+                }
+            }
+        }
+        if held.is_empty() && self.may_hold_foreign() {
+            let all = list(&self.folder)?.into_iter();
+            held.extend(all.filter(|l| l.owner.as_ref().is_some_and(|h| holds(h, owner))).map(|l| l.address));
+        }
+        Ok(held)
     }
 
     /// Whether there are leases without a record of ours: the reference wrote them.

@@ -222,6 +222,28 @@ fn del_leases_only(scratch: &Scratch, id: &str) {
 }
 
 #[test]
+fn a_record_of_addresses_alone_counts_as_one_and_goes_with_its_last_lease() {
+    let scratch = Scratch::new();
+    let record = |id: &str, addresses: &[&str]| {
+        scratch.record(BOOT, &owner(id), addresses);
+        let record = scratch.attachments.find(&owner(id)).unwrap().unwrap();
+        scratch.attachments.remove(&owner(id)).unwrap();
+        scratch.lessees.others.create(&record).unwrap();
+    };
+    record("lives", &["10.1.0.2", "10.1.0.3"]);
+    record("died", &["10.1.0.4"]);
+    scratch.lease("10.1.0.3", b"lives\r\neth0");
+    let leases = Leases::open(&scratch.folder(), &scratch.facts()).unwrap();
+    assert!(!leases.may_hold_foreign(), "a record leads to it");
+    assert_eq!(leases.held_by(&owner("lives")).unwrap(), ["10.1.0.3".parse::<IpAddr>().unwrap()]);
+    assert!(scratch.lessees.others.has(&owner("lives")) && !scratch.lessees.others.has(&owner("died")));
+    drop(leases);
+    let leases = Leases::open(&scratch.folder(), &scratch.facts_at(LATER, 2000)).unwrap();
+    assert_eq!(leases.held_by(&owner("lives")).unwrap(), [] as [IpAddr; 0]);
+    assert!(!scratch.lessees.has(&owner("lives")), "it was of an earlier boot");
+}
+
+#[test]
 fn in_the_same_boot_a_foreign_lease_is_kept_whatever_links_there_are() {
     let scratch = Scratch::new();
     add(&scratch, &scratch.facts(), &pods(), "ours").unwrap();

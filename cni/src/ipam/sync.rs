@@ -16,8 +16,11 @@
 //! | no record of ours          | foreign: the reference's. Removed where this is the first look in this boot and no pod can be alive, else kept and counted |
 //!
 //! Killed in the middle, the folder is not sealed and the next call reads it all again: records go
-//! only after every lease that they name.
+//! only after every lease that they name. A record of addresses alone (see [`Lessees::others`]) whose
+//! leases are all gone goes, too: it is made, used and removed under this lock, so either its writer
+//! died or the reference released the leases.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -30,8 +33,9 @@ use node::{Context, Kind, Result, store};
 
 use super::cooling::Cooling;
 use super::lease::{Lease, lease_path, list};
-use crate::attachment::Attachments;
+use crate::attachment::{Attachment, Attachments};
 use crate::owner::Owner;
+use crate::state::Lessees;
 
 /// What the store needs to know about the node.
 pub struct Facts<'a> {
@@ -41,8 +45,8 @@ pub struct Facts<'a> {
     pub now: SystemTime,
     /// For how long a freed address rests; zero is not at all.
     pub cooldown: Duration,
-    /// The records of our attachments.
-    pub attachments: &'a Attachments,
+    /// The records that name leases.
+    pub lessees: &'a Lessees,
     /// Whether a pod of any plugin may be alive: is there a veth link on the host? Asked only when
     /// leases of nobody's record outlived a boot.
     pub pods_on_node: &'a dyn Fn() -> Result<bool>,
@@ -61,9 +65,9 @@ pub(crate) struct State {
 }
 
 /// What a lease is to us.
-enum Standing {
-    Live,
-    Stale(Owner),
+enum Standing<'a> {
+    Live(Owner),
+    Stale(&'a Attachments, Owner),
     Foreign,
     Nobody,
 }
@@ -84,26 +88,26 @@ pub(crate) fn scan(folder: &Path, cooling: &Cooling, facts: &Facts<'_>) -> Resul
     cooling.sweep(first_look)?;
     store::remove(&folder.join(OURS).join("lease.new"))?;
     let mut foreign = Vec::new();
-    let mut ended = Vec::new();
+    let mut live = HashSet::new();
+    let mut ended: Vec<(&Attachments, Owner)> = Vec::new();
     for lease in list(folder)? {
         match standing(&lease, folder, facts)? {
-            Standing::Live => {}
+            Standing::Live(owner) => drop(live.insert(owner)),
             Standing::Foreign => foreign.push(lease.address),
             Standing::Nobody => store::remove(&lease_path(folder, lease.address))?,
-            Standing::Stale(owner) => {
+            Standing::Stale(records, owner) => {
                 store::remove(&lease_path(folder, lease.address))?;
-                ended.push(owner);
+                ended.push((records, owner));
             }
         }
     }
     if first_look {
         // Also the records whose leases went in a scan that was killed.
-        let all = facts.attachments.all()?.into_iter();
-        let over = all.filter(|a| a.boot != facts.boot && a.leases.as_deref() == Some(folder));
-        ended.extend(over.map(|a| a.owner));
+        ended.extend(records(&facts.lessees.own, folder, |a| a.boot != facts.boot)?);
     }
-    for owner in ended {
-        facts.attachments.remove(&owner)?;
+    ended.extend(records(&facts.lessees.others, folder, |a| !live.contains(&a.owner))?);
+    for (records, owner) in ended {
+        records.remove(&owner)?;
     }
     if first_look && !foreign.is_empty() && !(facts.pods_on_node)()? {
         for address in foreign.drain(..) {
@@ -142,16 +146,36 @@ fn parse(text: &str) -> Option<(String, State)> {
     (version == "1" && words.next().is_none()).then(|| (boot.to_owned(), state))
 }
 
-fn standing(lease: &Lease, folder: &Path, facts: &Facts<'_>) -> Result<Standing> {
+fn standing<'a>(lease: &Lease, folder: &Path, facts: &Facts<'a>) -> Result<Standing<'a>> {
     let Some(owner) = &lease.owner else { return Ok(Standing::Nobody) };
-    let Some(record) = facts.attachments.find(owner)? else { return Ok(Standing::Foreign) };
-    let names_it = record.leases.as_deref() == Some(folder) && record.addresses.contains(&lease.address);
-    Ok(match (record.boot == facts.boot, names_it) {
-        (true, true) => Standing::Live,
-        (false, true) => Standing::Stale(owner.clone()),
-        // The record will not lead DEL to this lease: only a scan finds it.
-        (_, false) => Standing::Foreign,
-    })
+    for records in facts.lessees.each() {
+        let Some(record) = records.find(owner)? else { continue };
+        if record.leases.as_deref() == Some(folder) && record.addresses.contains(&lease.address) {
+            let owner = owner.clone();
+            return Ok(if record.boot == facts.boot {
+                Standing::Live(owner)
+            } else {
+                Standing::Stale(records, owner)
+            });
+        }
+    }
+    // No record will lead DEL to this lease: only a scan finds it.
+    Ok(Standing::Foreign)
+}
+
+/// Those records of `all` that name leases in `folder` and are `over`.
+fn records<'a>(
+    all: &'a Attachments,
+    folder: &Path,
+    over: impl Fn(&Attachment) -> bool,
+) -> Result<Vec<(&'a Attachments, Owner)>> {
+    let found = all.all()?.into_iter().filter(|a| a.leases.as_deref() == Some(folder) && over(a));
+    Ok(found.map(|a| (all, a.owner)).collect())
+}
+
+/// Whether this folder was worked on in the boot `boot`.
+pub(crate) fn is_of(folder: &Path, boot: &str) -> Result<bool> {
+    Ok(read(folder)?.is_some_and(|(of, _)| of == boot))
 }
 
 /// A whole second that is over, and even: some file systems count in two seconds.

@@ -11,6 +11,7 @@ use super::leases::Facts;
 use super::{HostLocal, Ipam, config};
 use crate::attachment::{Attachment, Attachments};
 use crate::owner::Owner;
+use crate::state::Lessees;
 
 pub(crate) const BOOT: &str = "11111111-2222-3333-4444-555555555555";
 pub(crate) const LATER: &str = "99999999-2222-3333-4444-555555555555";
@@ -19,6 +20,7 @@ pub(crate) const LATER: &str = "99999999-2222-3333-4444-555555555555";
 pub(crate) struct Scratch {
     pub(crate) root: PathBuf,
     pub(crate) attachments: Attachments,
+    pub(crate) lessees: Lessees,
 }
 
 impl Scratch {
@@ -27,8 +29,8 @@ impl Scratch {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("nodeplug-ipam-{}-{next}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
-        let attachments = Attachments::at(&root.join("state"));
-        Self { root, attachments }
+        let lessees = Lessees::at(&root.join("state"));
+        Self { root, attachments: lessees.own.clone(), lessees }
     }
 
     /// The folder of the network `pods`.
@@ -46,7 +48,7 @@ impl Scratch {
             boot,
             now: UNIX_EPOCH + Duration::from_secs(second),
             cooldown: Duration::from_secs(30),
-            attachments: &self.attachments,
+            lessees: &self.lessees,
             pods_on_node: &pods,
         }
     }

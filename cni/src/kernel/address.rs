@@ -37,6 +37,15 @@ pub fn add(index: u32, net: IpNet, dad: bool) -> Request {
     Request { message: RouteNetlinkMessage::NewAddress(message), flags: NLM_F_CREATE | NLM_F_EXCL }
 }
 
+/// `ip address add NET dev … noprefixroute [nodad]`: the subnet is not on the link.
+pub fn add_without_route(index: u32, net: IpNet) -> Request {
+    let mut message = built(index, net);
+    let mut flags = AddressFlags::Noprefixroute;
+    flags.set(AddressFlags::Nodad, net.addr().is_ipv6());
+    message.attributes.push(AddressAttribute::Flags(flags));
+    Request { message: RouteNetlinkMessage::NewAddress(message), flags: NLM_F_CREATE | NLM_F_EXCL }
+}
+
 /// `ip address del NET dev …`.
 pub fn delete(index: u32, net: IpNet) -> Request {
     Request { message: RouteNetlinkMessage::DelAddress(built(index, net)), flags: 0 }

@@ -36,8 +36,12 @@ pub struct Link {
     pub master: Option<u32>,
     /// The other end's index, in the other end's namespace.
     pub peer: Option<u32>,
-    /// Every frame is taken.
+    /// Somebody asked that every frame is taken; a sniffer's own asking does not show here.
     pub promiscuous: bool,
+    /// The same for every multicast frame.
+    pub all_multicast: bool,
+    /// `txqueuelen`, packets.
+    pub queue_length: u32,
     /// Bridge port: frames may leave by the port that they came from.
     pub hairpin: Option<bool>,
     /// Bridge port: no traffic between isolated ports.
@@ -128,9 +132,24 @@ pub fn down(name: &str) -> Request {
     change(LinkUnspec::new_with_name(name).down())
 }
 
-/// `ip link set NAME promisc on`.
-pub fn promiscuous(name: &str) -> Request {
-    change(LinkUnspec::new_with_name(name).promiscuous(true))
+/// `ip link set NAME mtu BYTES`.
+pub fn set_mtu(name: &str, mtu: u32) -> Request {
+    change(LinkUnspec::new_with_name(name).mtu(mtu))
+}
+
+/// `ip link set NAME promisc on|off`.
+pub fn promiscuous(name: &str, on: bool) -> Request {
+    change(LinkUnspec::new_with_name(name).promiscuous(on))
+}
+
+/// `ip link set NAME allmulticast on|off`.
+pub fn all_multicast(name: &str, on: bool) -> Request {
+    change(LinkUnspec::new_with_name(name).allmulticast(on))
+}
+
+/// `ip link set NAME txqueuelen PACKETS`.
+pub fn queue_length(name: &str, packets: u32) -> Request {
+    change(LinkUnspec::new_with_name(name).txqueuelen(packets))
 }
 
 /// `ip link set NAME addrgenmode none`: no link-local address, hence no duplicate address detection.
@@ -254,6 +273,7 @@ pub fn described(message: &RouteNetlinkMessage) -> Option<Link> {
         index: message.header.index,
         up: flags.contains(LinkFlags::Up),
         promiscuous: flags.contains(LinkFlags::Promisc),
+        all_multicast: flags.contains(LinkFlags::Allmulti),
         ..Link::default()
     };
     for attribute in &message.attributes {
@@ -261,6 +281,7 @@ pub fn described(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::TxQueueLen(packets) => link.queue_length = *packets,
             LinkAttribute::Controller(index) => link.master = Some(*index),
             LinkAttribute::Link(index) => link.peer = Some(*index),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),

@@ -9,6 +9,7 @@ pub mod neighbour;
 pub mod nft;
 pub mod reaper;
 pub mod route;
+pub mod rule;
 pub mod socket;
 pub mod sysctl;
 pub mod tc;

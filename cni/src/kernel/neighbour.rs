@@ -43,6 +43,36 @@ pub fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Result<Opt
     Ok(Some((mac, found.header.state == NeighbourState::Permanent)))
 }
 
+/// `ip neighbour show dev … nud permanent`, filtered by the kernel to that link.
+pub fn permanents(socket: &mut RouteSocket, index: u32) -> Result<Vec<(IpAddr, Mac)>> {
+    let mut query = NeighbourMessage::default();
+    query.attributes.push(NeighbourAttribute::IfIndex(index));
+    let doing = || "list the neighbours of a link".to_owned();
+    let found = socket.dump(&RouteNetlinkMessage::GetNeighbour(query), doing)?;
+    let fixed = found.into_iter().filter_map(|m| match m {
+        RouteNetlinkMessage::NewNeighbour(m)
+            if m.header.ifindex == index && m.header.state == NeighbourState::Permanent =>
+        {
+            entry(&m)
+        }
+        _ => None,
+    });
+    Ok(fixed.collect())
+}
+
+fn entry(message: &NeighbourMessage) -> Option<(IpAddr, Mac)> {
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
+            _ => {}
+        }
+    }
+    Some((address?, mac?))
+}
+
 fn replace(index: u32, address: IpAddr, mac: Mac, state: NeighbourState) -> Request {
     let mut message = message(index, address);
     message.header.state = state;

@@ -13,7 +13,9 @@ mod channel;
 mod check;
 mod element;
 mod filter;
+mod firewall;
 mod found;
+mod host;
 mod layout;
 mod masquerade;
 mod operation;
@@ -34,7 +36,9 @@ use self::rule::HeldRule;
 
 pub use self::element::comment;
 pub use self::filter::{Filter, Trace};
+pub use self::firewall::{Ingress, Passage};
 pub use self::found::Found;
+pub use self::host::{MARK, legacy_filters};
 pub use self::layout::TABLE;
 pub use self::masquerade::Masquerade;
 pub use self::ports::{Forward, PortRules};
@@ -114,6 +118,7 @@ impl Nft {
     pub fn tidy(&mut self) -> Result<()> {
         let family = Family::Inet;
         let generation = self.channel.generation()?;
+        let bridges = self.forget_bridges()?;
         let (mut used, mut unused) = (Vec::new(), Vec::new());
         for set in self.sets(family)? {
             let Some(layout) = filter::layout_of(&set).map(str::to_owned) else { continue };
@@ -131,7 +136,8 @@ impl Nft {
         let flush = chains.iter().map(|chain| Operation::Flush(family, chain));
         let drop_chain = chains.iter().map(|chain| Operation::DropChain(family, chain));
         let drop_set = unused.iter().map(|(_, set)| Operation::DropSet(family, set));
-        let operations: Vec<Operation> = flush.chain(drop_chain).chain(drop_set).collect();
+        let drop_bridge = bridges.iter().map(Operation::DropElement);
+        let operations: Vec<Operation> = flush.chain(drop_chain).chain(drop_set).chain(drop_bridge).collect();
         match self.channel.commit(&operations, End::CommitAt(generation)) {
             Err(refusal) if refusal.errno == libc::ERESTART => Ok(()),
             Err(refusal) => Err(refusal.error),
@@ -157,7 +163,7 @@ impl Nft {
             attempt += 1;
             let found = self.channel.list(&Question::Rules(family), HeldRule::read)?;
             // Once the kernel said that our keys are there already, they are looked at, too.
-            let ours = elements.iter().filter(|_| in_the_way.elements).cloned();
+            let ours = elements.iter().filter(|e| in_the_way.elements && !e.shared).cloned();
             let stale = self.there(elsewhere(&found).into_iter().chain(ours).collect())?;
             if let Some((place, held)) = stale.iter().find(|(_, held)| theirs(held)) {
                 return Err(taken(place, held));

@@ -35,6 +35,10 @@ pub struct Route {
     pub table: Option<u32>,
     /// 0 global, 253 link and so on; `None` is link without a gateway and global with one.
     pub scope: Option<u8>,
+    /// The address that packets of the node's own leave with.
+    pub source: Option<IpAddr>,
+    /// Who made it (`RTPROT_*`); `None` is boot (3), as `ip route add` has it.
+    pub protocol: Option<u8>,
 }
 
 impl Route {
@@ -49,6 +53,8 @@ impl Route {
             priority: None,
             table: None,
             scope: None,
+            source: None,
+            protocol: None,
         }
     }
 }
@@ -59,6 +65,23 @@ pub fn add(index: u32, route: &Route) -> Request {
         message: RouteNetlinkMessage::NewRoute(message(index, route)),
         flags: NLM_F_CREATE | NLM_F_EXCL,
     }
+}
+
+/// `ip route add …` of a route that stood in another table, or stands there again. In one of its own it
+/// must be the only one of its destination; the main table holds those of several links side by side, as
+/// the kernel itself makes them, and so does any table for what is on an IPv6 link, such as fe80::/64.
+pub fn copy(index: u32, route: &Route) -> Request {
+    let main = route.table.is_none_or(|t| t == u32::from(RouteHeader::RT_TABLE_MAIN));
+    let alone = !main && (route.dst.addr().is_ipv4() || route.gw.is_some());
+    Request {
+        message: RouteNetlinkMessage::NewRoute(message(index, route)),
+        flags: NLM_F_CREATE | if alone { NLM_F_EXCL } else { 0 },
+    }
+}
+
+/// `ip route del …`.
+pub fn delete(index: u32, route: &Route) -> Request {
+    Request { message: RouteNetlinkMessage::DelRoute(message(index, route)), flags: 0 }
 }
 
 /// `ip route add local ::1 dev …`, behind the host's own; EEXIST where there is one like it.
@@ -122,6 +145,25 @@ pub fn matching(socket: &mut RouteSocket, address: IpAddr) -> Result<Option<Foun
     Ok(described(&found))
 }
 
+/// The tables that hold a route, whatever its link, in this thread's namespace: for a pod's, never for the
+/// node's.
+pub fn tables(socket: &mut RouteSocket) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut query = RouteMessage::default();
+        query.header.address_family = family;
+        let found =
+            socket.dump(&RouteNetlinkMessage::GetRoute(query), || "list the routing tables".to_owned())?;
+        all.extend(found.iter().filter_map(|m| match m {
+            RouteNetlinkMessage::NewRoute(m) => listed(m)?.0.table,
+            _ => None,
+        }));
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
 /// `ip route show dev … [table …]`, filtered by the kernel to that link: for CHECK.
 pub fn list(socket: &mut RouteSocket, index: u32) -> Result<Vec<(Route, u32)>> {
     let mut all = Vec::new();
@@ -146,12 +188,16 @@ fn listed(message: &RouteMessage) -> Option<(Route, u32)> {
     route.mtu = found.mtu;
     route.scope = Some(u8::from(message.header.scope));
     route.table = Some(u32::from(message.header.table));
+    route.protocol = Some(u8::from(message.header.protocol));
+    route.onlink = message.header.flags.contains(RouteFlags::Onlink);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Gateway(RouteAddress::Inet(ip)) => route.gw = Some(IpAddr::V4(*ip)),
             RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => route.gw = Some(IpAddr::V6(*ip)),
             RouteAttribute::Priority(metric) => route.priority = Some(*metric),
             RouteAttribute::Table(table) => route.table = Some(*table),
+            RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => route.source = Some(IpAddr::V4(*ip)),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(ip)) => route.source = Some(IpAddr::V6(*ip)),
             RouteAttribute::Metrics(metrics) => {
                 route.advmss =
                     metrics.iter().find_map(|m| if let RouteMetric::Advmss(n) = m { Some(*n) } else { None });
@@ -189,7 +235,7 @@ fn message(index: u32, route: &Route) -> RouteMessage {
     let dst = route.dst.trunc();
     message.header.address_family = family(dst.addr());
     message.header.destination_prefix_length = dst.prefix_len();
-    message.header.protocol = RouteProtocol::Boot;
+    message.header.protocol = route.protocol.map_or(RouteProtocol::Boot, RouteProtocol::from);
     message.header.kind = RouteType::Unicast;
     let scope = route.scope.map(RouteScope::from);
     message.header.scope =
@@ -208,6 +254,7 @@ fn message(index: u32, route: &Route) -> RouteMessage {
     message.attributes.push(RouteAttribute::Oif(index));
     message.attributes.extend(route.gw.map(|gw| RouteAttribute::Gateway(wire(gw))));
     message.attributes.extend(route.priority.map(RouteAttribute::Priority));
+    message.attributes.extend(route.source.map(|ip| RouteAttribute::PrefSource(wire(ip))));
     let metrics = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)];
     let metrics: Vec<_> = metrics.into_iter().flatten().collect();
     if !metrics.is_empty() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use node::{Context, Kind, Result, store};
+use node::{Context, Error, Kind, Result, store};
 
 /// The file of a dotted-with-slashes name such as `net/ipv4/ip_forward`.
 pub fn path(name: &str) -> PathBuf {
@@ -24,4 +24,29 @@ pub fn set(name: &str, value: &str) -> Result<()> {
             .doing(Kind::Kernel, || format!("set `{name}` to {value}"))
             .map_err(|e| e.hint("/proc/sys must be writable where the plugin runs")),
     }
+}
+
+/// Sets `name` to a value that an operator asked for: a setting that is not there, or a value that the
+/// kernel does not take, is theirs to mend.
+pub fn demand(name: &str, value: &str) -> Result<()> {
+    let Err(error) = fs::write(path(name), value) else { return Ok(()) };
+    let doing = || format!("set `{name}` to `{value}`");
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => Err(not_there(name)),
+        Some(libc::EINVAL | libc::ERANGE) => Err(Error::caused(Kind::Config, doing(), error)
+            .hint("the kernel does not take this value: see its ip-sysctl document")),
+        Some(libc::EACCES | libc::EPERM) => Err(Error::caused(Kind::Config, doing(), error)
+            .hint("the setting cannot be written in a pod's namespace: take it out of `sysctl`")),
+        _ => Err(error)
+            .doing(Kind::Kernel, doing)
+            .map_err(|e| e.hint("/proc/sys must be writable where the plugin runs")),
+    }
+}
+
+/// The refusal of a setting that this namespace does not have.
+pub fn not_there(name: &str) -> Box<Error> {
+    let what = format!("set `{name}`, which does not exist in the pod's network namespace");
+    Error::new(Kind::Config, what).hint(
+        "correct its name in `sysctl`; a setting of the whole node belongs into the node's own sysctl.conf",
+    )
 }

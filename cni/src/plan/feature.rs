@@ -11,9 +11,8 @@ use crate::config::feature::Features;
 use crate::kernel::link::Link;
 use crate::kernel::nft::{Filter, Trace};
 use crate::owner::Owner;
-use crate::plan::ports;
-use crate::plan::shape;
 use crate::plan::step::Step;
+use crate::plan::{firewall, ports, shape, source_routing, tune};
 use crate::result::Interface;
 
 /// The pod's interface, as the features need to know it.
@@ -35,6 +34,8 @@ pub struct Target {
     pub mtu: u32,
     /// The interface in the pod as another plugin left it; `None` where this call makes it.
     pub before: Option<Link>,
+    /// What else is known of the pod before it is tuned.
+    pub tuned: tune::Before,
 }
 
 impl Target {
@@ -48,7 +49,7 @@ impl Target {
             addresses: record.addresses.iter().map(|ip| IpNet::from(*ip)).collect(),
             neighbours: record.networks.iter().filter(|_| record.port_of.is_some()).copied().collect(),
             mtu: record.mtu,
-            before: None,
+            ..Self::default()
         }
     }
 
@@ -60,8 +61,10 @@ impl Target {
 
 /// Refuses what this interface cannot have, before anything is made.
 pub fn judge(features: &Features, target: &Target) -> Result<()> {
-    ports::judge(features, target)?;
-    features.bandwidth.as_ref().map_or(Ok(()), |bandwidth| shape::judge(bandwidth, target))
+    features.bandwidth.iter().try_for_each(|bandwidth| shape::judge(bandwidth, target))?;
+    features.tuning.iter().try_for_each(|tuning| tune::judge(tuning, target))?;
+    features.firewall.iter().try_for_each(|wanted| firewall::judge(wanted, target))?;
+    ports::judge(features, target)
 }
 
 /// The steps that come before anything is made for the pod: what another pod may have already.
@@ -88,9 +91,11 @@ pub fn links(features: &Features, target: &Target) -> Vec<Interface> {
 /// The steps that give the pod what is asked for. Those that need nf_tables are given as filters, for the
 /// caller to put in together with its own.
 pub fn steps(features: &Features, target: &Target) -> (Vec<Step>, Vec<Filter>) {
-    let mut filters = Vec::new();
-    filters.extend(ports::filter(features, target));
-    (Vec::new(), filters)
+    let mut steps = Vec::new();
+    steps.extend(features.tuning.iter().flat_map(|tuning| tune::steps(tuning, target)));
+    let mut filters: Vec<Filter> = ports::filter(features, target).into_iter().collect();
+    filters.extend(features.firewall.as_ref().map(|wanted| firewall::filter(wanted, target)));
+    (steps, filters)
 }
 
 /// The steps that come when the filters stand.
@@ -113,6 +118,9 @@ pub fn unmake(record: &Attachment) -> Unmade {
     let (steps, ifb) = shape::unmake(record);
     unmade.steps.extend(steps);
     unmade.links.extend(ifb);
+    unmade.steps.extend(source_routing::unmake(record));
+    unmade.steps.extend(tune::unmake(record));
+    unmade.traces.extend(firewall::unmake(record));
     unmade
 }
 

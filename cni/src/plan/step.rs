@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::attachment::Attachment;
+use crate::config::tuning::Tuning;
 use crate::ipam::leases::Choice;
 use crate::kernel::nft::{Filter, Forward, Trace};
 use crate::kernel::route::Route;
@@ -69,104 +70,50 @@ pub enum Step {
     FlushConnections { ports: Vec<Forward> },
     /// Let what arrives by another plugin's link go its way again, where it is redirected to `to`.
     Unredirect { link: String, to: String },
+    /// Set a kernel setting of the pod that the operator asked for.
+    Sysctl { name: String, value: String },
+    /// Keep what the pod's interface was before it is changed, in `file` as well, where the reference's
+    /// tuning plugin looks for it.
+    Keep { link: String, before: Box<Tuning>, file: Option<PathBuf> },
+    /// Make it that again, if it is still there.
+    Restore { link: String, before: Box<Tuning>, file: Option<PathBuf> },
+    /// Remove the pod's rules for these source addresses and for those of its interface.
+    RemoveRules { link: String, addresses: Vec<IpAddr> },
 }
 
-/// A change over rtnetlink.
+/// A change over rtnetlink. A burst is `told` where somebody asked for it. What is made on a `foreign` link,
+/// which another plugin made, has to be taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are what `ip` calls them")]
 pub enum Verb {
-    CreateBridge {
-        link: String,
-        mac: Mac,
-        mtu: u32,
-    },
-    CreateVeth {
-        host: String,
-        host_mac: Mac,
-        pod: String,
-        pod_mac: Mac,
-        mtu: u32,
-        bridge: Option<String>,
-    },
-    Alias {
-        link: String,
-        alias: String,
-    },
-    Mac {
-        link: String,
-        mac: Mac,
-    },
-    Up {
-        link: String,
-    },
-    Down {
-        link: String,
-    },
-    Promiscuous {
-        link: String,
-    },
-    Port {
-        link: String,
-        alias: Option<String>,
-        hairpin: bool,
-        isolated: bool,
-    },
-    NoLinkLocal {
-        link: String,
-    },
-    ArpNotify {
-        link: String,
-    },
-    Address {
-        link: String,
-        net: IpNet,
-        dad: bool,
-    },
-    RemoveAddress {
-        link: String,
-        net: IpNet,
-    },
-    Route {
-        link: String,
-        route: Route,
-    },
-    Neighbour {
-        link: String,
-        address: IpAddr,
-        mac: Mac,
-        permanent: bool,
-    },
-    RemoveNeighbour {
-        link: String,
-        address: IpAddr,
-    },
-    CreateIfb {
-        link: String,
-        mac: Mac,
-        mtu: u32,
-    },
-    /// The burst is `told` where somebody asked for it. On a `foreign` link, which another plugin made, it
-    /// has to be taken back.
-    Shape {
-        link: String,
-        handle: u16,
-        bucket: Bucket,
-        told: bool,
-        foreign: bool,
-    },
-    Unshape {
-        link: String,
-        handle: u16,
-    },
-    Ingress {
-        link: String,
-        to: String,
-        foreign: bool,
-    },
-    Redirect {
-        link: String,
-        to: String,
-    },
+    CreateBridge { link: String, mac: Mac, mtu: u32 },
+    CreateVeth { host: String, host_mac: Mac, pod: String, pod_mac: Mac, mtu: u32, bridge: Option<String> },
+    Alias { link: String, alias: String },
+    Mac { link: String, mac: Mac },
+    Up { link: String },
+    Down { link: String },
+    Promiscuous { link: String, on: bool },
+    Port { link: String, alias: Option<String>, hairpin: bool, isolated: bool },
+    NoLinkLocal { link: String },
+    ArpNotify { link: String },
+    Address { link: String, net: IpNet, dad: bool },
+    RemoveAddress { link: String, net: IpNet },
+    Route { link: String, route: Route },
+    Neighbour { link: String, address: IpAddr, mac: Mac, permanent: bool },
+    RemoveNeighbour { link: String, address: IpAddr },
+    AddressWithoutRoute { link: String, net: IpNet },
+    CreateIfb { link: String, mac: Mac, mtu: u32 },
+    Shape { link: String, handle: u16, bucket: Bucket, told: bool, foreign: bool },
+    Unshape { link: String, handle: u16 },
+    Ingress { link: String, to: String, foreign: bool },
+    Redirect { link: String, to: String },
+    Mtu { link: String, mtu: u32 },
+    AllMulticast { link: String, on: bool },
+    QueueLength { link: String, packets: u32 },
+    CopyRoute { link: String, route: Route },
+    RemoveRoute { link: String, route: Route },
+    Rule { from: IpAddr, table: u32 },
+    RemoveRule { from: IpAddr, table: u32 },
 }
 
 impl Step {
@@ -222,6 +169,16 @@ impl node::step::Step for Step {
             Self::Link { place: Place::Host, verb: Verb::Ingress { link, to, foreign: true } } => {
                 Self::Unredirect { link, to }
             }
+            Self::Keep { link, before, file } => Self::Restore { link, before, file },
+            Self::Link { place, verb: Verb::Rule { from, table } } => {
+                Self::Link { place, verb: Verb::RemoveRule { from, table } }
+            }
+            Self::Link { place, verb: Verb::CopyRoute { link, route } } => {
+                Self::Link { place, verb: Verb::RemoveRoute { link, route } }
+            }
+            Self::Link { place, verb: Verb::RemoveRoute { link, route } } => {
+                Self::Link { place, verb: Verb::CopyRoute { link, route } }
+            }
             // The node's own settings and bridge serve every pod; the rest dies with the link. An inverse
             // has none of its own.
             Self::Setting { .. }
@@ -235,10 +192,13 @@ impl node::step::Step for Step {
             | Self::DeleteLinks { .. }
             | Self::Unfilter { .. }
             | Self::NoSpoofCheck { .. }
+            | Self::Unredirect { .. }
+            | Self::Sysctl { .. }
+            | Self::Restore { .. }
+            | Self::RemoveRules { .. }
             | Self::ReleasePorts { .. }
             | Self::OpenLoopback { .. }
-            | Self::FlushConnections { .. }
-            | Self::Unredirect { .. } => return None,
+            | Self::FlushConnections { .. } => return None,
         })
     }
 }
@@ -289,6 +249,12 @@ impl fmt::Display for Step {
             Self::Unredirect { link, to } => {
                 write!(f, "stop redirecting what arrives by `{link}` to `{to}`")
             }
+            Self::Sysctl { name, value } => write!(f, "{}set `{name}` to `{value}`", Place::Pod),
+            Self::Keep { link, .. } => write!(f, "keep what `{link}` in the pod is before it is changed"),
+            Self::Restore { link, .. } => write!(f, "{}make `{link}` what it was", Place::Pod),
+            Self::RemoveRules { link, .. } => {
+                write!(f, "{}remove the rules for the addresses of `{link}`", Place::Pod)
+            }
         }
     }
 }
@@ -316,7 +282,8 @@ impl fmt::Display for Verb {
             Self::Mac { link, mac } => write!(f, "fix the MAC of `{link}` at {mac}"),
             Self::Up { link } => write!(f, "bring `{link}` up"),
             Self::Down { link } => write!(f, "bring `{link}` down"),
-            Self::Promiscuous { link } => write!(f, "make `{link}` promiscuous"),
+            Self::Promiscuous { link, on: true } => write!(f, "make `{link}` promiscuous"),
+            Self::Promiscuous { link, on: false } => write!(f, "make `{link}` promiscuous no more"),
             Self::Port { link, alias, hairpin, isolated } => {
                 alias
                     .as_ref()
@@ -326,8 +293,11 @@ impl fmt::Display for Verb {
             Self::ArpNotify { link } => write!(f, "have `{link}` announce its addresses"),
             Self::NoLinkLocal { link } => write!(f, "make no link-local address on `{link}`"),
             Self::Address { link, net, .. } => write!(f, "add the address `{net}` to `{link}`"),
+            Self::AddressWithoutRoute { link, net } => {
+                write!(f, "add the address `{net}` to `{link}` without its subnet's route")
+            }
             Self::RemoveAddress { link, net } => write!(f, "remove the address `{net}` from `{link}`"),
-            Self::Route { link, route } => {
+            Self::Route { link, route } | Self::CopyRoute { link, route } => {
                 write!(f, "add the route `{route}` on `{link}`")
             }
             Self::Neighbour { link, address, mac, .. } => {
@@ -343,6 +313,16 @@ impl fmt::Display for Verb {
             Self::Unshape { link, .. } => write!(f, "let `{link}` send without a limit"),
             Self::Ingress { link, .. } => write!(f, "give `{link}` an ingress qdisc"),
             Self::Redirect { link, to } => write!(f, "redirect what arrives by `{link}` to `{to}`"),
+            Self::Mtu { link, mtu } => write!(f, "set the MTU of `{link}` to {mtu}"),
+            Self::AllMulticast { link, on } => write!(f, "set all-multicast on `{link}` to {on}"),
+            Self::QueueLength { link, packets } => {
+                write!(f, "set the queue of `{link}` to {packets} packets")
+            }
+            Self::RemoveRoute { link, route } => write!(f, "remove the route `{route}` on `{link}`"),
+            Self::Rule { from, table } => write!(f, "route what comes from `{from}` by table {table}"),
+            Self::RemoveRule { from, table } => {
+                write!(f, "route what comes from `{from}` by table {table} no more")
+            }
         }
     }
 }

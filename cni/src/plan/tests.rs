@@ -62,6 +62,31 @@ fn lines(steps: &[Step]) -> Vec<String> {
 }
 
 #[test]
+fn a_pod_of_ptp_reaches_its_subnet_by_the_gateway() {
+    let value = json!({"cniVersion": "1.0.0", "name": "pods", "type": "ptp",
+        "ipam": {"type": "host-local", "subnet": "10.88.0.0/24"}});
+    let (role, mut problems) = (Role::PointToPoint, Vec::new());
+    let conf = NetConf::read(role, &value, "", Position::First, &Asked::default(), &mut problems);
+    assert_eq!(problems, []);
+    let mut granted = granted();
+    granted.addresses.truncate(1);
+    let made = lines(&steps(&conf, &granted, &Observed::default()));
+    let inside: Vec<&str> = made.iter().filter_map(|l| l.strip_prefix("in the pod: ")).collect();
+    assert_eq!(
+        inside,
+        [
+            "make no link-local address on `eth0`",
+            "add the address `10.88.0.5/24` to `eth0` without its subnet's route",
+            "bring `eth0` up",
+            "add the route `10.88.0.1/32` on `eth0`",
+            "tell `eth0` that `10.88.0.1` is at 02:78:bf:6d:5b:9a",
+            "add the route `10.88.0.0/24 via 10.88.0.1` on `eth0`",
+        ],
+        "{made:#?}"
+    );
+}
+
+#[test]
 fn a_routed_pod_is_made_in_this_order() {
     let seen = Observed { not_forwarding: vec![FORWARD_4], ..Observed::default() };
     assert_eq!(

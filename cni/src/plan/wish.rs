@@ -13,6 +13,7 @@ use crate::mac::Mac;
 use crate::observe::{Links, Observed};
 use crate::owner::Owner;
 use crate::result::{self, Dns};
+use crate::role::Role;
 
 /// What a veth takes at the most.
 const MOST_MTU: u32 = 65535;
@@ -73,6 +74,7 @@ pub fn wish(
         masquerade: conf.masquerade.then(|| kept(conf, granted)),
         features: conf.features.clone(),
         networks: granted.networks.clone(),
+        by_gateway: conf.role == Role::PointToPoint,
         settings: seen.not_forwarding.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect(),
         addresses,
     })
@@ -144,13 +146,16 @@ pub fn kept(conf: &NetConf, granted: &Granted) -> Vec<IpNet> {
 }
 
 fn routes(conf: &NetConf, addresses: &[Given], configured: Option<&[result::Route]>) -> Result<Vec<Route>> {
-    let onlink = !matches!(conf.attach, Attach::Bridge(_));
+    // A route to each gateway comes first under the reference's name.
+    let onlink = !matches!(conf.attach, Attach::Bridge(_)) && conf.role != Role::PointToPoint;
     let gateway_for =
         |dst: &IpNet| addresses.iter().filter(|g| same_family(&g.address, dst)).find_map(|g| g.gateway);
     let mut routes: Vec<Route> =
         configured.unwrap_or_default().iter().map(|r| wanted_route(r, gateway_for(&r.dst), onlink)).collect();
     let defaults = match &conf.attach {
         Attach::Bridge(bridge) => bridge.is_default_gateway,
+        // The reference's makes none that nobody names.
+        _ if conf.role == Role::PointToPoint => false,
         // A pod with a host route of its own and nowhere to send to is nobody's wish; `routes: []` is.
         _ => configured.is_none(),
     };
@@ -159,7 +164,8 @@ fn routes(conf: &NetConf, addresses: &[Given], configured: Option<&[result::Rout
     for dst in everywhere.filter(|_| defaults) {
         let Some(gateway) = gateway_for(&dst) else { continue };
         match routes.iter().find(|r| r.dst == dst && r.table.is_none()) {
-            Some(other) if other.gw != Some(gateway) => {
+            // For the reference, the route that was configured is the better one.
+            Some(other) if other.gw != Some(gateway) && conf.role == Role::Main => {
                 let other = other.gw.map_or_else(|| "the link".to_owned(), |gw| format!("`{gw}`"));
                 let what = format!("make `{gateway}` the default gateway, where `ipam.routes` has {other}");
                 return Err(Error::new(Kind::Config, what)
@@ -185,6 +191,8 @@ fn wanted_route(route: &result::Route, gateway: Option<IpAddr>, routed: bool) ->
         priority: route.priority,
         table: route.table,
         scope: route.scope,
+        source: None,
+        protocol: None,
     }
 }
 

@@ -18,11 +18,11 @@ use crate::owner::Owner;
 use crate::plan::feature;
 use crate::plan::step::{Place, Step};
 use crate::plan::wish::{Granted, mtu, wish};
-use crate::plan::{Wish, unmake};
+use crate::plan::{Given, Wish, alone, unmake};
 use crate::request::Call;
 use crate::result::{CniResult, Dns, Interface, Ip, Route};
 use crate::state::State;
-use crate::verb::{addresses, chained};
+use crate::verb::{addresses, chained, del, ipam, seen};
 
 /// Attaches the pod. On a failure everything that was done is taken back.
 pub fn add(call: &Call) -> Result<CniResult> {
@@ -43,7 +43,11 @@ pub fn add(call: &Call) -> Result<CniResult> {
 
 /// Takes a whole ADD back, because its answer could not be given; `first` leads.
 pub fn undone(call: &Call, first: Box<Error>) -> Box<Error> {
-    let back = if chained::is_chained(&call.config) { chained::take_back(call) } else { take_back(call) };
+    let back = match call.config.attach {
+        Attach::Chained => chained::take_back(call),
+        Attach::Addresses => ipam::take_back(call),
+        _ => take_back(call),
+    };
     match back {
         Ok(()) => first,
         Err(left) => first.hint(format!("the clean-up met: {}; DEL will try again", left.chain())),
@@ -55,7 +59,7 @@ fn take_back(call: &Call) -> Result<()> {
     let mut hands = Hands::new(&state, Namespace::current()?, None);
     hands.delegates(&call.path, &call.stdin);
     match state.attachments.find(&call.owner)? {
-        Some(record) => hands.run_all(unmake(&record)),
+        Some(record) => del::remembered(&record, &mut hands),
         None => Ok(()),
     }
 }
@@ -64,6 +68,7 @@ fn take_back(call: &Call) -> Result<()> {
 pub fn dry_run(call: &Call) -> Result<Vec<Step>> {
     let state = State::open()?;
     let mut hands = Hands::new(&state, Namespace::current()?, None);
+    call.config.features.tuning.iter().try_for_each(seen::permit)?;
     let links = observe::links(hands.socket(Place::Host)?, &call.config)?;
     let mut record = record(call, &hands, &links);
     let (mut steps, granted) = addresses::planned(call, &mut hands, &mut record)?;
@@ -73,11 +78,17 @@ pub fn dry_run(call: &Call) -> Result<Vec<Step>> {
 }
 
 fn attach<'a>(call: &'a Call, hands: &mut Hands<'a>, done: &mut Done<Step>) -> Result<CniResult> {
+    call.config.features.tuning.iter().try_for_each(seen::permit)?;
     let links = observe::links(hands.socket(Place::Host)?, &call.config)?;
     let mut record = record(call, hands, &links);
     let granted = addresses::obtain(call, hands, &mut record, done)?;
     let wish = decide(call, &record, links, &granted, hands)?;
     hands.run(wish.steps(), done)?;
+    if let Some(source_routing) = call.config.features.source_routing {
+        // The routes that move are the kernel's own, too: they are known when they are made.
+        let steps = seen::rerouting(source_routing, &call.owner.ifname, inside_of(&wish), hands)?;
+        hands.run(steps, done)?;
+    }
     let bridge = bridge_of(&wish, hands)?;
     Ok(result(call, &wish, &granted, bridge))
 }
@@ -98,13 +109,18 @@ pub fn namespaces(path: &str, may_be_host: bool) -> Result<(Namespace, Namespace
 
 /// Makes the memory this boot's own. What an earlier boot's records hold on disk goes back.
 pub fn begin(state: &State) -> Result<()> {
+    begin_where(state, || Ok(false))
+}
+
+/// [`begin`], where `more` tells of traces of this boot beside those in the kernel.
+pub fn begin_where(state: &State, more: impl FnOnce() -> Result<bool>) -> Result<()> {
     let give_back = |old: &Attachment| {
         let mut hands = Hands::new(state, Namespace::current()?, None);
         let on_disk =
             unmake(old).into_iter().filter(|s| matches!(s, Step::Release { .. } | Step::ReleasePorts { .. }));
         hands.run_all(on_disk.collect())
     };
-    state.begin(give_back, traces)
+    state.begin(give_back, || Ok(traces()? || more()?))
 }
 
 /// Whether the kernel holds anything that an attachment of this boot made.
@@ -176,6 +192,13 @@ fn bridge_of(wish: &Wish, hands: &mut Hands) -> Result<Option<Interface>> {
     Ok(Some(Interface { name, mac, mtu: Some(mtu), ..Interface::default() }))
 }
 
+/// The addresses as the pod's interface has them.
+fn inside_of(wish: &Wish) -> Vec<Given> {
+    let routed = wish.bridge.is_none() && !wish.by_gateway;
+    let net = |g: &Given| if routed { alone(g.address.addr()) } else { g.address };
+    wish.addresses.iter().map(|g| Given { address: net(g), gateway: g.gateway }).collect()
+}
+
 fn result(call: &Call, wish: &Wish, granted: &Granted, bridge: Option<Interface>) -> CniResult {
     let end = |name: String, mac: crate::mac::Mac, sandbox: Option<String>| Interface {
         name,
@@ -189,10 +212,9 @@ fn result(call: &Call, wish: &Wish, granted: &Granted, bridge: Option<Interface>
     let inside = interfaces.len();
     interfaces.push(end(wish.owner.ifname.clone(), wish.pod_mac, Some(call.netns.clone())));
     interfaces.extend(feature::links(&wish.features, &wish.target()));
-    let routed = wish.bridge.is_none();
-    let ips = wish.addresses.iter().map(|g| Ip {
+    let ips = inside_of(wish).into_iter().map(|g| Ip {
         interface: Some(inside),
-        address: if routed { crate::plan::alone(g.address.addr()) } else { g.address },
+        address: g.address,
         gateway: g.gateway,
     });
     CniResult { ips: ips.collect(), interfaces, routes: routes(wish, granted), dns: dns(call, granted) }

@@ -123,7 +123,8 @@ fn read(plugin: &str, answer: &[u8], call: &Call) -> Result<CniResult> {
         .map_err(|e| Error::caused(Kind::Delegate(0), doing(), e))
 }
 
-fn from_leases(config: &HostLocal, choices: &[Choice]) -> Result<Granted> {
+/// What `choices` from the ranges of `config` grant.
+pub fn from_leases(config: &HostLocal, choices: &[Choice]) -> Result<Granted> {
     let subnets = config.sets.iter().flat_map(|set| &set.ranges).map(|range| range.subnet);
     Ok(Granted {
         addresses: choices.iter().map(|c| Given { address: c.address, gateway: c.gateway }).collect(),
@@ -133,7 +134,8 @@ fn from_leases(config: &HostLocal, choices: &[Choice]) -> Result<Granted> {
     })
 }
 
-fn from_config(config: &Static, call: &Call) -> Result<Granted> {
+/// What the configuration or the runtime names.
+pub fn from_config(config: &Static, call: &Call) -> Result<Granted> {
     let wanted = call.config.wanted.iter().map(|w| {
         let whole = if w.address.is_ipv4() { 32 } else { 128 };
         IpNet::new(w.address, w.prefix.unwrap_or(whole))
@@ -158,7 +160,8 @@ fn given(ips: Vec<Ip>) -> Vec<Given> {
     ips.into_iter().map(|ip| Given { address: ip.address, gateway: ip.gateway }).collect()
 }
 
-fn reserved(folder: &Path, choice: Choice, call: &Call) -> Step {
+/// The step that takes a choice.
+pub fn reserved(folder: &Path, choice: Choice, call: &Call) -> Step {
     Step::Reserve { folder: folder.to_owned(), choice, owner: call.owner.clone() }
 }
 

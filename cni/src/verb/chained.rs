@@ -7,15 +7,17 @@ use node::{Error, Kind, Result};
 
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
-use crate::config::NetConf;
 use crate::kernel::link;
+use crate::kernel::nft::Nft;
+use crate::observe;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
-use crate::plan::unmake;
+use crate::plan::{Given, source_routing, tune};
 use crate::request::{Call, Del, Gc};
-use crate::result::CniResult;
+use crate::result::{CniResult, Interface};
+use crate::role::Role;
 use crate::state::State;
-use crate::verb::{add, check};
+use crate::verb::{add, check, del, seen};
 
 /// Adds what is asked for. The previous result passes through, with what was changed of it.
 pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
@@ -29,12 +31,21 @@ pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
     }
     let (home, pod) = add::namespaces(&call.netns, call.netns_override)?;
     let mut hands = Hands::new(&state, home, Some(pod));
-    let target = target(call, previous, &mut hands)?;
+    let mut target = target(call, previous, &mut hands)?;
+    let features = &call.config.features;
+    if let Some(tuning) = &features.tuning {
+        seen::permit(tuning)?;
+        target.tuned = seen::before(tuning, &target, &mut hands)?;
+    }
+    let mut steps = planned(call, &target, &hands)?;
+    if let Some(wish) = features.source_routing {
+        let given = given(call, previous);
+        steps.extend(seen::rerouting(wish, &call.owner.ifname, given, &mut hands)?);
+    }
     let mut done = Done::default();
-    let steps = planned(call, &target, &hands)?;
     match hands.run(steps, &mut done) {
         Ok(()) => {
-            let mut result = previous.clone();
+            let mut result = changed(call, previous);
             result.interfaces.extend(feature::links(&call.config.features, &target));
             Ok(result)
         }
@@ -47,9 +58,21 @@ pub fn take_back(call: &Call) -> Result<()> {
     let state = State::chained(call.config.role.name())?;
     let mut hands = Hands::new(&state, Namespace::current()?, None);
     match state.attachments.find(&call.owner)? {
-        Some(record) => hands.run_all(unmake(&record)),
+        Some(record) => del::remembered(&record, &mut hands),
         None => Ok(()),
     }
+}
+
+/// The previous result with what was changed of the pod's interface.
+fn changed(call: &Call, previous: &CniResult) -> CniResult {
+    let mut result = previous.clone();
+    let Some(tuning) = &call.config.features.tuning else { return result };
+    let inside = |i: &&mut Interface| i.sandbox.is_some() && i.name == call.owner.ifname;
+    for interface in result.interfaces.iter_mut().filter(inside) {
+        interface.mac = tuning.mac.map(|mac| mac.to_string()).or(interface.mac.take());
+        interface.mtu = tuning.mtu.or(interface.mtu);
+    }
+    result
 }
 
 /// Says everything that is missing or different, or nothing.
@@ -65,6 +88,11 @@ pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
     for step in features_of(call, &target)? {
         missing.extend(check::absent(&step, &mut hands)?);
     }
+    if let Some(wish) = call.config.features.source_routing {
+        let name = &call.owner.ifname;
+        let seen = seen::lookups(name, given(call, previous), &mut hands)?;
+        missing.extend(source_routing::missing(wish, name, &seen));
+    }
     hands.go(Place::Host)?;
     if missing.is_empty() { Ok(()) } else { Err(check::mismatch(call, &missing)) }
 }
@@ -73,13 +101,29 @@ pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
 pub fn del(call: &Del) -> Result<()> {
     let state = State::chained(call.role.name())?;
     let mut hands = Hands::new(&state, Namespace::current()?, None);
-    match state.attachments.find(&call.owner)? {
-        Some(record) => hands.run_all(unmake(&record)),
-        None if state.attachments.has(&call.owner) => {
-            hands.run_all(vec![Step::Forget { owner: call.owner.clone() }])
-        }
-        None => Ok(()),
+    if let Some(record) = state.attachments.find(&call.owner)? {
+        return del::remembered(&record, &mut hands);
     }
+    // What is met here must not keep the rest from going.
+    let outside = forgotten(call, &mut hands);
+    let mut steps = del::inside(call)?;
+    if !steps.is_empty() {
+        hands.visit(del::namespace_of(call)?)?;
+    }
+    if state.attachments.has(&call.owner) {
+        steps.push(Step::Forget { owner: call.owner.clone() });
+    }
+    outside.and(hands.run_all(steps))
+}
+
+/// Takes back what can be found without a record: the reference's of the same name, or ours of a lost one.
+fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
+    let Some(network) = call.network.as_ref().filter(|_| matches!(call.role, Role::Main | Role::Bandwidth))
+    else {
+        return Ok(());
+    };
+    let ifb = observe::left_ifb(hands.socket(Place::Host)?, network, &call.owner)?;
+    ifb.map_or(Ok(()), |ifb| hands.run_all(vec![Step::DeleteLinks { links: vec![ifb] }]))
 }
 
 /// Removes what was added to interfaces that are not in the list of valid ones.
@@ -89,10 +133,14 @@ pub fn gc(call: &Gc) -> Result<()> {
     let mut first = Ok(());
     let stale = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
     for record in state.attachments.all()?.iter().filter(stale) {
-        let result = hands.run_all(unmake(record));
+        let result = del::remembered(record, &mut hands);
         if first.is_ok() {
             first = result;
         }
+    }
+    if call.config.features.firewall.is_some() {
+        let tidied = hands.nft().and_then(Nft::tidy);
+        first = first.and(tidied);
     }
     first
 }
@@ -108,6 +156,7 @@ fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {
         ..add::basics(call, hands)
     };
     feature::note(&call.config.features, &mut record);
+    record.restore = call.config.features.tuning.as_ref().and_then(|t| tune::before(t, target));
     let mut steps = vec![Step::Record(Box::new(record))];
     steps.extend(features_of(call, target)?);
     Ok(steps)
@@ -150,9 +199,7 @@ fn target(call: &Call, previous: &CniResult, hands: &mut Hands) -> Result<Target
     if let Some(link) = &outside {
         hands.know(Place::Host, &link.name, link.index);
     }
-    let ours = |i: usize| previous.interfaces.get(i).is_some_and(|i| i.sandbox.is_some() && i.name == *name);
-    let addresses: Vec<_> =
-        previous.ips.iter().filter(|ip| ip.interface.is_none_or(ours)).map(|ip| ip.address).collect();
+    let addresses: Vec<_> = given(call, previous).iter().map(|g| g.address).collect();
     let neighbours = addresses.iter().filter(|_| bridge.is_some()).map(ipnet::IpNet::trunc).collect();
     Ok(Target {
         owner: call.owner.clone(),
@@ -163,10 +210,14 @@ fn target(call: &Call, previous: &CniResult, hands: &mut Hands) -> Result<Target
         addresses,
         neighbours,
         before: Some(inside),
+        ..Target::default()
     })
 }
 
-/// Whether a configuration adds to another plugin's interface.
-pub fn is_chained(config: &NetConf) -> bool {
-    config.attach == crate::config::Attach::Chained
+/// The addresses of the pod's interface, as the result has them.
+fn given(call: &Call, previous: &CniResult) -> Vec<Given> {
+    let inside = |i: &Interface| i.sandbox.is_some() && i.name == call.owner.ifname;
+    let ours = |i: usize| previous.interfaces.get(i).is_some_and(inside);
+    let ips = previous.ips.iter().filter(|ip| ip.interface.is_none_or(ours));
+    ips.map(|ip| Given { address: ip.address, gateway: ip.gateway }).collect()
 }

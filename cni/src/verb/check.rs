@@ -4,25 +4,32 @@
 //! whatever ADD learns to make, CHECK learns to miss.
 
 mod shape;
+mod stranger;
+
+use std::path::Path;
 
 use ipnet::IpNet;
 use node::{Error, Kind, Result};
 
 use crate::apply::Hands;
 use crate::attachment::Attachment;
+use crate::config::tuning::{self, Tuning};
 use crate::ipam::Ipam;
 use crate::kernel::link::{self, Link};
 use crate::kernel::route::{self, Route};
 use crate::kernel::{address, loopback, neighbour, sysctl};
 use crate::mac::Mac;
 use crate::observe;
-use crate::plan::Given;
 use crate::plan::step::{Place, Step, Verb};
 use crate::plan::wish::Granted;
+use crate::plan::{Given, source_routing};
 use crate::request::Call;
 use crate::result::{self, CniResult, Interface};
+use crate::role::Role;
 use crate::state::State;
-use crate::verb::add;
+use crate::verb::{add, seen};
+
+mod tuned;
 
 /// The main routing table (rtnetlink(7), RT_TABLE_MAIN).
 const MAIN: u32 = 254;
@@ -30,7 +37,10 @@ const MAIN: u32 = 254;
 /// Says everything that is missing or different, or nothing.
 pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
     let state = State::open()?;
-    let Some(mut record) = state.attachments.find(&call.owner)? else {
+    let Some(record) = state.attachments.find(&call.owner)? else {
+        if stranger::made(previous) {
+            return stranger::check(call, previous, &state);
+        }
         return Err(mismatch(call, &["its record is gone".to_owned()]));
     };
     // With a record there is something to delete, whatever became of the namespace: not code 3.
@@ -40,25 +50,50 @@ pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
     })?;
     let mut hands = Hands::new(&state, home, Some(pod));
     let mut missing = Vec::new();
-    // A plugin later in the chain may have set another MTU or MAC: the result says so.
-    if let Some(mtu) = inside(previous, call).and_then(|i| i.mtu) {
-        record.mtu = mtu;
-    }
     let granted = granted(previous, &record, call);
     missing.extend(leases(call, &record, &mut hands)?);
     let links = observe::links(hands.socket(Place::Host)?, &call.config)?;
     let mut wish = add::decide(call, &record, links, &granted, &mut hands)?;
+    // A plugin later in the chain may have set another MTU or MAC: the result says so.
     if let Some(mac) = mac_of(previous, call) {
         wish.pod_mac = mac;
     }
+    let mut pod_mtu = inside(previous, call).and_then(|i| i.mtu);
+    if pod_mtu.is_none() && is_tuned(call)? {
+        pod_mtu = link::find(hands.socket(Place::Pod)?, &call.owner.ifname)?.map(|l| l.mtu);
+    }
     for step in wish.steps() {
-        missing.extend(absent(&step, &mut hands)?);
+        missing.extend(match &step {
+            Step::Link { verb: verb @ Verb::CreateVeth { .. }, .. } => pair(verb, pod_mtu, &mut hands)?,
+            Step::Link { place: Place::Pod, verb: Verb::Route { link, route } } => {
+                unrouted(link, route, &record, &mut hands)?
+            }
+            step => absent(step, &mut hands)?,
+        });
+    }
+    if let Some(wish) = call.config.features.source_routing {
+        let given = granted.addresses.clone();
+        let seen = seen::lookups(&call.owner.ifname, given, &mut hands)?;
+        missing.extend(source_routing::missing(wish, &call.owner.ifname, &seen));
     }
     hands.go(Place::Host)?;
     if let Some(Ipam::Delegate { plugin }) = &call.config.ipam {
         hands.delegates(&call.path, &call.stdin).check(plugin)?;
     }
     if missing.is_empty() { Ok(()) } else { Err(mismatch(call, &missing)) }
+}
+
+/// Whether a plugin later in the chain set the interface's MTU, and keeps the one before. Results before
+/// 1.1.0 have no word for it: then that plugin's CHECK alone can tell.
+fn is_tuned(call: &Call) -> Result<bool> {
+    for role in [Role::Tuning, Role::Main] {
+        let record = State::chained(role.name())?.attachments.find(&call.owner)?;
+        if record.is_some_and(|r| r.restore.is_some_and(|before| before.mtu.is_some())) {
+            return Ok(true);
+        }
+    }
+    let file = Tuning::file(Path::new(tuning::DATA_DIR), &call.owner.container_id, &call.owner.ifname);
+    Ok(file.exists())
 }
 
 /// The error that names everything.
@@ -122,6 +157,7 @@ pub fn absent(step: &Step, hands: &mut Hands) -> Result<Vec<String>> {
         Step::Setting { place: Place::Pod, name, value } => setting(name, value, hands)?,
         Step::Link { place, verb } => not_there(*place, verb, hands)?,
         Step::Filter { filters, owner } => hands.nft()?.lacks(filters, owner)?,
+        Step::Sysctl { name, value } => tuned::setting(name, value, hands)?.into_iter().collect(),
         Step::SpoofCheck { owner, mac } => hands.nft()?.spoof_missing(&owner.host_ifname(), mac.0, owner)?,
         Step::ClaimPorts { ports, owner } => hands.state().claims().lacks(ports, owner)?,
         Step::OpenLoopback { link, four, six } => {
@@ -151,13 +187,14 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
     let mut say = |what: String| missing.push(format!("{place}{what}"));
     match verb {
         Verb::CreateBridge { link, .. } => say(format!("the bridge `{link}` is gone")),
-        Verb::Promiscuous { link } => say(format!("`{link}` is not promiscuous")),
         Verb::Up { link } => match link::find(hands.socket(place)?, link)? {
             Some(found) if found.up => {}
             Some(_) => say(format!("`{link}` is down")),
             None => {}
         },
-        Verb::CreateVeth { .. } => missing.extend(pair(verb, hands)?),
+        Verb::CreateVeth { .. } => missing.extend(pair(verb, None, hands)?),
+        // The bridge's own is fixed for its ports' sake, and is no wish of anybody.
+        Verb::Mac { .. } if place == Place::Host => {}
         Verb::Port { link, hairpin, isolated, .. } => {
             if let Some(found) = link::find(hands.socket(place)?, link)?.filter(|l| l.master.is_some()) {
                 let (h, i) = (found.hairpin.unwrap_or_default(), found.isolated.unwrap_or_default());
@@ -170,7 +207,7 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
         }
         // The link-local address is of the MAC at ADD, which a later plugin may have changed.
         Verb::Address { net: IpNet::V6(net), .. } if net.addr().is_unicast_link_local() => {}
-        Verb::Address { link, net, .. } => {
+        Verb::Address { link, net, .. } | Verb::AddressWithoutRoute { link, net } => {
             if let Some(index) = index(place, link, hands)?
                 && !address::list(hands.socket(place)?, index)?.iter().any(|a| a.net == *net)
             {
@@ -200,9 +237,27 @@ fn not_there(place: Place, verb: &Verb, hands: &mut Hands) -> Result<Vec<String>
                 say(format!("the permanent neighbour `{address}` at {mac} on `{link}` is gone or different"));
             }
         }
-        _ => {}
+        verb => missing.extend(tuned::different(place, verb, hands)?),
     }
     Ok(missing)
+}
+
+/// A route of the pod's that is gone. One that moved to where a rule for the pod's addresses looks it up
+/// is where a plugin for routing by source put it.
+fn unrouted(link: &str, route: &Route, record: &Attachment, hands: &mut Hands) -> Result<Vec<String>> {
+    let step = Verb::Route { link: link.to_owned(), route: route.clone() };
+    let missing = not_there(Place::Pod, &step, hands)?;
+    if missing.is_empty() || route.table.unwrap_or(MAIN) != MAIN {
+        return Ok(missing);
+    }
+    let Some(index) = index(Place::Pod, link, hands)? else { return Ok(missing) };
+    let tables = seen::tables_of(&record.addresses, hands)?;
+    let there = route::list(hands.socket(Place::Pod)?, index)?;
+    let moved = |table: &u32| {
+        let route = Route { table: Some(*table), ..route.clone() };
+        there.iter().any(|(r, _)| is(r, &route))
+    };
+    Ok(if tables.iter().any(moved) { Vec::new() } else { missing })
 }
 
 /// A link that is gone is told once, by the pair; what hung on it is not told again.
@@ -210,15 +265,17 @@ fn index(place: Place, name: &str, hands: &mut Hands) -> Result<Option<u32>> {
     Ok(link::find(hands.socket(place)?, name)?.map(|l| l.index))
 }
 
-fn pair(verb: &Verb, hands: &mut Hands) -> Result<Vec<String>> {
+/// `pod_mtu` is what the result says of the pod's end, where a later plugin may have set another.
+fn pair(verb: &Verb, pod_mtu: Option<u32>, hands: &mut Hands) -> Result<Vec<String>> {
     let Verb::CreateVeth { host, pod, pod_mac, mtu, bridge, .. } = verb else { return Ok(Vec::new()) };
     let outside = link::find(hands.socket(Place::Host)?, host)?;
     let inside = link::find(hands.socket(Place::Pod)?, pod)?;
     let mut missing = Vec::new();
-    for (place, name, link) in [(Place::Host, host, &outside), (Place::Pod, pod, &inside)] {
+    let ends = [(Place::Host, host, &outside, None), (Place::Pod, pod, &inside, pod_mtu)];
+    for (place, name, link, asked) in ends {
         match link {
             None => missing.push(format!("{place}the interface `{name}` is gone")),
-            Some(link) => missing.extend(wrong(place, link, *mtu)),
+            Some(link) => missing.extend(wrong(place, link, asked.unwrap_or(*mtu))),
         }
     }
     if let Some(link) = inside.filter(|l| l.mac != Some(*pod_mac)) {

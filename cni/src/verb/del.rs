@@ -5,19 +5,22 @@
 use std::path::{Path, PathBuf};
 
 use node::namespace::Namespace;
-use node::{Kind, Result};
+use node::{Kind, Result, store};
 use serde_json::{Value, json};
 
 use crate::apply::Hands;
 use crate::attachment::Attachment;
 use crate::config::Attach;
+use crate::config::tuning::{self, Tuning};
 use crate::ipam::{COOLDOWN, DATA_DIR, Ipam};
 use crate::kernel::link::{self, Link};
 use crate::kernel::nft::Trace;
+use crate::observe;
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
-use crate::plan::unmake;
+use crate::plan::{tune, unmake};
 use crate::request::Del;
+use crate::role::Role;
 use crate::state::State;
 use crate::version::Version;
 
@@ -53,7 +56,43 @@ fn for_delegates(call: &Del, record: Option<&Attachment>) -> Value {
 
 /// Takes back what the record names. Also serves GC and `ipam check --fix`.
 pub fn remembered(record: &Attachment, hands: &mut Hands) -> Result<()> {
+    hands.visit(pod_of(record))?;
     hands.run_all(unmake(record))
+}
+
+/// The namespace of the ADD, where something in it has to be taken back and it is still there.
+pub fn pod_of(record: &Attachment) -> Option<Namespace> {
+    let inside = record.restore.is_some() || record.source_routing.is_some();
+    Some(&record.netns).filter(|_| inside).and_then(|path| Namespace::open(Path::new(path)).ok())
+}
+
+/// The namespace that the call names, where it is a pod's.
+pub fn namespace_of(call: &Del) -> Result<Option<Namespace>> {
+    let home = Namespace::current()?;
+    let pod = call.netns.as_ref().and_then(|path| Namespace::open(Path::new(path)).ok());
+    Ok(pod.filter(|pod| !pod.is(&home)))
+}
+
+/// What takes back, without a record, what was changed inside the pod, by this program or by the
+/// reference's plugin of that name.
+pub fn inside(call: &Del) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let link = || call.owner.ifname.clone();
+    let features = call.config.as_ref().map(|c| &c.features);
+    if call.role == Role::Tuning {
+        let folder = features.and_then(|f| f.tuning.as_ref()?.folder.as_deref());
+        let folder = folder.unwrap_or(Path::new(tuning::DATA_DIR));
+        let file = Tuning::file(folder, &call.owner.container_id, &call.owner.ifname);
+        if let Some(bytes) = store::read(&file)? {
+            let kept = serde_json::from_slice(&bytes).unwrap_or_default();
+            let before = Box::new(tune::from_reference(&kept));
+            steps.push(Step::Restore { link: link(), before, file: Some(file) });
+        }
+    }
+    if features.is_some_and(|f| f.source_routing.is_some()) {
+        steps.push(Step::RemoveRules { link: link(), addresses: Vec::new() });
+    }
+    Ok(steps)
 }
 
 /// Takes back what can be found of an owner whose record does not read. Leases stay with `ipam check`,
@@ -84,12 +123,18 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
     if lost {
         keep_first(filters_of(owner, hands));
     }
+    let rules = inside(call)?;
+    if !rules.is_empty() {
+        hands.visit(namespace_of(call)?)?;
+        keep_first(hands.run_all(rules));
+    }
     keep_first(own.and_then(|own| links_of(call, own, hands)));
     if let Some(Ipam::Delegate { plugin }) = call.config.as_ref().and_then(|c| c.ipam.as_ref()) {
         let asked = hands.run_all(vec![Step::Undelegate { plugin: plugin.clone() }]);
         // A plugin that is not installed holds nothing that is known of.
         keep_first(asked.or_else(|e| if e.kind() == Kind::Config { Ok(()) } else { Err(e) }));
     }
+    keep_first(addresses_alone(owner, hands));
     if let Some(folder) = leases_of(call) {
         keep_first(release(&folder, owner, lost, hands));
     }
@@ -102,22 +147,29 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
 /// Elements by their comment. A node whose kernel has no nf_tables has none.
 fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     let Ok(nft) = hands.nft() else { return Ok(()) };
+    let mut traces = nft.isolated_of(owner)?;
     let found = nft.found_of(owner)?;
-    let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone(), mac: None }];
     if !found.is_empty() {
-        steps.push(Step::Unfilter { traces: vec![Trace::Found(found)], owner: owner.clone() });
+        traces.push(Trace::Found(found));
+    }
+    let mut steps = vec![Step::NoSpoofCheck { owner: owner.clone(), mac: None }];
+    if !traces.is_empty() {
+        steps.push(Step::Unfilter { traces, owner: owner.clone() });
     }
     hands.run_all(steps)
 }
 
 fn links_of(call: &Del, own: Option<Link>, hands: &mut Hands) -> Result<()> {
-    if let Some(own) = own {
-        return hands.run_all(vec![Step::DeleteLinks { links: vec![own.name] }]);
-    }
-    match another_plugins(call, hands)? {
-        Some(link) => hands.run_all(vec![Step::DeleteLinks { links: vec![link] }]),
-        None => Ok(()),
-    }
+    let host = match own {
+        Some(own) => Some(own.name),
+        None => another_plugins(call, hands)?,
+    };
+    let ifb = match &call.network {
+        Some(network) => observe::left_ifb(hands.socket(Place::Host)?, network, &call.owner)?,
+        None => None,
+    };
+    let links: Vec<String> = host.into_iter().chain(ifb).collect();
+    if links.is_empty() { Ok(()) } else { hands.run_all(vec![Step::DeleteLinks { links }]) }
 }
 
 /// The host end of a veth that the plugin before us made in the pod, found from the pod's end: after a
@@ -144,8 +196,16 @@ fn another_plugins(call: &Del, hands: &mut Hands) -> Result<Option<String>> {
     Ok(host.filter(theirs).map(|l| l.name))
 }
 
+/// What our `host-local` gave to the plugin that made the pod.
+fn addresses_alone(owner: &Owner, hands: &mut Hands) -> Result<()> {
+    let others = &hands.state().lessees.others;
+    let Some(record) = others.find(owner)? else { return Ok(()) };
+    hands.run_all(unmake(&record).into_iter().filter(|s| matches!(s, Step::Release { .. })).collect())?;
+    others.remove(owner)
+}
+
 /// The folder of leases: the configuration's, or the usual one where its `ipam` does not read.
-fn leases_of(call: &Del) -> Option<PathBuf> {
+pub fn leases_of(call: &Del) -> Option<PathBuf> {
     let network = call.network.as_ref()?;
     match call.config.as_ref().map(|c| (&c.ipam, &c.ipam_json)) {
         Some((Some(Ipam::HostLocal(config)), _)) => Some(config.folder(network)),
@@ -154,7 +214,8 @@ fn leases_of(call: &Del) -> Option<PathBuf> {
     }
 }
 
-fn release(folder: &Path, owner: &Owner, lost: bool, hands: &mut Hands) -> Result<()> {
+/// Gives back what no record leads to, by reading every lease where there may be any such.
+pub fn release(folder: &Path, owner: &Owner, lost: bool, hands: &mut Hands) -> Result<()> {
     let Some(mut leases) = hands.open_existing_leases(folder, COOLDOWN)? else { return Ok(()) };
     if lost || leases.may_hold_foreign() {
         leases.release_by_scan(owner)?;

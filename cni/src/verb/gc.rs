@@ -19,6 +19,7 @@ use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
 use crate::request::Gc;
 use crate::state::State;
+use crate::verb::del::pod_of;
 
 /// A link group that nobody else is likely to use: links in it are deleted together.
 const DOOMED: u32 = 0x6e70_6763;
@@ -41,11 +42,11 @@ pub fn gc(call: &Gc) -> Result<()> {
     for record in doomed {
         // A delegate clears up by its own GC, which knows of no single owner.
         let steps = unmake(record).into_iter().filter(|s| !matches!(s, Step::Undelegate { .. }));
-        failures.extend(hands.run_all(steps.collect()).err());
+        failures.extend(hands.visit(pod_of(record)).and_then(|()| hands.run_all(steps.collect())).err());
     }
     failures.extend(strays.remove(call, &records, &mut hands).err());
     failures.extend(leases(call, &mut hands).err());
-    if call.config.masquerade {
+    if call.config.masquerade || call.config.features.firewall.is_some() {
         failures.extend(hands.nft().and_then(Nft::tidy).err());
     }
     if let Some(Ipam::Delegate { plugin }) = &call.config.ipam {
@@ -101,7 +102,9 @@ fn links(doomed: &[&Attachment], hands: &mut Hands) -> Result<()> {
         return Ok(());
     }
     let socket = hands.socket(Place::Host)?;
-    let mark = doomed.iter().map(|r| link::set_group(&r.owner.host_ifname(), DOOMED)).collect();
+    let steps = doomed.iter().flat_map(|record| unmake(record));
+    let names = steps.flat_map(|s| if let Step::DeleteLinks { links } = s { links } else { Vec::new() });
+    let mark = names.map(|name| link::set_group(&name, DOOMED)).collect();
     let marked = socket.batch(mark)?.iter().filter(|refusal| refusal.is_none()).count();
     if marked > 0 {
         socket.one(link::delete_group(DOOMED), || format!("delete {marked} links"))?;
@@ -109,9 +112,16 @@ fn links(doomed: &[&Attachment], hands: &mut Hands) -> Result<()> {
     Ok(())
 }
 
-/// Leases of owners that are not valid: another plugin's, or of a lost record.
-fn leases(call: &Gc, hands: &mut Hands) -> Result<()> {
+/// Leases of owners that are not valid: another plugin's, or of a lost record. What records of addresses
+/// alone hold goes with them.
+pub fn leases(call: &Gc, hands: &mut Hands) -> Result<()> {
     let Some(Ipam::HostLocal(config)) = &call.config.ipam else { return Ok(()) };
+    let others = &hands.state().lessees.others;
+    let stale = |r: &Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
+    for record in others.all()?.iter().filter(|r| stale(r)) {
+        hands.run_all(unmake(record).into_iter().filter(|s| matches!(s, Step::Release { .. })).collect())?;
+        others.remove(&record.owner)?;
+    }
     let folder = config.folder(&call.config.name);
     sweep(&folder, &call.valid, hands)
 }

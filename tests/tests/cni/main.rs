@@ -19,14 +19,21 @@ mod crashes;
 mod delegation;
 mod deletion;
 mod errors;
+mod firewall;
 mod harness_itself;
+mod install;
+mod ipam_roles;
 mod losses;
 mod mending;
 mod networks;
 mod noise;
 mod ports;
+mod reference_chain;
+mod roles;
+mod source_routing;
 mod strangers;
 mod traffic;
+mod tuning;
 mod upkeep;
 mod wishes;
 
@@ -43,13 +50,20 @@ fn main() -> ExitCode {
         delegation::trials(),
         deletion::trials(),
         errors::trials(),
+        firewall::trials(),
         harness_itself::trials(),
+        install::trials(),
+        ipam_roles::trials(),
         losses::trials(),
         mending::trials(),
         noise::trials(),
         ports::trials(),
+        roles::trials(),
+        source_routing::trials(),
+        reference_chain::trials(),
         strangers::trials(),
         traffic::trials(),
+        tuning::trials(),
         upkeep::trials(),
         wishes::trials(),
     ];

@@ -66,7 +66,7 @@ struct Pod {
 impl Pod {
     /// Servers on the pod's port, both families, TCP and UDP.
     fn serve(&self) -> Vec<Echo> {
-        self.ips.iter().map(|ip| Echo::inside_at(&self.space, (*ip, INSIDE).into())).collect()
+        self.ips.iter().map(|ip| Echo::at(&self.space, (*ip, INSIDE).into())).collect()
     }
 
     #[track_caller]
@@ -342,7 +342,7 @@ fn what_is_not_for_the_node_passes(node: &Node) {
     for way in [Way::Routed, Way::Bridge] {
         // Nobody serves in the pod: what came there would find no answer.
         let one = pod(node, way, "one", &usual(), &json!({}));
-        let server = Echo::inside_at(&beyond, (far, PORT).into());
+        let server = Echo::at(&beyond, (far, PORT).into());
         for protocol in PROTOCOLS {
             let what = format!("{way:?} {protocol:?}");
             seen(&ask(&outside, protocol, server.address), OUTSIDE[0], &what);

@@ -97,6 +97,23 @@ fn what_is_likely_not_meant_is_a_warning() {
 }
 
 #[test]
+fn a_list_of_the_reference_is_told_what_would_be_refused() {
+    let list = |bridge: &str| {
+        format!(
+            r#"{{"cniVersion": "1.0.0", "name": "a", "plugins": [{{"type": "bridge", {bridge} "ipam": {{"type":
+            "host-local", "subnet": "10.1.0.0/24"}}}}, {{"type": "loopback"}}, {{"type": "cilium-cni", "x": 1}}]}}"#
+        )
+    };
+    let fine = validate(&list(""));
+    assert!(fine.is_fine() && fine.warnings.is_empty(), "{fine:?}");
+    let [vlan] = &validate(&list("\"vlan\": 7,")).problems[..] else { panic!() };
+    assert_eq!(vlan.at, "plugins[0].vlan");
+    // Beside our own name the reference's are its own plugins: nothing is refused.
+    let both = list("\"vlan\": 7,").replace("loopback", "nodeplug-cni");
+    assert!(validate(&both).is_fine(), "{:?}", validate(&both));
+}
+
+#[test]
 fn a_chained_entry_without_mode_and_ipam_is_fine() {
     let list =
         r#"{"cniVersion": "1.0.0", "name": "a", "plugins": [{"type": "ptp"}, {"type": "nodeplug-cni"}]}"#;

@@ -65,7 +65,7 @@ pub(super) fn missing(
     for (element, held) in elements.iter().zip(nft.held(elements)?) {
         match held {
             None => lines.push(format!("{element} is missing")),
-            Some(held) if held.comment != comment => {
+            Some(held) if held.comment != element.comment(comment) => {
                 lines.push(format!("{element} belongs to `{}`", held.comment));
             }
             Some(held) if element.data.as_ref().is_some_and(|data| *data != held.data) => {

@@ -7,7 +7,7 @@ use netlink_bindings::nftables::{SetelemAttrs, SetelemListAttrs, SetelemListElem
 
 use crate::owner::Owner;
 
-use super::layout::Family;
+use super::layout::{Family, TABLE};
 
 /// nft reads back comments of at most 128 bytes, the NUL included (`NFTNL_UDATA_COMMENT_MAXLEN`).
 const COMMENT_MAX: usize = 127;
@@ -72,6 +72,8 @@ pub(super) struct Element {
     name: String,
     /// What to do where another pod has the key.
     pub hint: &'static str,
+    /// Whether it is no pod's own: whoever needs it puts it, and nobody takes it out with a pod.
+    pub shared: bool,
 }
 
 impl Element {
@@ -86,7 +88,19 @@ impl Element {
     /// A key of these parts.
     pub fn new(family: Family, set: String, parts: &[Value]) -> Self {
         let names: Vec<String> = parts.iter().map(ToString::to_string).collect();
-        Self { family, set, key: bytes(parts), data: None, name: names.join(" . "), hint: "" }
+        Self { family, set, key: bytes(parts), data: None, name: names.join(" . "), hint: "", shared: false }
+    }
+
+    /// The same for every pod that needs it.
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// The comment that it bears as an element of the pod with this one.
+    pub fn comment<'a>(&self, pod: &'a str) -> &'a str {
+        if self.shared { TABLE } else { pod }
     }
 
     /// The key leads to these parts.
@@ -99,7 +113,7 @@ impl Element {
     /// What the kernel holds of `set`, as an element to take out.
     pub fn found(family: Family, set: String, held: &Held) -> Self {
         let name = held.key.iter().map(|b| format!("{b:02x}")).collect();
-        Self { family, set, key: held.key.clone(), data: None, name, hint: "" }
+        Self { family, set, key: held.key.clone(), data: None, name, hint: "", shared: false }
     }
 
     /// A bridge's port, by interface name.

@@ -10,7 +10,7 @@ use super::found::Found;
 use super::layout::{Family, Layout};
 use super::operation::Question;
 use super::rule::HeldRule;
-use super::{Forward, Masquerade, Nft, PortRules, check, masquerade, ports};
+use super::{Forward, Masquerade, Nft, Passage, PortRules, check, firewall, masquerade, ports};
 use crate::owner::Owner;
 
 /// One thing that a pod gets.
@@ -20,6 +20,8 @@ pub enum Filter {
     Masquerade(Masquerade, Vec<IpAddr>),
     /// What goes to these ports of the node goes to the pod.
     Ports(PortRules, Vec<Forward>),
+    /// Its way through the host's firewall.
+    Firewall(Passage),
 }
 
 /// What is known of a [`Filter`] when it has to go: enough to find it.
@@ -31,6 +33,13 @@ pub enum Trace {
     Ports(Vec<Forward>),
     /// Elements that were found without a record.
     Found(Vec<Found>),
+    /// The way through the firewall of these addresses.
+    Firewall {
+        /// The pod's addresses.
+        addresses: Vec<IpAddr>,
+        /// The port of a bridge that may be isolated.
+        port: Option<String>,
+    },
 }
 
 impl Filter {
@@ -39,6 +48,9 @@ impl Filter {
         match self {
             Self::Masquerade(_, addresses) => Trace::Masquerade(addresses.clone()),
             Self::Ports(_, forwards) => Trace::Ports(forwards.clone()),
+            Self::Firewall(passage) => {
+                Trace::Firewall { addresses: passage.addresses.clone(), port: passage.host_end() }
+            }
         }
     }
 
@@ -47,14 +59,16 @@ impl Filter {
         match self {
             Self::Masquerade(what, _) => vec![what.layout()],
             Self::Ports(rules, forwards) => rules.layouts(forwards),
+            Self::Firewall(passage) => passage.layouts(),
         }
     }
 
-    /// The pod's own elements in them.
+    /// The elements in them: the pod's own, and those that it shares.
     fn elements(&self) -> Vec<Element> {
         match self {
             Self::Masquerade(what, addresses) => what.elements(addresses),
             Self::Ports(rules, forwards) => rules.elements(forwards),
+            Self::Firewall(passage) => passage.elements(),
         }
     }
 
@@ -64,6 +78,8 @@ impl Filter {
         match self {
             Self::Masquerade(what, addresses) => what.elsewhere(addresses, found),
             Self::Ports(rules, forwards) => rules.elsewhere(forwards, found),
+            // Their sets are the same for every network.
+            Self::Firewall(_) => Vec::new(),
         }
     }
 }
@@ -75,6 +91,7 @@ impl Trace {
             Self::Masquerade(addresses) => masquerade::places(addresses, sets),
             Self::Ports(forwards) => ports::places(forwards, sets),
             Self::Found(found) => found.iter().map(Found::element).collect(),
+            Self::Firewall { addresses, .. } => firewall::places(addresses),
         }
     }
 
@@ -83,6 +100,7 @@ impl Trace {
             Self::Masquerade(addresses) => addresses.is_empty(),
             Self::Ports(forwards) => forwards.is_empty(),
             Self::Found(found) => found.is_empty(),
+            Self::Firewall { addresses, port } => addresses.is_empty() && port.is_none(),
         }
     }
 }
@@ -103,7 +121,11 @@ impl Nft {
         let elements: Vec<Element> = filters.iter().flat_map(Filter::elements).collect();
         let elsewhere =
             |found: &[HeldRule]| filters.iter().flat_map(|filter| filter.elsewhere(found)).collect();
-        self.ensure(&layouts(filters), &elements, &elsewhere, &own, &theirs)
+        self.ensure(&layouts(filters), &elements, &elsewhere, &own, &theirs)?;
+        filters.iter().try_for_each(|filter| match filter {
+            Filter::Firewall(passage) => self.pass(passage, owner),
+            Filter::Masquerade(..) | Filter::Ports(..) => Ok(()),
+        })
     }
 
     /// Takes out what is `owner`'s of `traces`, in one transaction. What is not there is done.
@@ -113,7 +135,11 @@ impl Nft {
         }
         let sets = self.sets(Family::Inet)?;
         let places: Vec<Element> = traces.iter().flat_map(|trace| trace.places(&sets)).collect();
-        self.remove(&places, &comment(owner))
+        self.remove(&places, &comment(owner))?;
+        traces.iter().try_for_each(|trace| match trace {
+            Trace::Firewall { port: Some(port), .. } => self.end_isolation(port, owner),
+            _ => Ok(()),
+        })
     }
 
     /// What is missing or different of `filters`, one line for each thing; no line means that they stand as
@@ -126,6 +152,11 @@ impl Nft {
         let line =
             |(s, _): &(Element, String)| format!("{s} belongs to another network or to older settings");
         lines.extend(strays.iter().map(line));
+        for filter in filters {
+            if let Filter::Firewall(passage) = filter {
+                lines.extend(self.passage_missing(passage, owner)?);
+            }
+        }
         Ok(lines)
     }
 
@@ -155,6 +186,10 @@ impl fmt::Display for Filter {
                 write!(f, "masquerade {} by the rules of `{}`", listed(addresses), what.network)
             }
             Self::Ports(_, forwards) => write!(f, "map the host's {}", listed(forwards)),
+            Self::Firewall(passage) => {
+                let (pod, ingress) = (listed(&passage.addresses), &passage.ingress);
+                write!(f, "let {pod} through the host's firewall{ingress}")
+            }
         }
     }
 }
@@ -164,6 +199,9 @@ impl fmt::Display for Trace {
         match self {
             Self::Masquerade(addresses) => write!(f, "stop masquerading {}", listed(addresses)),
             Self::Ports(forwards) => write!(f, "stop mapping the host's {}", listed(forwards)),
+            Self::Firewall { addresses, .. } => {
+                write!(f, "let {} through the host's firewall no more", listed(addresses))
+            }
             Self::Found(found) => {
                 let each: Vec<String> = found.iter().map(|f| f.element().to_string()).collect();
                 write!(f, "remove {}", each.join(", "))

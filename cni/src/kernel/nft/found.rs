@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use node::Result;
 
-use super::Nft;
 use super::element::{Element, Held, comment};
 use super::layout::Family;
 use super::operation::Question;
+use super::{Nft, firewall};
 use crate::owner::Owner;
 
 /// An element of ours in `table inet nodeplug`.
@@ -46,7 +46,8 @@ impl Nft {
         let mut all = Vec::new();
         for set in self.sets(Family::Inet)? {
             let held = self.channel.list(&Question::Elements(Family::Inet, &set), Held::read)?;
-            let named = held.into_iter().filter(|held| !held.comment.is_empty());
+            let named =
+                held.into_iter().filter(|h| !h.comment.is_empty() && !firewall::is_shared(&h.comment));
             all.extend(named.map(|held| Found { set: set.clone(), comment: held.comment.clone(), held }));
         }
         Ok(all)

@@ -16,15 +16,26 @@ pub const TABLE: &str = "nodeplug";
 pub(super) enum Family {
     Inet = libc::NFPROTO_INET as isize,
     Bridge = libc::NFPROTO_BRIDGE as isize,
+    /// Where only the host has tables.
+    Ip = libc::NFPROTO_IPV4 as isize,
+    Ip6 = libc::NFPROTO_IPV6 as isize,
+}
+
+impl Family {
+    /// As nft calls it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+        }
+    }
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Inet => "inet",
-            Self::Bridge => "bridge",
-        };
-        write!(f, "`{name} {TABLE}`")
+        write!(f, "`{} {TABLE}`", self.word())
     }
 }
 

@@ -9,6 +9,7 @@ use netlink_bindings::nftables::{
 use netlink_bindings::traits::Pusher;
 
 use super::element::{Element, user_data};
+use super::host::{Lack, Place};
 use super::layout::{Chain, Family, Set, TABLE};
 
 const ACCEPT: u32 = 1;
@@ -30,6 +31,8 @@ pub(super) enum Operation<'a> {
     AddRule(Family, &'a Chain, usize),
     AddElement(&'a Element, &'a str),
     DropElement(&'a Element),
+    /// Puts something into a table of the host's.
+    Host(&'a Lack),
 }
 
 impl Operation<'_> {
@@ -44,8 +47,12 @@ impl Operation<'_> {
             Self::DropSet(..) => (libc::NFT_MSG_DELSET, 0),
             Self::AddRule(..) => (libc::NFT_MSG_NEWRULE, CREATE | libc::NLM_F_APPEND),
             // Exclusive, for otherwise the kernel takes the element for done and keeps its old comment.
-            Self::AddElement(..) => (libc::NFT_MSG_NEWSETELEM, CREATE | libc::NLM_F_EXCL),
+            Self::AddElement(it, _) if !it.shared => (libc::NFT_MSG_NEWSETELEM, CREATE | libc::NLM_F_EXCL),
+            Self::AddElement(..) => (libc::NFT_MSG_NEWSETELEM, CREATE),
             Self::DropElement(_) => (libc::NFT_MSG_DELSETELEM, 0),
+            Self::Host(Lack::Chain(_)) => (libc::NFT_MSG_NEWCHAIN, CREATE),
+            Self::Host(Lack::Rule { after: None, .. }) => (libc::NFT_MSG_NEWRULE, CREATE),
+            Self::Host(Lack::Rule { .. }) => (libc::NFT_MSG_NEWRULE, CREATE | libc::NLM_F_APPEND),
         }
     }
 
@@ -59,6 +66,7 @@ impl Operation<'_> {
             | Self::DropSet(family, _)
             | Self::AddRule(family, ..) => *family,
             Self::AddElement(element, _) | Self::DropElement(element) => element.family,
+            Self::Host(lack) => lack.place().family,
         }
     }
 
@@ -105,8 +113,9 @@ impl Operation<'_> {
                 rule.as_vec_mut().extend(&expressions);
                 drop(rule.end_nested().push_userdata(&user_data(&chain.note(*index))));
             }
-            Self::AddElement(it, comment) => element(buffer, it, Some(comment)),
+            Self::AddElement(it, comment) => element(buffer, it, Some(it.comment(comment))),
             Self::DropElement(it) => element(buffer, it, None),
+            Self::Host(lack) => host(buffer, lack),
         }
     }
 }
@@ -126,6 +135,7 @@ impl fmt::Display for Operation<'_> {
             }
             Self::AddElement(element, _) => write!(f, "put {element}"),
             Self::DropElement(element) => write!(f, "remove {element}"),
+            Self::Host(lack) => lack.fmt(f),
         }
     }
 }
@@ -144,6 +154,12 @@ pub(super) enum Question<'a> {
     Sets(Family),
     /// All elements of a set.
     Elements(Family, &'a str),
+    /// All chains of a family, whoever has them.
+    Chains(Family),
+    /// A chain of the host's.
+    HostChain(&'a Place),
+    /// Its rules.
+    HostRules(&'a Place),
 }
 
 impl Question<'_> {
@@ -151,11 +167,11 @@ impl Question<'_> {
     pub fn message(&self) -> i32 {
         match self {
             Self::Table(_) => libc::NFT_MSG_GETTABLE,
-            Self::Chain(..) => libc::NFT_MSG_GETCHAIN,
+            Self::Chain(..) | Self::Chains(_) | Self::HostChain(_) => libc::NFT_MSG_GETCHAIN,
             Self::Set(..) | Self::Sets(_) => libc::NFT_MSG_GETSET,
             Self::Element(_) | Self::Elements(..) => libc::NFT_MSG_GETSETELEM,
             Self::Generation => libc::NFT_MSG_GETGEN,
-            Self::Rules(_) => libc::NFT_MSG_GETRULE,
+            Self::Rules(_) | Self::HostRules(_) => libc::NFT_MSG_GETRULE,
         }
     }
 
@@ -167,7 +183,9 @@ impl Question<'_> {
             | Self::Set(family, _)
             | Self::Rules(family)
             | Self::Sets(family)
-            | Self::Elements(family, _) => *family as u8,
+            | Self::Elements(family, _)
+            | Self::Chains(family) => *family as u8,
+            Self::HostChain(place) | Self::HostRules(place) => place.family as u8,
             Self::Element(element) => element.family as u8,
             Self::Generation => 0,
         }
@@ -180,7 +198,15 @@ impl Question<'_> {
             Self::Chain(_, name) => chain(buffer, name),
             Self::Set(_, name) => set(buffer, name),
             Self::Element(it) => element(buffer, it, None),
-            Self::Generation => {}
+            Self::Generation | Self::Chains(_) => {}
+            Self::HostChain(place) => {
+                let chain = PushChainAttrs::new(buffer).push_table_bytes(place.table.as_bytes());
+                drop(chain.push_name_bytes(place.chain.as_bytes()));
+            }
+            Self::HostRules(place) => {
+                let rule = PushRuleAttrs::new(buffer).push_table_bytes(place.table.as_bytes());
+                drop(rule.push_chain_bytes(place.chain.as_bytes()));
+            }
             Self::Rules(_) => drop(PushRuleAttrs::new(buffer).push_table_bytes(TABLE.as_bytes())),
             Self::Sets(_) => drop(PushSetAttrs::new(buffer).push_table_bytes(TABLE.as_bytes())),
             Self::Elements(_, name) => {
@@ -202,6 +228,9 @@ impl fmt::Display for Question<'_> {
             Self::Rules(family) => write!(f, "list the rules of {family}"),
             Self::Sets(family) => write!(f, "list the sets of {family}"),
             Self::Elements(family, name) => write!(f, "list the set `{name}` of {family}"),
+            Self::Chains(family) => write!(f, "list the chains of the family `{}`", family.word()),
+            Self::HostChain(place) => write!(f, "look for {place}"),
+            Self::HostRules(place) => write!(f, "list the rules of {place}"),
         }
     }
 }
@@ -216,6 +245,25 @@ fn chain(buffer: &mut Vec<u8>, name: &str) {
 
 fn set(buffer: &mut Vec<u8>, name: &str) {
     drop(PushSetAttrs::new(buffer).push_table_bytes(TABLE.as_bytes()).push_name_bytes(name.as_bytes()));
+}
+
+fn host(buffer: &mut Vec<u8>, lack: &Lack) {
+    let (table, chain) = (lack.place().table.as_bytes(), lack.place().chain.as_bytes());
+    match lack {
+        Lack::Chain(_) => drop(PushChainAttrs::new(buffer).push_table_bytes(table).push_name_bytes(chain)),
+        Lack::Rule { after, rule, .. } => {
+            let mut expressions = Vec::with_capacity(256);
+            rule.rule().encode(&mut expressions);
+            let message = PushRuleAttrs::new(buffer).push_table_bytes(table).push_chain_bytes(chain);
+            let message = match after {
+                Some(handle) => message.push_position(*handle),
+                None => message,
+            };
+            let mut message = message.nested_expressions();
+            message.as_vec_mut().extend(&expressions);
+            drop(message.end_nested().push_userdata(&user_data(rule.comment())));
+        }
+    }
 }
 
 fn element(buffer: &mut Vec<u8>, it: &Element, comment: Option<&str>) {

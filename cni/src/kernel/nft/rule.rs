@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_bindings::nftables::{
-    CmpOps, MetaKeys, NatRangeFlags, PayloadBase, PushDataAttrs, PushExprAttrs, PushExprListAttrs, Registers,
-    RuleAttrs, VerdictCode,
+    CmpOps, CtKeys, MetaKeys, NatRangeFlags, PayloadBase, PushDataAttrs, PushExprAttrs, PushExprListAttrs,
+    Registers, RuleAttrs, VerdictCode,
 };
 use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils::{IterableChunks, finalize_nested_header, push_header, push_nested_header};
@@ -43,6 +43,13 @@ const NAT_REG_ADDR_MIN: u16 = 3;
 const NAT_REG_PROTO_MIN: u16 = 5;
 const NAT_OF_DESTINATION: u32 = 1;
 const MASQ_FLAGS: u16 = 1;
+const CT_DREG: u16 = 1;
+const CT_KEY: u16 = 2;
+/// `NF_CT_STATE_BIT` of `IP_CT_ESTABLISHED` and `IP_CT_RELATED`, and `IPS_DST_NAT`, in
+/// linux/netfilter/nf_conntrack_common.h.
+const ESTABLISHED: u32 = 1 << 1;
+const RELATED: u32 = 1 << 2;
+const DESTINATION_TRANSLATED: u32 = 1 << 5;
 
 /// One expression, in the words of `nft --debug=netlink`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +64,7 @@ enum Expression {
     Verdict { code: u32, chain: Option<String> },
     DestinationNat { family: u8, port: u32 },
     Masquerade,
+    Connection { key: u32 },
 }
 
 /// A rule: how nft prints it, and its expressions.
@@ -161,6 +169,16 @@ impl Rule {
         ]);
         self.say(format_args!("meta mark & {bit:#010x} == {bit:#010x}"));
         self
+    }
+
+    /// Packets of a connection that was allowed before, and errors about one.
+    pub fn established(self) -> Self {
+        self.connection(CtKeys::State, ESTABLISHED | RELATED, "ct state established,related")
+    }
+
+    /// Packets of a connection whose destination was translated.
+    pub fn translated(self) -> Self {
+        self.connection(CtKeys::Status, DESTINATION_TRANSLATED, "ct status dnat")
     }
 
     /// Packets whose parts together are a key of `set`.
@@ -290,6 +308,17 @@ impl Rule {
         words.join(" . ")
     }
 
+    /// Packets whose connection has one of these bits.
+    fn connection(mut self, key: CtKeys, bits: u32, words: &str) -> Self {
+        self.expressions.extend([
+            Expression::Connection { key: key as u32 },
+            Expression::Bitwise { mask: bits.to_ne_bytes().to_vec(), xor: vec![0; 4] },
+            Expression::Compare { equal: false, value: vec![0; 4] },
+        ]);
+        self.say(words);
+        self
+    }
+
     fn change_mark(&mut self, bit: u32, to: u32) {
         self.expressions.extend([
             Expression::Meta { key: MetaKeys::Mark as u32, register: FIRST },
@@ -371,7 +400,7 @@ fn but(is: bool) -> &'static str {
 }
 
 /// Whether each attribute of `ours` is in `theirs` with the same value.
-fn says(ours: &[u8], theirs: &[u8]) -> bool {
+pub(super) fn says(ours: &[u8], theirs: &[u8]) -> bool {
     IterableChunks::new(ours).all(|(header, value)| {
         let held = IterableChunks::new(theirs).find(|(h, _)| h.r#type == header.r#type);
         held.is_some_and(|(_, held)| if header.is_nested { says(value, held) } else { value == held })
@@ -438,6 +467,7 @@ impl Expression {
                     (NAT_REG_PROTO_MIN, *port),
                 ],
             ),
+            Self::Connection { key } => numbers(item, c"ct", &[(CT_DREG, FIRST), (CT_KEY, *key)]),
             Self::Masquerade => {
                 numbers(item, c"masq", &[(MASQ_FLAGS, NatRangeFlags::ProtoRandomFully as u32)])
             }

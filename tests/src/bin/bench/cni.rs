@@ -294,12 +294,12 @@ fn weight(node: &Node) -> Vec<Row> {
         #[expect(clippy::cast_precision_loss, reason = "a few thousand KiB")]
         let mebibytes = peak as f64 / 1024.0;
         let what = format!("peak memory of ADD, {mode} mode, MiB");
-        rows.push(Row { what, bar: 4.0, value: mebibytes, detail: format!("{peak} KiB resident") });
+        rows.push(Row::most(what, 4.0, mebibytes, format!("{peak} KiB resident")));
         for command in ["ADD", "DEL"] {
             let count = trace::execs(&call(command));
             let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
             let what = format!("processes exec'd by {command}, {mode} mode");
-            rows.push(Row { what, bar: 0.0, value: count, detail: String::new() });
+            rows.push(Row::most(what, 0.0, count, String::new()));
         }
     }
     if flavour() == Flavour::Reference {

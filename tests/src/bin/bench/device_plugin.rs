@@ -42,7 +42,7 @@ fn on_node(work: impl FnOnce(&DeviceNode) -> Vec<Row> + Send + 'static) -> Vec<R
 fn row(what: &str, bar: f64, values: &[f64], detail: &str) -> Row {
     let (low, high) = (percentile(values, 0.0), percentile(values, 1.0));
     let spread = format!("{} times: {low:.3} to {high:.3}{detail}", values.len());
-    Row { what: what.to_owned(), bar, value: percentile(values, 0.5), detail: spread }
+    Row::most(what.to_owned(), bar, percentile(values, 0.5), spread)
 }
 
 /// The 99th percentile of each series; the median of all is told beside it.
@@ -249,7 +249,7 @@ fn memory(node: &DeviceNode) -> Vec<Row> {
 fn binary() -> Row {
     #[expect(clippy::cast_precision_loss, reason = "a few million bytes")]
     let size = fs::metadata(our_daemon()).expect("the daemon's program").len() as f64 / 1_048_576.0;
-    Row { what: "the program, stripped, MiB".to_owned(), bar: 6.0, value: size, detail: machine() }
+    Row::most("the program, stripped, MiB".to_owned(), 6.0, size, machine())
 }
 
 /// What all this was measured on.

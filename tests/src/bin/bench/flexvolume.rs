@@ -220,7 +220,7 @@ fn memory(node: &VolumeNode) -> Vec<Row> {
         #[expect(clippy::cast_precision_loss, reason = "a few thousand KiB")]
         let value = peak as f64 / 1024.0;
         let what = format!("peak memory of a mount, {name}, MiB");
-        Row { what, bar: 4.0, value, detail: format!("{peak} KiB resident") }
+        Row::most(what, 4.0, value, format!("{peak} KiB resident"))
     };
     volumes.iter().map(row).collect()
 }

@@ -1,5 +1,6 @@
-//! `bench [cni|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]`: the speed and the memory of the
-//! programs beside those that people use now, and beside the bare work of the kernel, on throw-away nodes.
+//! `bench [cni|cni-chain|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]`: the speed and the
+//! memory of the programs beside those that people use now, and beside the bare work of the kernel, on
+//! throw-away nodes.
 //!
 //! Calls are made in turns (theirs, ours, floor, in rotating order), so that a slow moment of the machine
 //! meets all of them; a ratio is that of the medians.
@@ -13,6 +14,7 @@
 )]
 
 mod cni;
+mod cni_chain;
 mod device_plugin;
 mod flexvolume;
 mod volumes;
@@ -40,8 +42,9 @@ fn main() -> ExitCode {
     let rounds = after("--rounds").map_or(Some(200), |n| n.parse().ok());
     let program = words.first().map(String::as_str).filter(|w| !w.starts_with("--"));
     let groups = match program {
-        None => [cni::GROUPS.as_slice(), flexvolume::GROUPS.as_slice(), &device_plugin::GROUPS].concat(),
+        None => every(),
         Some("cni") => cni::GROUPS.to_vec(),
+        Some("cni-chain") => cni_chain::GROUPS.to_vec(),
         Some("flexvolume") => flexvolume::GROUPS.to_vec(),
         Some("device-plugin") => device_plugin::GROUPS.to_vec(),
         Some(_) => Vec::new(),
@@ -61,10 +64,17 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn every() -> Vec<Group> {
+    let programs: [&[Group]; 4] =
+        [&cni::GROUPS, &cni_chain::GROUPS, &flexvolume::GROUPS, &device_plugin::GROUPS];
+    programs.concat()
+}
+
 fn usage() -> ExitCode {
     let names = |groups: &[Group]| groups.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("|");
-    eprintln!("usage: bench [cni|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]");
+    eprintln!("usage: bench [cni|cni-chain|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]");
     eprintln!("GROUP of cni: {}", names(&cni::GROUPS));
+    eprintln!("GROUP of cni-chain: {}", names(&cni_chain::GROUPS));
     eprintln!("GROUP of flexvolume: {}", names(&flexvolume::GROUPS));
     eprintln!("GROUP of device-plugin: {}", names(&device_plugin::GROUPS));
     ExitCode::from(2)

@@ -1,0 +1,62 @@
+//! The pod's way through the host's firewall: what is refused, what goes into nf_tables, what takes it out.
+
+use std::net::IpAddr;
+
+use node::{Error, Kind, Result};
+
+use crate::attachment::Attachment;
+use crate::config::firewall::{Firewall, IngressPolicy};
+use crate::kernel::nft::{Filter, Ingress, Passage, Trace};
+use crate::plan::feature::Target;
+
+/// Refuses a policy that this interface cannot have.
+pub fn judge(firewall: &Firewall, target: &Target) -> Result<()> {
+    if firewall.ingress != IngressPolicy::SameBridge || target.bridge.is_some() {
+        return Ok(());
+    }
+    let what = "let the pods of the same bridge in and no others (`ingressPolicy` is `same-bridge`): the pod's \
+                interface is on no bridge";
+    Err(Error::new(Kind::Config, what)
+        .hint("use `isolated`, which keeps every other pod out, or attach the pods to a bridge"))
+}
+
+/// What lets the pod's traffic pass.
+pub fn filter(firewall: &Firewall, target: &Target) -> Filter {
+    let (bridge, port) = (target.bridge.clone(), target.host_link.clone());
+    Filter::Firewall(passage(firewall, target.ips(), bridge, port))
+}
+
+/// The same from the record; `bridge` is the one that its host end is on, which the kernel knows. `None` where
+/// it has no way through the firewall.
+pub fn again(record: &Attachment, bridge: Option<String>) -> Option<Filter> {
+    let firewall = record.firewall.as_ref()?;
+    Some(Filter::Firewall(passage(firewall, record.addresses.clone(), bridge, host_end(record))))
+}
+
+fn passage(
+    firewall: &Firewall,
+    addresses: Vec<IpAddr>,
+    bridge: Option<String>,
+    port: Option<String>,
+) -> Passage {
+    let ingress = match (firewall.ingress, bridge) {
+        (IngressPolicy::Open, _) | (IngressPolicy::SameBridge, None) => Ingress::Open,
+        (IngressPolicy::SameBridge, Some(bridge)) => Ingress::SameBridge(bridge),
+        (IngressPolicy::Isolated, bridge) => Ingress::Isolated { bridge, port },
+    };
+    Passage { admin_chain: firewall.admin_chain.clone(), addresses, ingress }
+}
+
+/// What finds it again.
+pub fn unmake(record: &Attachment) -> Option<Trace> {
+    let firewall = record.firewall.as_ref()?;
+    Some(Trace::Firewall {
+        addresses: record.addresses.clone(),
+        port: host_end(record).filter(|_| firewall.ingress == IngressPolicy::Isolated),
+    })
+}
+
+/// The host end of the pod's interface, whoever made it.
+fn host_end(record: &Attachment) -> Option<String> {
+    if record.chained.is_some() { record.host_link.clone() } else { Some(record.owner.host_ifname()) }
+}
