@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::thread;
 
-use cni::kernel::nft::{Filter, Found, Ingress, Masquerade, Nft, Passage, Trace, comment};
+use cni::config::ports::{Condition, Protocol};
+use cni::kernel::nft::{
+    Filter, Forward, Found, Ingress, Masquerade, Nft, Passage, PortRules, Trace, comment,
+};
 use cni::owner::Owner;
 use nix::sched::{CloneFlags, unshare};
 
@@ -496,5 +499,299 @@ fn every_element_of_a_full_node_is_listed() {
                 .unwrap();
         }
         assert_eq!(kernel.found().unwrap().len(), 2000);
+    });
+}
+
+fn port_rules() -> PortRules {
+    let net = |text: &str| text.parse().unwrap();
+    PortRules {
+        snat: true,
+        masquerade_all: false,
+        mark_bit: 13,
+        neighbours: vec![net("10.88.0.0/16"), net("fd00::/64")],
+        conditions: [
+            vec![
+                Condition::Destination { net: net("192.0.2.0/25"), is: false },
+                Condition::Interface { name: "eth*".into(), is: false },
+            ],
+            vec![Condition::Source { net: net("fd01::/32"), is: true }],
+        ],
+    }
+}
+
+/// A port for each kind of element: of every address and of one, in both families.
+fn forwards(pod: u8) -> Vec<Forward> {
+    let cases = [
+        ("0.0.0.0", Protocol::Tcp, format!("10.88.0.{pod}:8080")),
+        ("192.0.2.1", Protocol::Udp, format!("10.88.0.{pod}:53")),
+        ("::", Protocol::Sctp, format!("[fd00::{pod}]:8080")),
+        ("2001:db8::1", Protocol::Tcp, format!("[fd00::{pod}]:8081")),
+    ];
+    let forward = |(host, protocol, to): (&str, Protocol, String)| Forward {
+        host: host.parse().unwrap(),
+        port: 8000 + u16::from(pod),
+        protocol,
+        to: to.parse().unwrap(),
+    };
+    cases.into_iter().map(forward).collect()
+}
+
+/// All that a pod can get: its masquerade and its ports.
+fn all_of(pod: u8) -> Vec<Filter> {
+    let masquerade =
+        Filter::Masquerade(what(&[]), addresses(&[&format!("10.88.0.{pod}"), &format!("fd00::{pod}")]));
+    vec![masquerade, Filter::Ports(port_rules(), forwards(pod))]
+}
+
+fn traces(filters: &[Filter]) -> Vec<Trace> {
+    filters.iter().map(Filter::trace).collect()
+}
+
+const PORTS: &str = r#"table inet nodeplug {
+	map hostports4-NAME {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+		elements = { 192.0.2.1 . udp . 8005 comment "abc:eth0" : 10.88.0.5 . 53 }
+	}
+
+	map ports4-NAME {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+		elements = { tcp . 8005 comment "abc:eth0" : 10.88.0.5 . 8080 }
+	}
+
+	set hairpin4-NAME {
+		type ipv4_addr . inet_proto . inet_service
+		elements = { 10.88.0.5 . tcp . 8005 comment "abc:eth0",
+			     10.88.0.5 . udp . 8005 comment "abc:eth0" }
+	}
+
+	map hostports6-NAME {
+		type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
+		elements = { 2001:db8::1 . tcp . 8005 comment "abc:eth0" : fd00::5 . 8081 }
+	}
+
+	map ports6-NAME {
+		type inet_proto . inet_service : ipv6_addr . inet_service
+		elements = { sctp . 8005 comment "abc:eth0" : fd00::5 . 8080 }
+	}
+
+	set hairpin6-NAME {
+		type ipv6_addr . inet_proto . inet_service
+		elements = { fd00::5 . tcp . 8005 comment "abc:eth0",
+			     fd00::5 . sctp . 8005 comment "abc:eth0" }
+	}
+
+	chain loopback {
+		type filter hook prerouting priority raw; policy accept;
+		iifname != "lo" ip daddr 127.0.0.0/8 drop comment "nodeplug 1 of 2"
+		iifname != "lo" ip saddr 127.0.0.0/8 drop comment "nodeplug 2 of 2"
+	}
+
+	chain ports-to-NAME {
+		dnat ip to ip daddr . meta l4proto . th dport map @hostports4-NAME comment "nodeplug 1 of 4"
+		dnat ip to meta l4proto . th dport map @ports4-NAME comment "nodeplug 2 of 4"
+		dnat ip6 to ip6 daddr . meta l4proto . th dport map @hostports6-NAME comment "nodeplug 3 of 4"
+		dnat ip6 to meta l4proto . th dport map @ports6-NAME comment "nodeplug 4 of 4"
+	}
+
+	chain ports-NAME {
+		meta mark & 0x00002000 == 0x00002000 goto ports-to-NAME comment "nodeplug 1 of 9"
+		ip saddr . meta l4proto . th dport @hairpin4-NAME meta mark set meta mark | 0x00002000 comment "nodeplug 2 of 9"
+		ip6 saddr . meta l4proto . th dport @hairpin6-NAME meta mark set meta mark | 0x00002000 comment "nodeplug 3 of 9"
+		ip saddr 10.88.0.0/16 meta mark set meta mark | 0x00002000 comment "nodeplug 4 of 9"
+		ip6 saddr fd00::/64 meta mark set meta mark | 0x00002000 comment "nodeplug 5 of 9"
+		ip saddr 127.0.0.0/8 meta mark set meta mark | 0x00002000 comment "nodeplug 6 of 9"
+		ip6 saddr ::1 meta mark set meta mark | 0x00002000 comment "nodeplug 7 of 9"
+		jump ports-to-NAME comment "nodeplug 8 of 9"
+		meta mark set meta mark & 0xffffdfff comment "nodeplug 9 of 9"
+	}
+
+	chain ports-in-NAME {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr != 192.0.2.0/25 iifname != "eth*" fib daddr type local jump ports-NAME comment "nodeplug 1 of 2"
+		ip6 saddr fd01::/32 fib daddr type local jump ports-NAME comment "nodeplug 2 of 2"
+	}
+
+	chain ports-out-NAME {
+		type nat hook output priority -100; policy accept;
+		ip daddr != 192.0.2.0/25 iifname != "eth*" fib daddr type local jump ports-NAME comment "nodeplug 1 of 2"
+		ip6 saddr fd01::/32 fib daddr type local jump ports-NAME comment "nodeplug 2 of 2"
+	}
+
+	chain ports-leave-NAME {
+		type nat hook postrouting priority srcnat; policy accept;
+		meta mark & 0x00002000 == 0x00002000 masquerade fully-random comment "nodeplug 1 of 1"
+	}
+}
+"#;
+
+/// What the names of the layout of ports end in.
+fn ports_name() -> String {
+    let listed = nft("list ruleset");
+    let line = listed.lines().find(|l| l.contains("chain ports-to-")).expect("a layout of ports");
+    line.trim().trim_start_matches("chain ports-to-").trim_end_matches(" {").to_owned()
+}
+
+fn sorted(text: &str) -> Vec<String> {
+    // nft lists a set's elements in an order of the kernel's.
+    let mut lines: Vec<String> = text
+        .lines()
+        .map(|l| l.trim().trim_start_matches("elements = { ").trim_end_matches([',', ' ', '}']).to_owned())
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn the_ruleset_of_ports_is_what_nft_prints_and_loads_again() {
+    in_a_namespace(|| {
+        let ports = [Filter::Ports(port_rules(), forwards(5))];
+        let mut kernel = Nft::open().unwrap();
+        kernel.put(&ports, &owner("abc"), &|_| false).unwrap();
+        let listed = nft("list ruleset");
+        assert_eq!(sorted(&listed), sorted(&PORTS.replace("NAME", &ports_name())), "{listed}");
+        let file = std::env::temp_dir().join(format!("nodeplug-ports-{}", std::process::id()));
+        std::fs::write(&file, &listed).unwrap();
+        nft("flush ruleset");
+        nft(&format!("-f {}", file.display()));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(kernel.lacks(&ports, &owner("abc")).unwrap(), [""; 0]);
+    });
+}
+
+#[test]
+fn all_that_a_pod_gets_is_put_and_taken_at_once_or_not_at_all() {
+    in_a_namespace(|| {
+        let mut kernel = Nft::open().unwrap();
+        kernel.put(&all_of(5), &owner("a"), &|_| false).unwrap();
+        assert_eq!(kernel.lacks(&all_of(5), &owner("a")).unwrap(), [""; 0]);
+        // One of its keys is a living pod's: nothing of the rest comes to be.
+        let mut taken = all_of(6);
+        taken.push(Filter::Ports(port_rules(), forwards(5)[..1].to_vec()));
+        let before = nft("list ruleset");
+        let error = kernel.put(&taken, &owner("b"), &|held| held == "a:eth0").unwrap_err();
+        assert_eq!(error.kind(), node::Kind::Conflict);
+        assert!(error.to_string().contains("`tcp . 8005` in the map `ports4-"), "{error}");
+        assert!(error.to_string().contains("`a:eth0`") && error.advice().unwrap().contains("hostPort"), "{error}");
+        assert_eq!(nft("list ruleset"), before);
+        // One that is dead leaves it, under other settings, too.
+        let other = PortRules { mark_bit: 3, ..port_rules() };
+        let ports = [Filter::Ports(other, forwards(5))];
+        kernel.put(&ports, &owner("b"), &|_| false).unwrap();
+        assert_eq!(kernel.lacks(&ports, &owner("b")).unwrap(), [""; 0]);
+        let lines = kernel.lacks(&all_of(5), &owner("a")).unwrap();
+        assert!(lines.iter().any(|l| l.contains("`tcp . 8005` in the map `ports4-") && l.ends_with("is missing")), "{lines:?}");
+        kernel.take(&traces(&ports), &owner("b")).unwrap();
+        kernel.take(&traces(&all_of(5)), &owner("a")).unwrap();
+        kernel.take(&traces(&all_of(5)), &owner("a")).unwrap();
+        assert_eq!(kernel.found().unwrap(), []);
+        kernel.tidy().unwrap();
+        // The guard of loopback stays: what it guards may be open still.
+        let left = nft("list ruleset");
+        assert!(!left.contains("ports") && !left.contains("masq") && left.contains("chain loopback"), "{left}");
+    });
+}
+
+#[test]
+fn what_is_found_without_a_record_names_its_owner_and_pod_and_can_be_taken() {
+    in_a_namespace(|| {
+        let mut kernel = Nft::open().unwrap();
+        for pod in [5, 6] {
+            kernel.put(&all_of(pod), &owner(&pod.to_string()), &|_| false).unwrap();
+        }
+        let found = kernel.found_of(&owner("5")).unwrap();
+        assert_eq!(found.len(), 2 + 4 + 4, "{found:?}");
+        let expect = addresses(&["10.88.0.5", "fd00::5"]);
+        for one in &found {
+            assert!(one.address().is_some_and(|a| expect.contains(&a)), "{one:?}");
+        }
+        kernel.take(&[Trace::Found(found)], &owner("5")).unwrap();
+        assert_eq!(kernel.found_of(&owner("5")).unwrap(), []);
+        assert_eq!(kernel.lacks(&all_of(6), &owner("6")).unwrap(), [""; 0]);
+    });
+}
+
+#[test]
+fn every_damage_to_the_rules_of_ports_is_named_and_repaired() {
+    in_a_namespace(|| {
+        let (mut kernel, who, pod) = (Nft::open().unwrap(), owner("abc"), all_of(5));
+        kernel.put(&pod, &who, &|_| false).unwrap();
+        let name = ports_name();
+        let base = "type nat hook prerouting priority -100 ;";
+        let cases: Vec<(Vec<String>, String)> = vec![
+            (vec!["flush ruleset".into()], "the table `inet nodeplug` is missing".into()),
+            (vec![format!("flush chain inet nodeplug ports-to-{name}")], "map @ports4-".into()),
+            (vec![format!("flush chain inet nodeplug ports-{name}")], "jump ports-to-".into()),
+            (vec!["flush chain inet nodeplug loopback".into()], "127.0.0.0/8 drop".into()),
+            (vec![format!("flush map inet nodeplug ports4-{name}")], "`tcp . 8005` in the map".into()),
+            (vec![format!("flush set inet nodeplug hairpin6-{name}")], "`fd00::5 . sctp . 8005` in the set".into()),
+            (
+                vec![
+                    format!("flush map inet nodeplug ports4-{name}"),
+                    format!("add element inet nodeplug ports4-{name} {{ tcp . 8005 comment \"abc:eth0\" : 10.9.9.9 . 1 }}"),
+                ],
+                "leads elsewhere".into(),
+            ),
+            (
+                // A chain that others call has become one at a hook.
+                vec![
+                    format!("flush chain inet nodeplug ports-in-{name}"),
+                    format!("flush chain inet nodeplug ports-out-{name}"),
+                    format!("flush chain inet nodeplug ports-{name}"),
+                    format!("delete chain inet nodeplug ports-{name}"),
+                    format!("add chain inet nodeplug ports-{name} {{ {base} }}"),
+                ],
+                "is of another kind".into(),
+            ),
+            (
+                // And one at a hook a chain that nobody calls.
+                vec![
+                    format!("flush chain inet nodeplug ports-in-{name}"),
+                    format!("delete chain inet nodeplug ports-in-{name}"),
+                    format!("add chain inet nodeplug ports-in-{name}"),
+                ],
+                "is of another kind".into(),
+            ),
+            (
+                // A map that leads to other things.
+                vec![
+                    format!("flush chain inet nodeplug ports-to-{name}"),
+                    format!("delete map inet nodeplug ports4-{name}"),
+                    format!("add map inet nodeplug ports4-{name} {{ type inet_proto . inet_service : ipv4_addr ; }}"),
+                ],
+                "is of another kind".into(),
+            ),
+        ];
+        for (commands, expect) in cases {
+            for command in &commands {
+                nft(command);
+            }
+            let lines = kernel.lacks(&pod, &who).unwrap();
+            assert!(lines.iter().any(|l| l.contains(&expect)), "{commands:?}: {lines:?}");
+            kernel.put(&pod, &who, &|_| false).unwrap();
+            assert_eq!(kernel.lacks(&pod, &who).unwrap(), [""; 0], "{commands:?}");
+        }
+    });
+}
+
+#[test]
+fn thirty_two_pods_at_once_keep_every_port() {
+    in_a_namespace(|| {
+        thread::scope(|scope| {
+            for pod in 1..=32_u8 {
+                scope.spawn(move || {
+                    let mut kernel = Nft::open().unwrap();
+                    for _ in 0..3 {
+                        kernel.put(&all_of(pod), &owner(&pod.to_string()), &|_| true).unwrap();
+                        kernel.take(&traces(&all_of(pod)), &owner(&pod.to_string())).unwrap();
+                    }
+                    kernel.put(&all_of(pod), &owner(&pod.to_string()), &|_| true).unwrap();
+                });
+            }
+        });
+        let mut kernel = Nft::open().unwrap();
+        for pod in 1..=32_u8 {
+            assert_eq!(kernel.lacks(&all_of(pod), &owner(&pod.to_string())).unwrap(), [""; 0]);
+        }
+        assert_eq!(nft("list ruleset").matches("chain ports-in-").count(), 1);
     });
 }

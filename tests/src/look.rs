@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::call::try_tool;
-use crate::node::{LEASES, Namespace, RECORDS};
+use crate::node::{CLAIMS, LEASES, Namespace, RECORDS};
 
 /// The JSON of `ip -j WORDS` on the node; an empty list where `ip` has nothing to say.
 pub fn ip(words: &[&str]) -> Vec<Value> {
@@ -155,7 +155,15 @@ pub fn leftovers() -> Vec<String> {
         found.extend(leases_in(&folder).iter().map(|(ip, owner)| format!("lease {ip} of {owner}")));
     }
     found.extend(records().iter().chain(&chained_records()).map(|r| format!("record {r}")));
+    found.extend(claims().iter().map(|c| format!("claim {c}")));
     found
+}
+
+/// The ports of the node that are claimed, as `PROTOCOL-PORT/ADDRESS`.
+pub fn claims() -> Vec<String> {
+    let folder = Path::new(CLAIMS);
+    let named = |path: PathBuf| path.strip_prefix(folder).map(|p| p.display().to_string()).ok();
+    folders(folder).iter().flat_map(|port| files(port)).filter_map(named).collect()
 }
 
 fn of_host_ends(what: &str, items: Vec<Value>) -> Vec<String> {

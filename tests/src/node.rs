@@ -20,6 +20,8 @@ pub const REFERENCE: &str = "/usr/lib/cni";
 pub const LEASES: &str = "/var/lib/cni/networks";
 /// Where records of attachments lie.
 pub const RECORDS: &str = "/var/lib/nodeplug/cni/attachments";
+/// Where claims to the node's ports lie.
+pub const CLAIMS: &str = "/var/lib/nodeplug/cni/ports";
 
 pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const SCRATCH: &str = "/run/harness";

@@ -49,7 +49,12 @@ impl Echo {
 
     /// Serves on `ip` on the node.
     pub fn on_node(ip: IpAddr) -> Self {
-        Self::serve(sockets(SocketAddr::new(ip, 0)))
+        Self::on_node_at((ip, 0).into())
+    }
+
+    /// Serves on this address and port on the node.
+    pub fn on_node_at(at: SocketAddr) -> Self {
+        Self::serve(sockets(at))
     }
 
     fn serve((tcp, udp): (TcpListener, UdpSocket)) -> Self {

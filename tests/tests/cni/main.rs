@@ -28,6 +28,7 @@ mod losses;
 mod mending;
 mod networks;
 mod noise;
+mod ports;
 mod reference_chain;
 mod roles;
 mod source_routing;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         losses::trials(),
         mending::trials(),
         noise::trials(),
+        ports::trials(),
         roles::trials(),
         source_routing::trials(),
         reference_chain::trials(),

@@ -1,0 +1,627 @@
+//! Host ports: who reaches a pod by a port of the node, from where and under which address; whose a port is; and
+//! what is left when it goes. As the main plugin's capability, and behind the reference's bridge.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use harness::call::{Answer, tool, try_tool};
+use harness::kernel::trace::{self, End};
+use harness::look;
+use harness::node::{Namespace, Node, RECORDS, our_binary};
+use harness::runtime::{Flavour, Runtime};
+use harness::suite::ours;
+use harness::traffic::{Echo, Protocol, ask, ask_here};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::networks::{MODES, NAME, NODE, OUTSIDE, full, id, ips};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        ours("a_host_port_is_reached_from_everywhere_by_a_routed_pod", |node| everywhere(node, Way::Routed)),
+        ours("a_host_port_is_reached_from_everywhere_on_our_bridge", |node| everywhere(node, Way::Bridge)),
+        ours("a_host_port_is_reached_from_everywhere_behind_the_references_bridge", |node| {
+            everywhere(node, Way::Chained);
+        }),
+        ours("a_host_ip_takes_that_address_alone", a_host_ip_takes_that_address_alone),
+        ours("without_snat_every_source_stays_and_loopback_is_the_hosts", without_snat),
+        ours("with_masq_all_every_connection_comes_from_the_node", with_masq_all),
+        ours("conditions_choose_whose_packets_are_taken", conditions),
+        ours("what_is_not_for_the_node_passes", what_is_not_for_the_node_passes),
+        ours("loopback_stays_closed_to_the_network_and_to_pods", loopback_stays_closed),
+        ours("a_second_pod_is_told_who_has_the_port", a_second_pod_is_told_who_has_the_port),
+        ours("a_port_is_free_again_whatever_del_was_not_told", a_port_is_free_again),
+        ours("after_a_flush_check_tells_and_the_next_add_puts_the_rules_back", after_a_flush),
+        ours("a_conversation_over_udp_follows_the_port", a_conversation_follows_the_port),
+        ours("a_port_that_cannot_be_mapped_is_refused_before_anything_is_made", refused_before),
+        ours("an_add_with_ports_killed_at_any_step_is_undone_by_del", killed_at_any_step),
+        ours("ports_of_an_earlier_boot_are_free", ports_of_an_earlier_boot),
+    ]
+}
+
+const PORT: u16 = 18080;
+const INSIDE: u16 = 8080;
+const GATEWAY: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 66, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd66, 0, 0, 0, 0, 0, 0, 1))];
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+
+/// Who makes the interface, and who maps the ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Routed,
+    Bridge,
+    Chained,
+}
+
+struct Pod {
+    space: Namespace,
+    id: String,
+    ips: Vec<IpAddr>,
+    /// Plugins in the order of ADD, with their results.
+    calls: Vec<(Runtime, Value)>,
+}
+
+impl Pod {
+    /// Servers on the pod's port, both families, TCP and UDP.
+    fn serve(&self) -> Vec<Echo> {
+        self.ips.iter().map(|ip| Echo::at(&self.space, (*ip, INSIDE).into())).collect()
+    }
+
+    #[track_caller]
+    fn check(&self) -> Answer {
+        let (runtime, result) = self.calls.last().expect("an ADD");
+        runtime.check(&self.id, &self.space, result)
+    }
+
+    #[track_caller]
+    fn del(self) {
+        for (runtime, result) in self.calls.iter().rev() {
+            let answer = runtime.del(&self.id, &self.space, result);
+            assert!(answer.ok(), "DEL: {answer:?}");
+        }
+    }
+}
+
+/// Each protocol on the usual port.
+fn usual() -> Value {
+    json!([
+        {"HostPort": PORT, "ContainerPort": INSIDE, "Protocol": "TCP", "HostIP": ""},
+        {"HostPort": PORT, "ContainerPort": INSIDE, "Protocol": "udp", "HostIP": ""},
+    ])
+}
+
+/// The usual port at one address of the node.
+fn at(ip: &str) -> Value {
+    json!([{"hostPort": PORT, "containerPort": INSIDE, "protocol": "tcp", "hostIP": ip}])
+}
+
+fn with_ports(mut config: Value, mappings: &Value, keys: &Value) -> Value {
+    config["capabilities"] = json!({"portMappings": true});
+    config["runtimeConfig"] = json!({"portMappings": mappings});
+    for (key, value) in keys.as_object().expect("an object of keys") {
+        config[key] = value.clone();
+    }
+    config
+}
+
+/// The runtimes of a network whose pods get these ports.
+fn runtimes(node: &Node, way: Way, mappings: &Value, keys: &Value) -> Vec<Runtime> {
+    match way {
+        Way::Routed => vec![Runtime::of(Flavour::Ours, with_ports(full("routed"), mappings, keys))],
+        Way::Bridge => vec![Runtime::of(Flavour::Ours, with_ports(full("bridge"), mappings, keys))],
+        Way::Chained => {
+            node.install_reference();
+            node.install(&our_binary(), "portmap");
+            let mut bridge = full("bridge");
+            bridge["hairpinMode"] = json!(true);
+            bridge["ipMasqBackend"] = Value::Null;
+            let portmap = json!({"cniVersion": "1.0.0", "name": NAME, "type": "portmap"});
+            let portmap = with_ports(portmap, mappings, keys);
+            vec![Runtime::of(Flavour::Reference, bridge), Runtime::of(Flavour::Ours, portmap)]
+        }
+    }
+}
+
+/// A pod, or the answer of the plugin that refused it.
+fn try_pod(node: &Node, runtimes: &[Runtime], word: &str) -> Result<Pod, Box<Answer>> {
+    let (space, id) = (node.pod(), id(word));
+    space.tool(&["ip", "link", "set", "lo", "up"]);
+    for scope in ["all", "default"] {
+        let off = format!("net.ipv6.conf.{scope}.accept_dad=0");
+        space.tool(&["sysctl", "-qw", &off]);
+        tool(&["sysctl", "-qw", &off]);
+    }
+    let mut calls: Vec<(Runtime, Value)> = Vec::new();
+    for runtime in runtimes {
+        let previous = calls.last().map(|(_, result)| result);
+        let answer = runtime.call("ADD", &id, space.name(), previous).run();
+        if !answer.ok() {
+            for (runtime, result) in calls.iter().rev() {
+                runtime.del(&id, &space, result);
+            }
+            return Err(Box::new(answer));
+        }
+        calls.push((runtime.clone(), answer.success()));
+    }
+    let ips = ips(&calls.last().expect("a plugin").1);
+    if runtimes.len() > 1 {
+        // The reference's IPv6 addresses are first looked for on the wire.
+        std::thread::sleep(Duration::from_millis(2500));
+    }
+    Ok(Pod { space, id, ips, calls })
+}
+
+#[track_caller]
+fn pod(node: &Node, way: Way, word: &str, mappings: &Value, keys: &Value) -> Pod {
+    let made = try_pod(node, &runtimes(node, way, mappings, keys), word);
+    made.unwrap_or_else(|answer| panic!("{way:?} {word}: {answer:?}"))
+}
+
+#[track_caller]
+fn seen(answer: &Result<IpAddr, String>, expected: IpAddr, what: &str) {
+    assert_eq!(answer, &Ok(expected), "{what}");
+}
+
+#[track_caller]
+fn nobody(answer: &Result<IpAddr, String>, what: &str) {
+    assert!(answer.is_err(), "{what}: answered, seen as {answer:?}");
+}
+
+fn everywhere(node: &Node, way: Way) {
+    let outside = node.outside();
+    if way != Way::Routed {
+        // Where frames on a bridge pass the rules for packets, an answer has the address ::1 again before the
+        // kernel drops whatever bears it: there ::1 leads nowhere.
+        try_tool(&["sysctl", "-qw", "net.bridge.bridge-nf-call-ip6tables=0"]);
+    }
+    let one = pod(node, way, "one", &usual(), &json!({}));
+    let two = pod(node, way, "two", &json!([]), &json!({}));
+    assert_eq!(one.ips.len(), 2, "both families: {:?}", one.ips);
+    let servers = one.serve();
+    for protocol in PROTOCOLS {
+        for family in [0, 1] {
+            let what = |words: &str| format!("{way:?} {protocol:?} {}: {words}", ["IPv4", "IPv6"][family]);
+            let port = SocketAddr::new(NODE[family], PORT);
+            let own = SocketAddr::new(GATEWAY[family], PORT);
+            seen(
+                &ask(&outside, protocol, port),
+                OUTSIDE[family],
+                &what("from outside, under its own address"),
+            );
+            seen(&ask_here(protocol, port), NODE[family], &what("from the host by its address"));
+            let looped = ask_here(protocol, SocketAddr::new(LOOPBACK[family], PORT));
+            seen(&looped, GATEWAY[family], &what("from the host by its loopback address"));
+            // A neighbour on the bridge would get the pod's answer past the node.
+            let neighbour = if way == Way::Routed { two.ips[family] } else { GATEWAY[family] };
+            seen(&ask(&two.space, protocol, port), neighbour, &what("from another pod"));
+            seen(&ask(&two.space, protocol, own), neighbour, &what("from another pod by its gateway"));
+            seen(&ask(&one.space, protocol, port), GATEWAY[family], &what("from the pod itself"));
+        }
+    }
+    let check = one.check();
+    assert!(check.ok(), "{way:?}: {check:?}");
+    assert_eq!(look::claims().len(), 4, "two protocols, two families: {:?}", look::claims());
+    one.del();
+    for family in [0, 1] {
+        nobody(&ask(&outside, Protocol::Tcp, (NODE[family], PORT).into()), "after DEL");
+    }
+    drop(servers);
+    two.del();
+    look::assert_nothing_left(&format!("{way:?}"));
+}
+
+fn a_host_ip_takes_that_address_alone(node: &Node) {
+    let outside = node.outside();
+    tool(&["ip", "addr", "add", "192.0.2.3/24", "dev", "up0"]);
+    let other = IpAddr::from([192, 0, 2, 3]);
+    for mode in [Way::Routed, Way::Bridge] {
+        let one = pod(node, mode, "one", &at("192.0.2.1"), &json!({}));
+        let servers = one.serve();
+        let ask_at = |ip: IpAddr| ask(&outside, Protocol::Tcp, (ip, PORT).into());
+        seen(&ask_at(NODE[0]), OUTSIDE[0], "its address");
+        nobody(&ask_at(other), "another address of the node");
+        nobody(&ask_at(NODE[1]), "the other family");
+        nobody(&ask_here(Protocol::Tcp, (LOOPBACK[0], PORT).into()), "loopback");
+        // The same port at another address leads to another pod, and one of its own to the other family.
+        let two = pod(node, mode, "two", &at("192.0.2.3"), &json!({}));
+        let three = pod(node, mode, "three", &at("2001:db8:ff::1"), &json!({}));
+        drop(servers);
+        let servers = two.serve();
+        seen(&ask_at(other), OUTSIDE[0], "the second pod's address");
+        nobody(&ask_at(NODE[0]), "the first pod, which serves no more");
+        drop(servers);
+        let servers = three.serve();
+        seen(&ask_at(NODE[1]), OUTSIDE[1], "the third pod's address");
+        drop(servers);
+        for pod in [one, two, three] {
+            let check = pod.check();
+            assert!(check.ok(), "{mode:?}: {check:?}");
+            pod.del();
+        }
+        let local = pod(node, mode, "local", &at("127.0.0.1"), &json!({}));
+        let servers = local.serve();
+        seen(&ask_here(Protocol::Tcp, (LOOPBACK[0], PORT).into()), GATEWAY[0], "loopback alone");
+        nobody(&ask_at(NODE[0]), "not by the node's address");
+        drop(servers);
+        local.del();
+        look::assert_nothing_left(&format!("{mode:?}"));
+    }
+}
+
+fn without_snat(node: &Node) {
+    let outside = node.outside();
+    let one = pod(node, Way::Routed, "one", &usual(), &json!({"snat": false}));
+    let servers = one.serve();
+    let of_the_host: Vec<Echo> = LOOPBACK.iter().map(|ip| Echo::on_node_at((*ip, PORT).into())).collect();
+    for protocol in PROTOCOLS {
+        for family in [0, 1] {
+            let what = format!("{protocol:?} {family}");
+            seen(&ask(&outside, protocol, (NODE[family], PORT).into()), OUTSIDE[family], &what);
+            let looped = ask_here(protocol, (LOOPBACK[family], PORT).into());
+            seen(&looped, LOOPBACK[family], &format!("{what}: the host's own server"));
+        }
+    }
+    let setting = format!("net.ipv4.conf.{}.route_localnet", look::host_ends().concat());
+    assert_eq!(tool(&["sysctl", "-n", &setting]).trim(), "0");
+    drop((servers, of_the_host));
+    assert!(one.check().ok(), "{:?}", one.check());
+    one.del();
+    look::assert_nothing_left("without snat");
+}
+
+fn with_masq_all(node: &Node) {
+    let outside = node.outside();
+    for (turn, bit) in [0, 13, 31].into_iter().enumerate() {
+        let keys = json!({"masqAll": true, "markMasqBit": bit});
+        let one = pod(node, Way::Routed, &format!("one{turn}"), &usual(), &keys);
+        let servers = one.serve();
+        for protocol in PROTOCOLS {
+            for family in [0, 1] {
+                let answer = ask(&outside, protocol, (NODE[family], PORT).into());
+                seen(&answer, GATEWAY[family], &format!("{protocol:?} {family}, bit {bit}"));
+            }
+        }
+        let local = Echo::on_node(NODE[0]);
+        seen(
+            &ask(&outside, Protocol::Tcp, local.address),
+            OUTSIDE[0],
+            "the host's own server sees everybody",
+        );
+        drop(servers);
+        assert!(one.check().ok(), "{:?}", one.check());
+        one.del();
+    }
+    look::assert_nothing_left("with masqAll");
+}
+
+fn conditions(node: &Node) {
+    let outside = node.outside();
+    let cases = [
+        (json!({"conditionsV4": ["!", "-s", "192.0.2.0/24"]}), [false, true]),
+        (json!({"conditionsV4": ["-s", "192.0.2.0/25", "-i", "up+"]}), [true, true]),
+        (json!({"conditionsV4": ["!", "-i", "up0"], "conditionsV6": ["!", "-i", "other"]}), [false, true]),
+        (
+            json!({"conditionsV6": ["ip6", "saddr", "!=", "2001:db8:ff::2"], "backend": "nftables"}),
+            [true, false],
+        ),
+        (json!({"conditionsV6": ["ip6 daddr 2001:db8:ff::/64 iifname != \"eth0\""]}), [true, true]),
+    ];
+    for (turn, (keys, expected)) in cases.into_iter().enumerate() {
+        let one = pod(node, Way::Routed, &format!("one{turn}"), &usual(), &keys);
+        let servers = one.serve();
+        for family in [0, 1] {
+            let answer = ask(&outside, Protocol::Tcp, (NODE[family], PORT).into());
+            assert_eq!(answer.is_ok(), expected[family], "{keys} family {family}: {answer:?}");
+        }
+        drop(servers);
+        let check = one.check();
+        assert!(check.ok(), "{keys}: {check:?}");
+        one.del();
+    }
+    look::assert_nothing_left("conditions");
+}
+
+/// GHSA-jv3w-x3r3-g6rm: a packet that the node routes to another machine's same port is none of the pod's.
+fn what_is_not_for_the_node_passes(node: &Node) {
+    let outside = node.outside();
+    let beyond = node.namespace("beyond");
+    tool(&["ip", "link", "add", "up1", "type", "veth", "peer", "name", "eth0", "netns", beyond.name()]);
+    tool(&["ip", "addr", "add", "198.51.100.1/24", "dev", "up1"]);
+    tool(&["ip", "link", "set", "up1", "up"]);
+    for words in [
+        ["ip", "addr", "add", "198.51.100.2/24", "dev", "eth0"].as_slice(),
+        &["ip", "link", "set", "eth0", "up"],
+        &["ip", "route", "add", "default", "via", "198.51.100.1"],
+    ] {
+        beyond.tool(words);
+    }
+    outside.tool(&["ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.1"]);
+    let far = IpAddr::from([198, 51, 100, 2]);
+    for way in [Way::Routed, Way::Bridge] {
+        // Nobody serves in the pod: what came there would find no answer.
+        let one = pod(node, way, "one", &usual(), &json!({}));
+        let server = Echo::at(&beyond, (far, PORT).into());
+        for protocol in PROTOCOLS {
+            let what = format!("{way:?} {protocol:?}");
+            seen(&ask(&outside, protocol, server.address), OUTSIDE[0], &what);
+            let from_pod = ask(&one.space, protocol, server.address);
+            seen(&from_pod, IpAddr::from([198, 51, 100, 1]), &format!("{what}, from the pod"));
+            seen(
+                &ask_here(protocol, server.address),
+                IpAddr::from([198, 51, 100, 1]),
+                &format!("{what}, from the host"),
+            );
+        }
+        one.del();
+    }
+    look::assert_nothing_left("not for the node");
+}
+
+/// Turns a namespace into an attacker that sends to 127.0.0.9 of the node.
+fn attack(from: &Namespace, gateway: &str, to: SocketAddr) -> Result<IpAddr, String> {
+    for setting in ["all", "eth0"] {
+        from.tool(&["sysctl", "-qw", &format!("net.ipv4.conf.{setting}.route_localnet=1")]);
+    }
+    from.try_tool(&["ip", "addr", "del", "127.0.0.1/8", "dev", "lo"]);
+    from.try_tool(&["ip", "route", "add", "127.0.0.9/32", "via", gateway, "dev", "eth0", "onlink"]);
+    ask(from, Protocol::Udp, to)
+}
+
+fn loopback_stays_closed(node: &Node) {
+    let outside = node.outside();
+    for way in [Way::Routed, Way::Bridge] {
+        let one = pod(node, way, "one", &usual(), &json!({}));
+        let two = pod(node, way, "two", &json!([]), &json!({}));
+        let secret = Echo::on_node_at("127.0.0.9:0".parse().expect("an address"));
+        for (who, space, gateway) in [
+            ("outside", &outside, "192.0.2.1"),
+            ("the pod", &one.space, "10.66.0.1"),
+            ("a pod", &two.space, "10.66.0.1"),
+        ] {
+            nobody(&attack(space, gateway, secret.address), &format!("{way:?}: {who} reaches 127.0.0.9"));
+        }
+        // The same attack by the pod's link works without the guard: the kernel's own is off there.
+        tool(&["nft", "flush", "chain", "inet", "nodeplug", "loopback"]);
+        let open = attack(&one.space, "10.66.0.1", secret.address);
+        assert!(open.is_ok(), "{way:?}: the attack is none: {open:?}");
+        let told = one.check().message();
+        assert!(told.contains("the rule `iifname != \"lo\" ip daddr 127.0.0.0/8 drop`"), "{told}");
+        // The next pod puts the guard back.
+        let mappings = json!([{"hostPort": PORT + 1, "containerPort": INSIDE}]);
+        let three = pod(node, way, "three", &mappings, &json!({}));
+        nobody(&attack(&one.space, "10.66.0.1", secret.address), &format!("{way:?}: the guard is back"));
+        three.del();
+        one.del();
+        two.del();
+        look::assert_nothing_left(&format!("{way:?}"));
+    }
+}
+
+fn a_second_pod_is_told_who_has_the_port(node: &Node) {
+    for way in [Way::Routed, Way::Bridge, Way::Chained] {
+        for (first, second) in [
+            (usual(), usual()),
+            (at(""), at("192.0.2.1")),
+            (at("192.0.2.1"), at("")),
+            (at("0.0.0.0"), at("127.0.0.1")),
+            (at("fd66::1"), at("::")),
+        ] {
+            let what = format!("{way:?}: {first} and then {second}");
+            let one = pod(node, way, "one", &first, &json!({}));
+            let before = look::elements();
+            let refused = try_pod(node, &runtimes(node, way, &second, &json!({})), "two");
+            let answer = refused.err().unwrap_or_else(|| panic!("{what}: nobody says no"));
+            answer.refused(101);
+            let told = answer.message();
+            assert!(told.contains("default/web") && told.contains(&PORT.to_string()), "{what}: {told}");
+            assert_eq!(look::elements(), before, "{what}");
+            assert!(one.check().ok(), "{what}: {:?}", one.check());
+            one.del();
+            look::assert_nothing_left(&what);
+            pod(node, way, "two", &second, &json!({})).del();
+            look::assert_nothing_left(&format!("{what}: free again"));
+            if way == Way::Chained {
+                break;
+            }
+        }
+    }
+}
+
+fn a_port_is_free_again(node: &Node) {
+    for way in [Way::Routed, Way::Bridge, Way::Chained] {
+        for keeps in ["the configuration", "the namespace", "nothing"] {
+            let what = format!("{way:?}: DEL knows {keeps}");
+            let one = pod(node, way, "one", &usual(), &json!({}));
+            for (runtime, _) in one.calls.iter().rev() {
+                let mut forgetful = runtime.clone();
+                let config = forgetful.config.as_object_mut().expect("a configuration");
+                config.remove("runtimeConfig");
+                let netns = if keeps == "the namespace" { one.space.name() } else { "" };
+                let mut call = forgetful.call("DEL", &one.id, netns, None);
+                if keeps == "nothing" && runtime.flavour() == Flavour::Ours {
+                    call = call.stdin(b"");
+                }
+                let answer = call.run();
+                assert!(answer.ok(), "{what}: {answer:?}");
+                assert!(call.run().ok(), "{what}: the second DEL");
+            }
+            drop(one);
+            assert_eq!(look::claims(), [""; 0], "{what}");
+            let ours: Vec<String> = look::elements()
+                .into_iter()
+                .filter(|e| e.contains("ports") || e.contains("hairpin"))
+                .collect();
+            assert_eq!(ours, [""; 0], "{what}");
+            pod(node, way, "two", &usual(), &json!({})).del();
+        }
+    }
+}
+
+fn after_a_flush(node: &Node) {
+    let outside = node.outside();
+    for way in [Way::Routed, Way::Chained] {
+        let one = pod(node, way, "one", &usual(), &json!({}));
+        let servers = one.serve();
+        let ask_it = || ask(&outside, Protocol::Tcp, (NODE[0], PORT).into());
+        tool(&["nft", "flush", "ruleset"]);
+        nobody(&ask_it(), "after a flush");
+        let told = one.check();
+        told.refused(102);
+        assert!(told.message().contains("the table `inet nodeplug` is missing"), "{told:?}");
+        // Its port stays its own, although nf_tables knows of nothing.
+        let other = try_pod(node, &runtimes(node, way, &usual(), &json!({})), "other");
+        other.err().expect("a conflict").refused(101);
+        let mappings = json!([{"hostPort": PORT + 1, "containerPort": INSIDE}]);
+        let two = pod(node, way, "two", &mappings, &json!({}));
+        let told = one.check();
+        told.refused(102);
+        let missing = format!("`tcp . {PORT}` in the map `ports4-");
+        assert!(told.message().contains(&missing) && !told.message().contains("rule"), "{told:?}");
+        drop(servers);
+        let servers = two.serve();
+        seen(
+            &ask(&outside, Protocol::Tcp, (NODE[0], PORT + 1).into()),
+            OUTSIDE[0],
+            "the base rules are back",
+        );
+        drop(servers);
+        // Somebody who takes an element or a claim away is noticed.
+        let damage = |words: &[&str], expect: &str| {
+            tool(words);
+            let told = two.check();
+            told.refused(102);
+            assert!(told.message().contains(expect), "{words:?}: {told:?}");
+        };
+        let map = map_named("ports4-");
+        let key = format!("{{ tcp . {} }}", PORT + 1);
+        damage(&["nft", "delete", "element", "inet", "nodeplug", &map, &key], "is missing");
+        damage(
+            &["rm", "-r", &format!("/var/lib/nodeplug/cni/ports/tcp-{}", PORT + 1)],
+            "claim to the host's port",
+        );
+        one.del();
+        two.del();
+        look::assert_nothing_left(&format!("{way:?}"));
+    }
+}
+
+fn map_named(start: &str) -> String {
+    let rules = look::rules();
+    let names = rules.iter().filter_map(|item| item["map"]["name"].as_str());
+    names.filter(|n| n.starts_with(start)).next().expect("a map").to_owned()
+}
+
+fn connections() -> String {
+    ["ipv4", "ipv6"].map(|family| try_tool(&["conntrack", "-L", "-p", "udp", "-f", family]).stdout).concat()
+}
+
+/// Asks again from the same port, as a client does that keeps its socket.
+fn again(socket: &UdpSocket) -> Option<String> {
+    let mut bytes = [0; 64];
+    for _ in 0..5 {
+        drop(socket.send(b"who am I"));
+        if let Ok(n) = socket.recv(&mut bytes) {
+            return Some(String::from_utf8_lossy(&bytes[..n]).into_owned());
+        }
+    }
+    None
+}
+
+fn a_conversation_follows_the_port(node: &Node) {
+    let outside = node.outside();
+    for family in [0, 1] {
+        let mine = SocketAddr::new(OUTSIDE[family], 40000);
+        let port = SocketAddr::new(NODE[family], PORT);
+        let socket = outside.within(move || {
+            let socket = UdpSocket::bind(mine).expect("a socket outside");
+            socket.connect(port).expect("a peer");
+            socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a patience");
+            socket
+        });
+        let host = Echo::on_node_at(port);
+        assert_eq!(again(&socket), Some(OUTSIDE[family].to_string()), "the host serves");
+        drop(host);
+        for word in ["one", "two"] {
+            let one = pod(node, Way::Routed, word, &usual(), &json!({}));
+            let servers = one.serve();
+            let what = format!("{word}, family {family}");
+            assert_eq!(again(&socket), Some(OUTSIDE[family].to_string()), "{what}: {}", connections());
+            let address = one.ips[family].to_string();
+            assert!(connections().contains(&address), "{what}: {}", connections());
+            drop(servers);
+            one.del();
+            assert!(!connections().contains(&address), "{what}: {}", connections());
+        }
+        let host = Echo::on_node_at(port);
+        assert_eq!(again(&socket), Some(OUTSIDE[family].to_string()), "the host serves again");
+        drop(host);
+    }
+    look::assert_nothing_left("a conversation");
+}
+
+fn refused_before(node: &Node) {
+    let good = json!({"hostPort": PORT, "containerPort": INSIDE});
+    let cases = [
+        (json!([{"hostPort": 70000, "containerPort": 80}]), json!({}), 7, "portMappings[0].hostPort"),
+        (json!([good, {"hostPort": 81}]), json!({}), 7, "portMappings[1].containerPort"),
+        (json!([{"hostPort": 80, "containerPort": 80, "protocol": "dccp"}]), json!({}), 7, "dccp"),
+        (json!([{"hostPort": 80, "containerPort": 80, "hostIP": "eth0"}]), json!({}), 7, "eth0"),
+        (json!([good, {"hostPort": PORT, "containerPort": 81}]), json!({}), 7, "18080/tcp"),
+        (json!([good]), json!({"backend": "ipvs"}), 7, "ipvs"),
+        (json!([good]), json!({"markMasqBit": 32}), 7, "markMasqBit"),
+        (json!([good]), json!({"externalSetMarkChain": "KUBE-MARK-MASQ"}), 2, "markMasqBit"),
+        (json!([good]), json!({"conditionsV4": ["-m", "mark"]}), 2, "`-m`"),
+        (json!([good]), json!({"masqall": true}), 2, "masqAll"),
+        (at("127.0.0.1"), json!({"snat": false}), 7, "snat"),
+    ];
+    for (mappings, keys, code, told) in cases {
+        for way in [Way::Bridge, Way::Chained] {
+            // `backend` is the firewall's key in the main plugin's entry, too.
+            if way == Way::Bridge && keys.get("backend").is_some() {
+                continue;
+            }
+            let answer = try_pod(node, &runtimes(node, way, &mappings, &keys), "bad").err();
+            let answer = answer.unwrap_or_else(|| panic!("{way:?} {mappings} {keys}: nobody says no"));
+            answer.refused(code);
+            assert!(answer.message().contains(told), "{way:?} {mappings} {keys}: {}", answer.message());
+            look::assert_nothing_left(&format!("{way:?} {mappings} {keys}"));
+        }
+    }
+}
+
+fn killed_at_any_step(node: &Node) {
+    let mut left = Vec::new();
+    for mode in MODES {
+        let runtime = Runtime::of(Flavour::Ours, with_ports(full(mode), &usual(), &json!({})));
+        let (pod, id) = (node.pod(), id("killed"));
+        for n in 0..2000 {
+            let end = trace::kill_after(&runtime.call("ADD", &id, pod.name(), None), n);
+            let answer = runtime.del_blind(&id);
+            assert!(answer.ok(), "{mode} {n}: {answer:?}");
+            let ruins = look::leftovers();
+            if !ruins.is_empty() {
+                left.push(format!("{mode}, killed after {n}: {ruins:?}"));
+                drop(fs::remove_dir_all(RECORDS));
+                drop(fs::remove_dir_all("/var/lib/nodeplug/cni/ports"));
+                try_tool(&["nft", "delete", "table", "inet", "nodeplug"]);
+            }
+            if let End::Finished(answer) = end {
+                assert!(answer.ok(), "{mode}: {answer:?}");
+                break;
+            }
+        }
+    }
+    let some: Vec<_> = left.iter().take(12).collect();
+    assert!(left.is_empty(), "{} steps leave something: {some:#?}", left.len());
+}
+
+fn ports_of_an_earlier_boot(node: &Node) {
+    let one = pod(node, Way::Routed, "one", &usual(), &json!({}));
+    std::mem::forget(one);
+    node.reboot();
+    let two = pod(node, Way::Routed, "two", &usual(), &json!({}));
+    two.del();
+    look::assert_nothing_left("after a reboot");
+}
