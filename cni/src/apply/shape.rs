@@ -4,7 +4,7 @@ use node::Result;
 
 use super::Hands;
 use crate::kernel::socket::{Refusal, refused};
-use crate::kernel::tc;
+use crate::kernel::tc::{self, Filter};
 use crate::plan::step::{Place, Verb};
 
 impl Hands<'_> {
@@ -39,8 +39,11 @@ impl Hands<'_> {
             return Ok(());
         }
         // A redirection whose link is gone leads to 0.
-        let is_own = |target: &Option<u32>| *target == Some(0) || (target.is_some() && *target == own);
-        if !tc::redirects(socket, index)?.iter().all(is_own) {
+        let is_own = |filter: &Filter| match *filter {
+            Filter::Redirect(target) => target == 0 || Some(target) == own,
+            Filter::Other => false,
+        };
+        if !tc::filters(socket, index)?.iter().all(is_own) {
             return Ok(());
         }
         match socket.batch(vec![tc::delete_ingress(index)])?.pop().flatten() {

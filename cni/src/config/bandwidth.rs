@@ -128,8 +128,8 @@ mod tests {
         (found, problems.iter().map(|p| format!("{} {}", p.at, p.what)).collect())
     }
 
-    fn rate(rate: u64, burst: u64) -> Option<Rate> {
-        Some(Rate { rate, burst: Some(burst) })
+    fn rate(rate: u64, burst: u64) -> Rate {
+        Rate { rate, burst: Some(burst) }
     }
 
     #[test]
@@ -137,16 +137,16 @@ mod tests {
         let runtime = json!({"bandwidth": {"egressRate": 16, "egressBurst": 160}});
         let cases = [
             (json!({}), None, None),
-            (json!({}), Some(Bandwidth { ingress: None, egress: rate(16, 160) }), Some(&runtime)),
+            (json!({}), Some(Bandwidth { ingress: None, egress: Some(rate(16, 160)) }), Some(&runtime)),
             (json!({"ingressRate": 0}), None, Some(&runtime)),
             (
                 json!({"ingressRate": 8, "ingressBurst": 80, "egressRate": 9, "egressBurst": 90}),
-                Some(Bandwidth { ingress: rate(8, 80), egress: rate(9, 90) }),
+                Some(Bandwidth { ingress: Some(rate(8, 80)), egress: Some(rate(9, 90)) }),
                 Some(&runtime),
             ),
             (
                 json!({"ingressRate": 8, "ingressBurst": 80, "egressRate": null}),
-                Some(Bandwidth { ingress: rate(8, 80), egress: None }),
+                Some(Bandwidth { ingress: Some(rate(8, 80)), egress: None }),
                 Some(&runtime),
             ),
             (json!({}), None, Some(&json!({"bandwidth": null}))),
@@ -165,7 +165,7 @@ mod tests {
             assert_eq!(read(&json!({}), Some(&runtime)), (Some(told), Vec::new()));
         }
         let entry = json!({"ingressRate": 1000, "ingressBurst": 2_147_483_647_u64});
-        let told = Bandwidth { ingress: rate(1000, 2_147_483_647), egress: None };
+        let told = Bandwidth { ingress: Some(rate(1000, 2_147_483_647)), egress: None };
         assert_eq!(read(&entry, None), (Some(told), Vec::new()));
     }
 

@@ -110,14 +110,22 @@ pub fn ingress(socket: &mut RouteSocket, index: u32) -> Result<Option<Qdisc>> {
     get(socket, index, TcHandle::INGRESS)
 }
 
-/// Where the filters on what arrives by a link send packets to, one entry a filter: the other link's
-/// index, 0 for one that is gone, or `None` for a filter that does something else.
-pub fn redirects(socket: &mut RouteSocket, index: u32) -> Result<Vec<Option<u32>>> {
+/// What a filter does with what it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// It sends it to the link with this index; 0 is one that is gone.
+    Redirect(u32),
+    /// Anything else.
+    Other,
+}
+
+/// The filters on what arrives by a link.
+pub fn filters(socket: &mut RouteSocket, index: u32) -> Result<Vec<Filter>> {
     let mut message = TcMessage::default();
     message.header = header(index, TcHandle::UNSPEC, INGRESS);
     let doing = || format!("list the filters of the link #{index}");
     let found = socket.dump(&RouteNetlinkMessage::GetTrafficFilter(message), doing)?;
-    Ok(found.iter().filter_map(target).collect())
+    Ok(found.iter().filter_map(filter).collect())
 }
 
 impl Bucket {
@@ -193,7 +201,7 @@ fn raw(option: &TcOption) -> Option<Vec<u8>> {
 }
 
 /// `None` for what is no filter: hash tables are listed, too.
-fn target(message: &RouteNetlinkMessage) -> Option<Option<u32>> {
+fn filter(message: &RouteNetlinkMessage) -> Option<Filter> {
     let RouteNetlinkMessage::NewTrafficFilter(message) = message else { return None };
     let is_u32 = message.attributes.iter().any(|a| matches!(a, TcAttribute::Kind(k) if k == "u32"));
     let options: Vec<&TcFilterU32Option> = message
@@ -207,14 +215,14 @@ fn target(message: &RouteNetlinkMessage) -> Option<Option<u32>> {
     }
     let actions =
         options.iter().flat_map(|o| if let TcFilterU32Option::Action(a) = o { a.as_slice() } else { &[] });
-    let mirrors = actions.flat_map(|a| &a.attributes).filter_map(|a| match a {
+    let mut mirrors = actions.flat_map(|a| &a.attributes).filter_map(|a| match a {
         TcActionAttribute::Options(options) => options.iter().find_map(|o| match o {
             TcActionOption::Mirror(TcActionMirrorOption::Parms(m)) => Some(m.ifindex),
             _ => None,
         }),
         _ => None,
     });
-    Some(mirrors.last())
+    Some(mirrors.next_back().map_or(Filter::Other, Filter::Redirect))
 }
 
 fn about(index: u32, handle: TcHandle, parent: TcHandle, kind: &str) -> TcMessage {

@@ -32,18 +32,14 @@ const MARK: &str = "nodeplug ";
 /// The name of a pod's ifb: the reference's, so that either program finds the other's. Fifteen bytes of
 /// `bwp` and the SHA-512 of network and container id in hex (`getIfbDeviceName` in its source).
 pub fn ifb(network: &str, owner: &Owner) -> String {
-    let hash = hash(network, owner);
-    let digits: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("bwp{digits}")
+    let [a, b, c, d, e, f, ..] = hash(network, owner);
+    format!("bwp{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}")
 }
 
 /// Its hardware address, which nobody sends to: one that the result can name without asking.
 pub fn ifb_mac(network: &str, owner: &Owner) -> Mac {
-    let mut bytes = [0x02; 6];
-    for (byte, of_hash) in bytes.iter_mut().skip(1).zip(hash(network, owner).into_iter().skip(6)) {
-        *byte = of_hash;
-    }
-    Mac(bytes)
+    let [_, _, _, _, _, _, a, b, c, d, e, ..] = hash(network, owner);
+    Mac([0x02, a, b, c, d, e])
 }
 
 fn hash(network: &str, owner: &Owner) -> [u8; 64] {

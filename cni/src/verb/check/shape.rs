@@ -4,7 +4,7 @@ use node::Result;
 
 use super::index;
 use crate::apply::Hands;
-use crate::kernel::tc::{self, Bucket};
+use crate::kernel::tc::{self, Bucket, Filter};
 use crate::plan::step::Place;
 
 /// A link without the bucket, or with another one. A burst that nobody told may be any.
@@ -34,6 +34,6 @@ pub(super) fn redirection(link: &str, to: &str, hands: &mut Hands) -> Result<Opt
     if tc::ingress(socket, own)?.is_none() {
         return Ok(Some(format!("the ingress qdisc of `{link}` is gone")));
     }
-    let leads = tc::redirects(socket, own)?.contains(&Some(other));
+    let leads = tc::filters(socket, own)?.contains(&Filter::Redirect(other));
     Ok((!leads).then(|| format!("the filter that redirects what arrives by `{link}` to `{to}` is gone")))
 }
