@@ -205,6 +205,12 @@ impl Attachments {
         Ok(owners)
     }
 
+    /// Every owner of a record, readable or not.
+    pub fn owners(&self) -> Result<Vec<Owner>> {
+        let names = store::names(&self.folder)?;
+        Ok(names.iter().filter(|n| !n.starts_with('.')).filter_map(|n| Owner::from_key(n)).collect())
+    }
+
     /// Every readable record. Unreadable ones are left for DEL and `ipam check`.
     pub fn all(&self) -> Result<Vec<Attachment>> {
         let owners = store::names(&self.folder)?;

@@ -11,6 +11,7 @@ pub mod loopback;
 pub mod repair;
 pub mod seen;
 pub mod status;
+pub mod strays;
 
 use node::{Error, Kind, Result};
 use serde_json::Value;

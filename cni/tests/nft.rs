@@ -9,7 +9,9 @@ use std::process::Command;
 use std::thread;
 
 use cni::config::ports::{Condition, Protocol};
-use cni::kernel::nft::{Filter, Forward, Found, Masquerade, Nft, PortRules, Trace, comment};
+use cni::kernel::nft::{
+    Filter, Forward, Found, Ingress, Masquerade, Nft, Passage, PortRules, Trace, comment,
+};
 use cni::owner::Owner;
 use nix::sched::{CloneFlags, unshare};
 
@@ -141,6 +143,98 @@ const SPOOF: &str = r#"table bridge nodeplug {
 	}
 }
 "#;
+
+const FIREWALL: &str = r#"table inet nodeplug {
+	set firewall4-pods {
+		type ipv4_addr
+		elements = { 10.88.0.5 comment "abc:eth0" }
+	}
+
+	set firewall6-pods {
+		type ipv6_addr
+		elements = { fd00::5 comment "abc:eth0" }
+	}
+
+	set firewall4-isolated {
+		type ipv4_addr
+	}
+
+	set firewall6-isolated {
+		type ipv6_addr
+	}
+
+	set firewall-bridges {
+		type ifname
+		elements = { "cni0" comment "nodeplug" }
+	}
+
+	set firewall-same {
+		type ifname . ifname
+		elements = { "cni0" . "cni0" comment "nodeplug" }
+	}
+
+	chain CNI-ADMIN {
+	}
+
+	chain admin-CNI-ADMIN {
+		type filter hook forward priority mangle + 9; policy accept;
+		jump CNI-ADMIN comment "nodeplug 1 of 1"
+	}
+
+	chain firewall-isolation {
+		ct state established,related return comment "nodeplug 1 of 9"
+		iifname "np*" ip daddr @firewall4-isolated drop comment "nodeplug 2 of 9"
+		iifname "np*" ip6 daddr @firewall6-isolated drop comment "nodeplug 3 of 9"
+		iifname @firewall-bridges ip daddr @firewall4-isolated drop comment "nodeplug 4 of 9"
+		iifname @firewall-bridges ip6 daddr @firewall6-isolated drop comment "nodeplug 5 of 9"
+		ip saddr @firewall4-pods ip daddr @firewall4-isolated drop comment "nodeplug 6 of 9"
+		ip6 saddr @firewall6-pods ip6 daddr @firewall6-isolated drop comment "nodeplug 7 of 9"
+		iifname . oifname @firewall-same return comment "nodeplug 8 of 9"
+		iifname @firewall-bridges oifname @firewall-bridges drop comment "nodeplug 9 of 9"
+	}
+
+	chain firewall {
+		type filter hook forward priority mangle + 10; policy accept;
+		meta mark set meta mark & 0xffffefff comment "nodeplug 1 of 8"
+		jump firewall-isolation comment "nodeplug 2 of 8"
+		ip saddr @firewall4-pods meta mark set meta mark | 0x00001000 comment "nodeplug 3 of 8"
+		ip6 saddr @firewall6-pods meta mark set meta mark | 0x00001000 comment "nodeplug 4 of 8"
+		ip daddr @firewall4-pods ct state established,related meta mark set meta mark | 0x00001000 comment "nodeplug 5 of 8"
+		ip6 daddr @firewall6-pods ct state established,related meta mark set meta mark | 0x00001000 comment "nodeplug 6 of 8"
+		ip daddr @firewall4-pods ct status dnat meta mark set meta mark | 0x00001000 comment "nodeplug 7 of 8"
+		ip6 daddr @firewall6-pods ct status dnat meta mark set meta mark | 0x00001000 comment "nodeplug 8 of 8"
+	}
+
+	chain firewall-end {
+		type filter hook forward priority 200; policy accept;
+		meta mark set meta mark & 0xffffefff comment "nodeplug 1 of 1"
+	}
+}
+"#;
+
+#[test]
+fn the_firewall_is_what_nft_prints_and_loads_again() {
+    in_a_namespace(|| {
+        let passage = Passage {
+            admin_chain: "CNI-ADMIN".into(),
+            addresses: addresses(&["10.88.0.5", "fd00::5"]),
+            ingress: Ingress::SameBridge("cni0".into()),
+        };
+        let filters = [Filter::Firewall(passage)];
+        let mut kernel = Nft::open().unwrap();
+        kernel.put(&filters, &owner("abc"), &|_| false).unwrap();
+        let listed = nft("list ruleset");
+        assert_eq!(listed, FIREWALL);
+        let file = std::env::temp_dir().join(format!("nodeplug-firewall-{}", std::process::id()));
+        std::fs::write(&file, &listed).unwrap();
+        nft("flush ruleset");
+        nft(&format!("-f {}", file.display()));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(kernel.lacks(&filters, &owner("abc")).unwrap(), [""; 0]);
+        kernel.take(&[filters[0].trace()], &owner("abc")).unwrap();
+        assert_eq!(nft("list set inet nodeplug firewall4-pods").matches("10.88").count(), 0);
+    });
+}
 
 #[test]
 fn the_mac_check_is_two_elements_and_goes_with_or_without_the_mac() {

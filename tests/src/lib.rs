@@ -22,6 +22,7 @@ pub mod call;
 pub mod chain;
 pub mod device_manager;
 pub mod device_node;
+pub mod flow;
 pub mod kernel;
 pub mod kubelet;
 pub mod look;

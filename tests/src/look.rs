@@ -36,14 +36,14 @@ pub fn links() -> Vec<String> {
     ip(&["link"]).iter().map(|l| text(l, "ifname")).collect()
 }
 
-/// The host ends of pods: ours, and the reference's.
+/// The host ends of pods and their ifbs: ours, and the reference's.
 pub fn host_ends() -> Vec<String> {
     links().into_iter().filter(|name| is_host_end(name)).collect()
 }
 
 fn is_host_end(name: &str) -> bool {
     let ours = name.len() == 14 && name.starts_with("np");
-    ours || name.starts_with("veth")
+    ours || name.starts_with("veth") || name.starts_with("bwp")
 }
 
 /// The addresses of a link in a pod, link-local ones left out, as `address/prefix`.
@@ -85,6 +85,13 @@ pub fn leases_in(folder: &Path) -> Vec<(IpAddr, String)> {
 pub fn records() -> Vec<String> {
     let names = files(Path::new(RECORDS)).into_iter();
     names.filter_map(|p| p.file_name().map(|n| n.to_string_lossy().into_owned())).collect()
+}
+
+/// The records of chained plugins, as `PLUGIN/ID:IFNAME`.
+pub fn chained_records() -> Vec<String> {
+    let base = Path::new(RECORDS).with_file_name("chained");
+    let all = folders(&base).into_iter().flat_map(|folder| files(&folder));
+    all.filter_map(|path| Some(path.strip_prefix(&base).ok()?.display().to_string())).collect()
 }
 
 /// The rule set, without what changes on its own.
@@ -147,7 +154,7 @@ pub fn leftovers() -> Vec<String> {
     for folder in folders(Path::new(LEASES)) {
         found.extend(leases_in(&folder).iter().map(|(ip, owner)| format!("lease {ip} of {owner}")));
     }
-    found.extend(records().iter().map(|r| format!("record {r}")));
+    found.extend(records().iter().chain(&chained_records()).map(|r| format!("record {r}")));
     found.extend(claims().iter().map(|c| format!("claim {c}")));
     found
 }

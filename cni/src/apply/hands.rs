@@ -103,6 +103,12 @@ impl<'a> Hands<'a> {
         self.nft.as_mut().ok_or_else(|| Error::new(Kind::Internal, "open an nfnetlink socket"))
     }
 
+    /// Whether nf_tables held nothing of ours when these hands came to put something there: on a node with
+    /// pods, somebody flushed it.
+    pub fn found_nothing(&self) -> bool {
+        self.nft.as_ref().is_some_and(Nft::was_bare)
+    }
+
     /// Works on nf_tables. A socket that an error was met on may be in the middle of an answer: the next
     /// step, which takes this one back, gets another.
     pub(super) fn filter(&mut self, work: impl FnOnce(&mut Nft) -> Result<()>) -> Result<()> {

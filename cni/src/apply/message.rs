@@ -101,6 +101,8 @@ pub fn is_done_already(verb: &Verb, refusal: &Refusal) -> bool {
         Verb::CreateBridge { .. } | Verb::Address { .. } | Verb::AddressWithoutRoute { .. } => {
             refusal.errno() == libc::EEXIST
         }
+        // Put back into the main table, which it never left.
+        Verb::CopyRoute { route, .. } if !route::is_apart(route) => refusal.errno() == libc::EEXIST,
         // A kernel without IPv6 makes no link-local address anyway.
         Verb::NoLinkLocal { .. } => matches!(refusal.errno(), libc::EAFNOSUPPORT | libc::EOPNOTSUPP),
         // EINVAL is another's: another handle or another kind of qdisc than the message names.
@@ -118,6 +120,9 @@ pub fn explained(step: Step, refusal: Refusal) -> Box<Error> {
     let unknown = matches!(refusal.errno(), libc::ENOENT | libc::EOPNOTSUPP);
     let error = refused(step.to_string(), refusal);
     match step {
+        Step::Link { verb: Verb::CopyRoute { .. }, .. } if exists => error.hint(
+            "another interface of the pod has such a route in that table: leave `table` out to have the first free one",
+        ),
         Step::Link { verb: Verb::CreateVeth { host, pod, .. }, .. } if exists => error.hint(format!(
             "the pod has an interface `{pod}` already, or the node has `{host}` left from an ADD that was never deleted: call DEL first"
         )),

@@ -59,7 +59,8 @@ enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a conflist: every mistake with its place and what to do.
+    /// Check a conflist: every mistake with its place and what to do. Of a list of the reference's plugins, what
+    /// would be refused under their names.
     Validate {
         /// The file, usually below /etc/cni/net.d.
         conflist: PathBuf,

@@ -123,8 +123,6 @@ fn firewalld(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> bool {
     let place = reader.place("backend");
     match reader.string("backend", problems) {
         None | Some("iptables" | "nftables") => {}
-        // The key is that of the host ports, too, and one word about it is enough.
-        Some(_) if problems.iter().any(|p| p.at == place) => {}
         Some("firewalld") => problems
             .push(Problem::unsupported(&place, "is `firewalld`, which is not asked here").hint(FIREWALLD)),
         Some(other) => {

@@ -69,6 +69,8 @@ pub struct NetConf {
     pub dns: Dns,
     /// What the pod gets beside its interface.
     pub features: Features,
+    /// Whether the capability `portMappings` is declared.
+    pub declares_ports: bool,
 }
 
 /// What a plugin makes.
@@ -110,6 +112,11 @@ impl NetConf {
     /// Whether an ADD makes an interface of the pod's own.
     pub fn makes_an_interface(&self) -> bool {
         matches!(self.attach, Attach::Routed | Attach::Bridge(_))
+    }
+
+    /// Whether a pod may ask for ports of the host.
+    pub fn maps_ports(&self) -> bool {
+        self.role == Role::PortMap || self.features.ports.is_some() || self.declares_ports
     }
 
     /// Whether an ADD leaves something that has to be taken back.
@@ -154,6 +161,7 @@ impl NetConf {
             wanted: wanted::merge([&asked.ips, &args.ips, &runtime.ips]),
             dns: read_dns(&mut reader, runtime.dns, problems),
             features: Features::default(),
+            declares_ports: value.pointer("/capabilities/portMappings") == Some(&Value::Bool(true)),
         };
         let makes = conf.makes_an_interface();
         if makes {

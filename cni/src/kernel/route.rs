@@ -71,12 +71,16 @@ pub fn add(index: u32, route: &Route) -> Request {
 /// must be the only one of its destination; the main table holds those of several links side by side, as
 /// the kernel itself makes them, and so does any table for what is on an IPv6 link, such as fe80::/64.
 pub fn copy(index: u32, route: &Route) -> Request {
-    let main = route.table.is_none_or(|t| t == u32::from(RouteHeader::RT_TABLE_MAIN));
-    let alone = !main && (route.dst.addr().is_ipv4() || route.gw.is_some());
+    let alone = is_apart(route) && (route.dst.addr().is_ipv4() || route.gw.is_some());
     Request {
         message: RouteNetlinkMessage::NewRoute(message(index, route)),
         flags: NLM_F_CREATE | if alone { NLM_F_EXCL } else { 0 },
     }
+}
+
+/// Whether a route stands in another table than main.
+pub fn is_apart(route: &Route) -> bool {
+    route.table.is_some_and(|t| t != u32::from(RouteHeader::RT_TABLE_MAIN))
 }
 
 /// `ip route del …`.

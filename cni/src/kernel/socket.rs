@@ -173,15 +173,15 @@ impl RouteSocket {
         self.ask(message, 0, &NONE, doing)
     }
 
-    /// Asks for one queueing discipline; `None` where there is none, or one that the kernel does not show.
-    /// Older kernels give this answer to listeners alone, unless it is to be echoed
-    /// (`qdisc_notify` in net/sched/sch_api.c).
+    /// Asks for one queueing discipline; `None` where there is none, or one of the kernel's own that it does
+    /// not show: then there is an acknowledgement and no answer. Older kernels give the answer to listeners
+    /// alone, unless it is to be echoed (`qdisc_notify` in net/sched/sch_api.c).
     pub fn get_qdisc(
         &mut self,
         message: RouteNetlinkMessage,
         doing: impl FnOnce() -> String,
     ) -> Result<Option<RouteNetlinkMessage>> {
-        self.ask(message, NLM_F_ECHO, &[libc::ENODEV, libc::ENOENT, libc::EINVAL], doing)
+        self.ask(message, NLM_F_ECHO | NLM_F_ACK, &[libc::ENODEV, libc::ENOENT, libc::EINVAL], doing)
     }
 
     fn ask(
@@ -203,7 +203,7 @@ impl RouteSocket {
                     NetlinkPayload::InnerMessage(found) => return Ok(Some(found)),
                     NetlinkPayload::Error(e) => {
                         let refusal = Refusal::new(&e);
-                        return if none.contains(&refusal.errno) {
+                        return if e.code.is_none() || none.contains(&refusal.errno) {
                             Ok(None)
                         } else {
                             Err(refused(doing(), refusal))

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::step::Step;
 use super::wish::{Granted, mtu, wish};
-use super::{Given, unmake};
+use super::{Given, feature, unmake};
 use crate::attachment::Attachment;
 use crate::config::wanted::Asked;
 use crate::config::{Attach, NetConf, Position};
@@ -155,13 +155,41 @@ fn a_pod_on_a_bridge_is_made_in_this_order() {
 }
 
 #[test]
+fn the_way_through_the_firewall_goes_with_all_that_is_filtered() {
+    let cases = [
+        (json!({"firewall": true}), "let `10.88.0.5`, `fd00:88::5` through the host's firewall"),
+        (
+            json!({"ingressPolicy": "same-bridge", "mode": "bridge"}),
+            "let `10.88.0.5`, `fd00:88::5` through the host's firewall, and no pods of other bridges than `cni0` to it",
+        ),
+        (
+            json!({"ingressPolicy": "isolated"}),
+            "let `10.88.0.5`, `fd00:88::5` through the host's firewall, and no other pod to it",
+        ),
+    ];
+    for (mut extra, expect) in cases {
+        extra["ipMasq"] = json!(false);
+        let lines = lines(&steps(&conf(&extra), &granted(), &Observed::default()));
+        assert_eq!(lines.iter().filter(|l| l.contains("firewall")).collect::<Vec<_>>(), [expect]);
+    }
+}
+
+#[test]
 fn del_takes_back_exactly_what_add_did() {
-    for (extra, bridge) in
-        [(json!({}), None), (json!({"mode": "bridge", "isGateway": true, "macspoofchk": true}), Some("cni0"))]
-    {
+    let on_bridge = json!({"mode": "bridge", "isGateway": true, "macspoofchk": true});
+    let isolated = json!({"ingressPolicy": "isolated"});
+    let isolated_on_bridge =
+        json!({"mode": "bridge", "isGateway": true, "macspoofchk": true, "ingressPolicy": "isolated"});
+    for (extra, bridge) in [
+        (json!({}), None),
+        (on_bridge, Some("cni0")),
+        (json!({"firewall": true}), None),
+        (isolated, None),
+        (isolated_on_bridge, Some("cni0")),
+    ] {
         let conf = conf(&extra);
         let granted = granted();
-        let record = Attachment {
+        let mut record = Attachment {
             boot: "b".into(),
             since: 0,
             network: "pods".into(),
@@ -180,6 +208,7 @@ fn del_takes_back_exactly_what_add_did() {
             bridge: bridge.map(str::to_owned),
             ..Attachment::default()
         };
+        feature::note(&conf.features, &mut record);
         let mut done = vec![Step::Record(Box::new(record.clone()))];
         done.extend(granted.addresses.iter().enumerate().map(|(set, g)| Step::Reserve {
             folder: "/d/pods".into(),

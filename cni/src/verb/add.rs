@@ -22,7 +22,7 @@ use crate::plan::{Given, Wish, alone, unmake};
 use crate::request::Call;
 use crate::result::{CniResult, Dns, Interface, Ip, Route};
 use crate::state::State;
-use crate::verb::{addresses, chained, del, ipam, seen};
+use crate::verb::{addresses, chained, del, ipam, repair, seen};
 
 /// Attaches the pod. On a failure everything that was done is taken back.
 pub fn add(call: &Call) -> Result<CniResult> {
@@ -36,7 +36,10 @@ pub fn add(call: &Call) -> Result<CniResult> {
     let mut hands = Hands::new(&state, home, Some(pod));
     let mut done = Done::default();
     match attach(call, &mut hands, &mut done) {
-        Ok(result) => Ok(result),
+        Ok(result) => {
+            repair::where_flushed(call, &mut hands);
+            Ok(result)
+        }
         Err(first) => Err(done.roll_back(first, |steps| hands.run_all(steps))),
     }
 }

@@ -8,7 +8,6 @@ use node::{Error, Kind, Result};
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
 use crate::kernel::link;
-use crate::kernel::nft::Nft;
 use crate::observe;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
@@ -17,7 +16,9 @@ use crate::request::{Call, Del, Gc};
 use crate::result::{CniResult, Interface};
 use crate::role::Role;
 use crate::state::State;
-use crate::verb::{add, check, del, seen};
+use crate::verb::gc::tidy;
+use crate::verb::strays::Strays;
+use crate::verb::{add, check, del, repair, seen};
 
 /// Adds what is asked for. The previous result passes through, with what was changed of it.
 pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
@@ -45,6 +46,7 @@ pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
     let mut done = Done::default();
     match hands.run(steps, &mut done) {
         Ok(()) => {
+            repair::where_flushed(call, &mut hands);
             let mut result = changed(call, previous);
             result.interfaces.extend(feature::links(&call.config.features, &target));
             Ok(result)
@@ -118,6 +120,14 @@ pub fn del(call: &Del) -> Result<()> {
 
 /// Takes back what can be found without a record: the reference's of the same name, or ours of a lost one.
 fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
+    let state = hands.state();
+    let lost = state.attachments.has(&call.owner) || !state.is_whole()?;
+    let filters = if lost { del::filters_of(&call.owner, hands) } else { Ok(()) };
+    filters.and(ifb_of(call, hands))
+}
+
+/// The ifb of the network and the container, by its name.
+pub fn ifb_of(call: &Del, hands: &mut Hands) -> Result<()> {
     let Some(network) = call.network.as_ref().filter(|_| matches!(call.role, Role::Main | Role::Bandwidth))
     else {
         return Ok(());
@@ -130,19 +140,18 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
 pub fn gc(call: &Gc) -> Result<()> {
     let state = State::chained(call.config.role.name())?;
     let mut hands = Hands::new(&state, Namespace::current()?, None);
+    // Looked at before the records: what an ADD makes from now on has its record by then.
+    let strays = Strays::look(&mut hands);
     let mut first = Ok(());
-    let stale = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
-    for record in state.attachments.all()?.iter().filter(stale) {
+    let doomed = |r: &&Attachment| r.network == call.config.name && !call.valid.contains(&r.owner);
+    for record in state.attachments.all()?.iter().filter(doomed) {
         let result = del::remembered(record, &mut hands);
         if first.is_ok() {
             first = result;
         }
     }
-    if call.config.features.firewall.is_some() {
-        let tidied = hands.nft().and_then(Nft::tidy);
-        first = first.and(tidied);
-    }
-    first
+    let removed = strays.and_then(|strays| strays.remove(call, &mut hands));
+    first.and(removed).and(tidy(&mut hands))
 }
 
 fn planned(call: &Call, target: &Target, hands: &Hands) -> Result<Vec<Step>> {

@@ -5,6 +5,7 @@
 
 mod shape;
 mod stranger;
+mod tuned;
 
 use std::path::Path;
 
@@ -28,8 +29,6 @@ use crate::result::{self, CniResult, Interface};
 use crate::role::Role;
 use crate::state::State;
 use crate::verb::{add, seen};
-
-mod tuned;
 
 /// The main routing table (rtnetlink(7), RT_TABLE_MAIN).
 const MAIN: u32 = 254;

@@ -22,6 +22,7 @@ use crate::plan::{tune, unmake};
 use crate::request::Del;
 use crate::role::Role;
 use crate::state::State;
+use crate::verb::chained;
 use crate::version::Version;
 
 /// Detaches the pod.
@@ -129,6 +130,7 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
         keep_first(hands.run_all(rules));
     }
     keep_first(own.and_then(|own| links_of(call, own, hands)));
+    keep_first(chained::ifb_of(call, hands));
     if let Some(Ipam::Delegate { plugin }) = call.config.as_ref().and_then(|c| c.ipam.as_ref()) {
         let asked = hands.run_all(vec![Step::Undelegate { plugin: plugin.clone() }]);
         // A plugin that is not installed holds nothing that is known of.
@@ -145,7 +147,7 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
 }
 
 /// Elements by their comment. A node whose kernel has no nf_tables has none.
-fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
+pub fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     let Ok(nft) = hands.nft() else { return Ok(()) };
     let mut traces = nft.isolated_of(owner)?;
     let found = nft.found_of(owner)?;

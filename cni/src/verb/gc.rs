@@ -2,7 +2,6 @@
 //! and tells them all.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::Path;
 
 use node::namespace::Namespace;
@@ -13,13 +12,13 @@ use crate::attachment::Attachment;
 use crate::config::NetConf;
 use crate::ipam::{COOLDOWN, Ipam};
 use crate::kernel::link;
-use crate::kernel::nft::{Found, Nft, Trace, comment};
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
 use crate::plan::unmake;
 use crate::request::Gc;
 use crate::state::State;
 use crate::verb::del::pod_of;
+use crate::verb::strays::Strays;
 
 /// A link group that nobody else is likely to use: links in it are deleted together.
 const DOOMED: u32 = 0x6e70_6763;
@@ -31,7 +30,7 @@ pub fn gc(call: &Gc) -> Result<()> {
     hands.delegates(&call.path, &call.stdin);
     let mut failures = Vec::new();
     // Looked at before the records: what an ADD makes from now on has its record by then.
-    let strays = strays(call, &mut hands).unwrap_or_else(|error| {
+    let strays = Strays::look(&mut hands).unwrap_or_else(|error| {
         failures.push(error);
         Strays::default()
     });
@@ -44,55 +43,19 @@ pub fn gc(call: &Gc) -> Result<()> {
         let steps = unmake(record).into_iter().filter(|s| !matches!(s, Step::Undelegate { .. }));
         failures.extend(hands.visit(pod_of(record)).and_then(|()| hands.run_all(steps.collect())).err());
     }
-    failures.extend(strays.remove(call, &records, &mut hands).err());
+    failures.extend(strays.remove(call, &mut hands).err());
     failures.extend(leases(call, &mut hands).err());
-    if call.config.masquerade || call.config.features.firewall.is_some() {
-        failures.extend(hands.nft().and_then(Nft::tidy).err());
-    }
+    failures.extend(tidy(&mut hands).err());
     if let Some(Ipam::Delegate { plugin }) = &call.config.ipam {
         failures.extend(hands.delegates(&call.path, &call.stdin).gc(plugin).err());
     }
     verdict(&call.config, &failures)
 }
 
-/// Links and elements of ours, whoever they belong to.
-#[derive(Debug, Default)]
-struct Strays {
-    links: Vec<String>,
-    elements: Vec<Found>,
-}
-
-fn strays(call: &Gc, hands: &mut Hands) -> Result<Strays> {
-    let links = link::veths(hands.socket(Place::Host)?)?.into_iter().map(|l| l.name);
-    Ok(Strays {
-        links: links.filter(|name| Owner::is_host_ifname(name)).collect(),
-        elements: if call.config.masquerade { hands.nft()?.found()? } else { Vec::new() },
-    })
-}
-
-impl Strays {
-    /// Removes those that neither a record nor the list of valid attachments answers for. Without a whole
-    /// memory they may be another network's: then only elements of this network's ranges go.
-    fn remove(self, call: &Gc, records: &[Attachment], hands: &mut Hands) -> Result<()> {
-        let whole = hands.state().is_whole()?;
-        let known: Vec<&Owner> = records.iter().map(|r| &r.owner).chain(&call.valid).collect();
-        let names: BTreeSet<String> = known.iter().map(|o| o.host_ifname()).collect();
-        let comments: BTreeSet<String> = known.iter().map(|o| comment(o)).collect();
-        let links = self.links.into_iter().filter(|name| whole && !names.contains(name));
-        let mut steps: Vec<Step> = links.map(|link| Step::DeleteLinks { links: vec![link] }).collect();
-        let in_range = |address: &IpAddr| match &call.config.ipam {
-            Some(Ipam::HostLocal(config)) => config.sets.iter().any(|set| set.range_of(*address).is_some()),
-            _ => false,
-        };
-        let may_go = |found: &Found| whole || found.address().is_some_and(|a| in_range(&a));
-        let elements = self.elements.into_iter().filter(|f| !comments.contains(&f.comment) && may_go(f));
-        let remove = |found: Found| {
-            Owner::from_key(&found.comment)
-                .map(|owner| Step::Unfilter { traces: vec![Trace::Found(vec![found])], owner })
-        };
-        steps.extend(elements.filter_map(remove));
-        hands.run_all(steps)
-    }
+/// Removes what pods shared and none uses any more. A node whose kernel has no nf_tables has nothing.
+pub fn tidy(hands: &mut Hands) -> Result<()> {
+    let Ok(nft) = hands.nft() else { return Ok(()) };
+    if nft.has_table()? { nft.tidy() } else { Ok(()) }
 }
 
 /// Deletes the links of many attachments by one request: the kernel then waits for one RCU barrier and

@@ -13,8 +13,10 @@ use node::{Error, Kind, Result, store};
 use crate::apply::Hands;
 use crate::attachment::{Attachment, Attachments};
 use crate::kernel::link;
+use crate::owner::Owner;
 use crate::plan::reassert;
 use crate::plan::step::{Place, Step};
+use crate::request::Call;
 use crate::state::State;
 use crate::verb::check;
 
@@ -66,12 +68,22 @@ pub fn every(
     Ok(all)
 }
 
-/// After a flush was noticed: mends in silence. Whoever else is at it already does it for both.
-pub fn after_flush(state: &State, hands: &mut Hands) -> Result<()> {
+/// After an ADD that found nothing of ours in nf_tables: mends the other pods. What goes wrong there must not
+/// fail this pod; STATUS and `repair` tell it.
+pub fn where_flushed(call: &Call, hands: &mut Hands) {
+    if hands.found_nothing() {
+        let _ = after_flush(hands, Some(&call.owner));
+    }
+}
+
+/// After a flush was noticed: mends in silence all but one. Whoever else is at it already does it for both.
+pub fn after_flush(hands: &mut Hands, but: Option<&Owner>) -> Result<()> {
+    let state = hands.state();
     let Ok(_alone) = store::Lock::within(&state.root().join("repair"), Duration::ZERO) else { return Ok(()) };
     let mut first = Ok(());
     for folder in state.everywhere()? {
-        for record in folder.all()?.into_iter().filter(|r| r.boot == state.boot) {
+        let others = |r: &Attachment| r.boot == state.boot && Some(&r.owner) != but;
+        for record in folder.all()?.into_iter().filter(others) {
             let steps = reassert(&record);
             if steps.is_empty() || !lives(&record, hands)? {
                 continue;

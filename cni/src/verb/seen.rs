@@ -50,8 +50,9 @@ pub fn before(tuning: &Tuning, target: &Target, hands: &mut Hands) -> Result<Bef
         match sysctl::get(&name) {
             Ok(Some(value)) => before.settings.push((name, value)),
             Ok(None) if i < tuning.sysctl.len() => return Err(sysctl::not_there(&name)),
-            // Some settings can only be written, such as net/ipv4/route/flush: they have no value to keep.
-            Ok(None) | Err(_) => {}
+            Ok(None) => {}
+            Err(error) if has_none(&name, error.errno()) => {}
+            Err(error) => return Err(error),
         }
     }
     if tuning.mac.is_some() {
@@ -60,6 +61,16 @@ pub fn before(tuning: &Tuning, target: &Target, hands: &mut Hands) -> Result<Bef
         before.neighbours = neighbour::permanents(hands.socket(Place::Pod)?, index)?;
     }
     Ok(before)
+}
+
+/// Whether a setting has no value to keep: some can only be written, such as net/ipv4/route/flush, and a
+/// secret that was never set does not read (kernel: addrconf_sysctl_stable_secret).
+fn has_none(name: &str, errno: Option<i32>) -> bool {
+    match errno {
+        Some(libc::EACCES | libc::EPERM) => true,
+        Some(libc::EIO) => name.ends_with("/stable_secret"),
+        _ => false,
+    }
 }
 
 /// Where the node has the pod's addresses in a neighbour table that somebody filled: the host end's or the

@@ -8,9 +8,13 @@ use crate::config::Attach;
 use crate::ipam::Ipam;
 use crate::kernel::link;
 use crate::kernel::nft::{Filter, Masquerade, Nft};
+use crate::owner::Owner;
+use crate::plan::feature::Target;
 use crate::plan::step::Place;
+use crate::plan::{firewall, ports};
 use crate::request::Status;
 use crate::state::State;
+use crate::verb::repair;
 
 /// Nothing, or why not: every cause is [`Kind::Unavailable`], CNI code 50.
 pub fn status(call: &Status) -> Result<()> {
@@ -33,6 +37,7 @@ pub fn status(call: &Status) -> Result<()> {
         let probe = Filter::Masquerade(probe, Vec::new());
         hands.nft().and_then(|nft| nft.usable(&[probe])).map_err(unavailable)?;
     }
+    mended(call, &mut hands).map_err(unavailable)?;
     if matches!(&call.config.attach, Attach::Bridge(bridge) if bridge.mac_spoof_check) {
         hands.nft().and_then(Nft::spoof_usable).map_err(unavailable)?;
     }
@@ -57,6 +62,27 @@ pub fn status(call: &Status) -> Result<()> {
         }
         Some(Ipam::Static(_)) | None => Ok(()),
     }
+}
+
+/// A runtime asks for STATUS every few seconds: so long, and no longer, pods are without what a flush of
+/// nf_tables or a restart of the host's firewall took from them.
+fn mended(call: &Status, hands: &mut Hands) -> Result<()> {
+    let features = &call.config.features;
+    if !call.config.masquerade && features.is_empty() && !call.config.maps_ports() {
+        return Ok(());
+    }
+    let ports = call.config.maps_ports().then(|| ports::probe(features.ports.as_ref()));
+    hands.nft()?.usable(&Vec::from_iter(ports))?;
+    if !hands.nft()?.has_table()? {
+        return repair::after_flush(hands, None).map_err(repair::failed);
+    }
+    let Some(firewall) = &features.firewall else { return Ok(()) };
+    if hands.nft()?.firewall_missing(&firewall.admin_chain)?.is_empty() {
+        return Ok(());
+    }
+    // The rules that all pods share, and no pod's.
+    let shared = firewall::filter(firewall, &Target::default());
+    hands.nft()?.put(&[shared], &Owner::default(), &|_| true)
 }
 
 fn unavailable(error: Box<Error>) -> Box<Error> {

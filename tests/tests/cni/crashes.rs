@@ -30,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// Every n from 0 up to the last system call of what `call` does. `prepare` gives the call and what it
 /// needs to live; `after` looks at the ruins.
-fn sweep<T>(prepare: impl Fn() -> (T, Call), mut after: impl FnMut(T, &str)) {
+pub fn sweep<T>(prepare: impl Fn() -> (T, Call), mut after: impl FnMut(T, &str)) {
     let mut n = 0;
     loop {
         let (kept, call) = prepare();
@@ -51,11 +51,11 @@ fn sweep<T>(prepare: impl Fn() -> (T, Call), mut after: impl FnMut(T, &str)) {
 
 /// What was found at all steps of a sweep: one wrong step should not hide the next.
 #[derive(Default)]
-struct Ruins(Vec<String>);
+pub struct Ruins(Vec<String>);
 
 impl Ruins {
     /// Notes what is left, and takes it away, so that the next step starts from nothing.
-    fn look(&mut self, when: &str) {
+    pub fn look(&mut self, when: &str) {
         let left = look::leftovers();
         if left.is_empty() {
             return;
@@ -72,7 +72,7 @@ impl Ruins {
     }
 
     #[track_caller]
-    fn none(self) {
+    pub fn none(self) {
         let count = self.0.len();
         let some: Vec<_> = self.0.into_iter().take(12).collect();
         assert!(count == 0, "{count} steps leave something, the first of them: {some:#?}");

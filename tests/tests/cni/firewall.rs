@@ -1,6 +1,7 @@
 //! The pods' way through a host that drops what it forwards: who passes, who does not, and what is left
 //! when they are gone.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::call::{Answer, tool, try_tool};
+use harness::call::{Answer, tool};
 use harness::look;
 use harness::node::{Namespace, Node, RECORDS, REFERENCE, our_binary};
 use harness::runtime::{Flavour, Runtime};
@@ -17,6 +18,7 @@ use harness::traffic::{Echo, Protocol, ask};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::crashes::sweep;
 use crate::networks::{NAME, NODE, OUTSIDE, id, ips, network};
 
 pub fn trials() -> Vec<Trial> {
@@ -40,6 +42,9 @@ pub fn trials() -> Vec<Trial> {
         ours("many_adds_at_once_make_each_shared_rule_once", many_at_once),
         ours("a_pods_way_goes_without_its_record", without_its_record),
         ours("firewall_keys_that_cannot_be_are_refused", refusals),
+        ours("an_add_with_a_firewall_killed_at_any_step_is_undone_by_del", |node| killed(node, "ADD")),
+        ours("a_del_with_a_firewall_killed_at_any_step_is_finished_by_the_next", |node| killed(node, "DEL")),
+        ours("gc_takes_a_stale_pods_way_and_the_bridges_of_none", gc_takes_all),
     ]
 }
 
@@ -178,9 +183,13 @@ fn reaches(from: &Namespace, to: SocketAddr) -> bool {
 #[track_caller]
 fn nothing_left(when: &str) {
     look::assert_nothing_left(when);
-    let chained = Path::new(RECORDS).with_file_name("chained").join("firewall");
-    let left: Vec<_> = fs::read_dir(chained).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
+    let left = chained_records();
     assert!(left.is_empty(), "{when}: records of the chained plugin: {left:?}");
+}
+
+fn chained_records() -> Vec<OsString> {
+    let folder = Path::new(RECORDS).with_file_name("chained").join("firewall");
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name()).collect()
 }
 
 fn pods_pass(node: &Node, way: Way) {
@@ -656,6 +665,50 @@ fn without_its_record(node: &Node) {
     }
 }
 
+/// The chained call alone, behind a pod of the reference's; then DEL without namespace or result.
+fn killed(node: &Node, command: &str) {
+    close(&["iptables", "native"]);
+    let net = Net::new(node, Way::Chained, &json!({"ingressPolicy": "isolated"}));
+    let maker = Net { behind: None, maker: net.maker.clone(), node };
+    let (pod, firewall) = (maker.pod("killed"), net.behind.as_ref().expect("the firewall"));
+    let call = |command: &str| firewall.call(command, &pod.id, pod.space.name(), Some(&pod.result));
+    sweep(
+        || {
+            if command == "DEL" {
+                call("ADD").run().success();
+            }
+            ((), call(command))
+        },
+        |(), when| {
+            let answer = firewall.del_blind(&pod.id);
+            assert!(answer.ok(), "{command} {when}: {answer:?}");
+            let left = look::elements();
+            assert!(left.is_empty(), "{command} {when}: {left:?}");
+            assert!(chained_records().is_empty(), "{command} {when}: {:?}", chained_records());
+        },
+    );
+    maker.gone(&[&pod]);
+}
+
+fn gc_takes_all(node: &Node) {
+    for way in [Way::Own("bridge"), Way::Chained] {
+        let net = Net::new(node, way, &json!({"ingressPolicy": "same-bridge"}));
+        let (stale, kept) = (net.pod("stale"), net.pod("kept"));
+        let firewall = net.behind.as_ref().unwrap_or(&net.maker);
+        let bridges = || nft("list set inet nodeplug firewall-bridges").contains("cni0");
+        let keys = ["cni.dev/valid-attachments"];
+        assert!(firewall.gc(&[(&kept.id, "eth0")], &keys).ok(), "{way:?}");
+        let left = look::elements();
+        assert!(!left.iter().any(|e| e.contains(&stale.id)), "{way:?}: {left:?}");
+        assert!(bridges(), "{way:?}: a bridge with a pod keeps its policy");
+        net.check(&kept).success();
+        assert!(firewall.gc(&[], &keys).ok(), "{way:?}");
+        assert!(!bridges(), "{way:?}: a bridge without pods has none");
+        net.gone(&[&stale, &kept]);
+        nothing_left(&format!("{way:?}"));
+    }
+}
+
 fn refusals(node: &Node) {
     let cases = [
         (json!({"backend": "firewalld"}), 2, "`backend`"),
@@ -679,5 +732,4 @@ fn refusals(node: &Node) {
     }
     assert_eq!(look::rules(), before, "nothing is made");
     nothing_left(NAME);
-    drop(try_tool(&["nft", "list", "ruleset"]));
 }

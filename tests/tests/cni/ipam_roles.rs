@@ -232,6 +232,16 @@ fn the_references_bridge(node: &Node) {
         two.remove();
         assert!(runtime.del_blind(&second).ok());
         nothing_kept(plugin);
+        let mut fixed = runtime.config.clone();
+        fixed["ipam"] =
+            json!({"type": "static", "addresses": [{"address": "10.66.0.9/24", "gateway": "10.66.0.1"}]});
+        let fixed = Runtime::new(fixed);
+        let pod = node.pod();
+        let result = fixed.added(&first, &pod);
+        assert_eq!(ips(&result), ["10.66.0.9".parse::<std::net::IpAddr>().unwrap()], "{plugin}");
+        fixed.check(&first, &pod, &result).success();
+        assert!(fixed.del(&first, &pod, &result).ok());
+        nothing_kept(plugin);
     }
 }
 

@@ -14,6 +14,7 @@
 )]
 
 mod addresses;
+mod bandwidth;
 mod containerd;
 mod crashes;
 mod delegation;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let modules = [
         addresses::trials(),
+        bandwidth::trials(),
         containerd::trials(),
         crashes::trials(),
         delegation::trials(),

@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         ours("rules_and_routes_are_the_references_and_each_undoes_the_other", as_the_reference),
         ours("a_rule_or_route_that_is_gone_is_named", missed),
         ours("routing_by_source_killed_at_any_step_leaves_no_rule", killed),
+        ours("routing_by_source_that_fails_at_any_step_changes_nothing", failing),
         ours("routing_by_source_that_is_refused_changes_nothing", refused),
         ours("source_routing_of_a_pod_that_is_gone_needs_no_undoing", gone),
     ]
@@ -48,7 +49,7 @@ fn call(runtime: &Runtime, verb: &str, id: &str, netns: &str, previous: Option<&
 /// A pod on two cables, each to a router with a client behind it that the other router does not know. The
 /// default route leads to the first.
 struct Pod {
-    pod: Namespace,
+    inside: Namespace,
     routers: [Namespace; 2],
     previous: Value,
 }
@@ -99,7 +100,7 @@ fn two_cables(node: &Node, name: &str) -> Pod {
         ],
         "routes": [{"dst": "10.99.0.0/16", "gw": "10.77.0.1"}],
     });
-    Pod { pod, routers, previous }
+    Pod { inside: pod, routers, previous }
 }
 
 impl Pod {
@@ -107,7 +108,7 @@ impl Pod {
     fn answers(&self, router: usize, family: usize) -> Result<IpAddr, String> {
         let own = [["10.66.0.5", "fd66::5"], OWN][router][family].parse().expect("an address");
         let client: IpAddr = CLIENTS[router][family].parse().expect("an address");
-        let server = Echo::inside(&self.pod, own);
+        let server = Echo::inside(&self.inside, own);
         // The client's own address is the source, as it would be behind the router.
         let prefix = if family == 0 { "10." } else { "fd" };
         let flag = ["-4", "-6"][family];
@@ -124,8 +125,8 @@ impl Pod {
     fn routing(&self) -> Vec<String> {
         let mut all = Vec::new();
         for flag in ["-4", "-6"] {
-            all.extend(self.pod.tool(&["ip", flag, "rule"]).lines().map(|l| format!("rule {l}")));
-            let routes = self.pod.tool(&["ip", flag, "route", "show", "table", "all"]);
+            all.extend(self.inside.tool(&["ip", flag, "rule"]).lines().map(|l| format!("rule {l}")));
+            let routes = self.inside.tool(&["ip", flag, "route", "show", "table", "all"]);
             // The order in a table says nothing, and the link-local addresses are of the MAC.
             let mut routes: Vec<String> = routes
                 .lines()
@@ -170,7 +171,7 @@ fn answers_find_back(node: &Node) {
         if keys.get("sbr").is_some() {
             runtime.config["type"] = json!("nodeplug-cni");
         }
-        let result = call(&runtime, "ADD", &id, pod.pod.name(), Some(&pod.previous)).success();
+        let result = call(&runtime, "ADD", &id, pod.inside.name(), Some(&pod.previous)).success();
         assert_eq!(result["ips"], pod.previous["ips"], "{keys}");
         for router in [0, 1] {
             for family in [0, 1] {
@@ -184,10 +185,10 @@ fn answers_find_back(node: &Node) {
                 );
             }
         }
-        call(&runtime, "CHECK", &id, pod.pod.name(), Some(&result)).success();
+        call(&runtime, "CHECK", &id, pod.inside.name(), Some(&result)).success();
         assert_eq!(pod.rules().len(), 2, "{:?}", pod.rules());
         for turn in ["first", "second"] {
-            assert!(call(&runtime, "DEL", &id, pod.pod.name(), Some(&result)).ok(), "{turn}");
+            assert!(call(&runtime, "DEL", &id, pod.inside.name(), Some(&result)).ok(), "{turn}");
             assert_eq!(pod.rules(), [""; 0], "{turn}");
         }
         for family in [0, 1] {
@@ -274,15 +275,15 @@ fn as_the_reference(node: &Node) {
         let when = format!("ours adds: {adds}, ours deletes: {deletes}");
         let pod = two_cables(node, &format!("r{n}"));
         install(adds);
-        let mut result = call(&runtime, "ADD", &id, pod.pod.name(), Some(&pod.previous)).success();
+        let mut result = call(&runtime, "ADD", &id, pod.inside.name(), Some(&pod.previous)).success();
         let routing = pod.routing();
         install(true);
-        call(&runtime, "CHECK", &id, pod.pod.name(), Some(&result)).success();
+        call(&runtime, "CHECK", &id, pod.inside.name(), Some(&result)).success();
         install(deletes);
-        assert!(call(&runtime, "DEL", &id, pod.pod.name(), Some(&result)).ok(), "{when}");
+        assert!(call(&runtime, "DEL", &id, pod.inside.name(), Some(&result)).ok(), "{when}");
         assert_eq!(pod.rules(), [""; 0], "{when}");
         install(true);
-        assert!(call(&runtime, "DEL", &id, pod.pod.name(), Some(&result)).ok(), "{when}");
+        assert!(call(&runtime, "DEL", &id, pod.inside.name(), Some(&result)).ok(), "{when}");
         nothing_kept(&when);
         result["interfaces"][1]["sandbox"] = json!("POD");
         seen.push((result, routing));
@@ -296,8 +297,8 @@ fn missed(node: &Node) {
     node.install(&our_binary(), "sbr");
     let (runtime, id) = (sbr(&json!({})), id("missed"));
     let pod = two_cables(node, "missed");
-    let result = call(&runtime, "ADD", &id, pod.pod.name(), Some(&pod.previous)).success();
-    let check = || call(&runtime, "CHECK", &id, pod.pod.name(), Some(&result));
+    let result = call(&runtime, "ADD", &id, pod.inside.name(), Some(&pod.previous)).success();
+    let check = || call(&runtime, "CHECK", &id, pod.inside.name(), Some(&result));
     check().success();
     let cases: [(&[&str], &[&str], &str); 4] = [
         (&["rule", "del", "from", OWN[0]], &["rule", "add", "from", OWN[0], "lookup", "100"], OWN[0]),
@@ -318,27 +319,25 @@ fn missed(node: &Node) {
         ),
     ];
     for (spoil, mend, said) in cases {
-        pod.pod.tool(&[&["ip"], spoil].concat());
+        pod.inside.tool(&[&["ip"], spoil].concat());
         let answer = check();
         answer.refused(102);
         assert!(answer.message().contains(said), "{said}: {}", answer.message());
         // Without the other interface's route there is no way to a gateway that was on the link.
-        let mended = pod.pod.try_tool(&[&["ip"], mend].concat());
+        let mended = pod.inside.try_tool(&[&["ip"], mend].concat());
         if !mended.ok() {
             let link: &[&str] = &["dev", "net1", "onlink"];
-            pod.pod.tool(&[&["ip"], mend, link].concat());
+            pod.inside.tool(&[&["ip"], mend, link].concat());
         }
         check().success();
     }
-    assert!(call(&runtime, "DEL", &id, pod.pod.name(), Some(&result)).ok());
+    assert!(call(&runtime, "DEL", &id, pod.inside.name(), Some(&result)).ok());
 }
 
 fn killed(node: &Node) {
     node.install(&our_binary(), "sbr");
     let (runtime, id) = (sbr(&json!({})), id("killed"));
     let pod = two_cables(node, "killed");
-    let mut before = pod.routing();
-    before.sort();
     let net1 = || {
         // The routes go with the interface: a new one has them.
         for words in [
@@ -348,14 +347,14 @@ fn killed(node: &Node) {
             &["ip", "link", "set", "net1", "up"],
             &["ip", "route", "replace", "10.99.0.0/16", "via", "10.77.0.1"],
         ] {
-            pod.pod.tool(words);
+            pod.inside.tool(words);
         }
     };
     for n in 0..2000 {
         net1();
-        let add = runtime.call("ADD", &id, pod.pod.name(), Some(&pod.previous)).env("CNI_IFNAME", "net1");
+        let add = runtime.call("ADD", &id, pod.inside.name(), Some(&pod.previous)).env("CNI_IFNAME", "net1");
         let end = trace::kill_after(&add, n);
-        let answer = call(&runtime, "DEL", &id, pod.pod.name(), None);
+        let answer = call(&runtime, "DEL", &id, pod.inside.name(), None);
         assert!(answer.ok(), "{n}: {answer:?}");
         assert_eq!(pod.rules(), [""; 0], "killed after system call {n}");
         nothing_kept(&format!("killed after system call {n}"));
@@ -367,25 +366,83 @@ fn killed(node: &Node) {
     panic!("a call that never ends");
 }
 
+/// What an ADD may meet a refusal at: files and sockets, not memory.
+#[cfg(target_arch = "x86_64")]
+const AMONG: [i64; 11] = [
+    libc::SYS_openat,
+    libc::SYS_write,
+    libc::SYS_read,
+    libc::SYS_linkat,
+    libc::SYS_unlink,
+    libc::SYS_mkdir,
+    libc::SYS_socket,
+    libc::SYS_setsockopt,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_setns,
+];
+
+#[cfg(target_arch = "x86_64")]
+fn failing(node: &Node) {
+    node.install(&our_binary(), "sbr");
+    let (runtime, id) = (sbr(&json!({})), id("failing"));
+    let sorted = |pod: &Pod| {
+        let mut all = pod.routing();
+        all.sort();
+        all
+    };
+    let mut pod = two_cables(node, "failing");
+    let before = sorted(&pod);
+    for n in 0..2000 {
+        let path = pod.inside.name().to_owned();
+        let add = runtime.call("ADD", &id, &path, Some(&pod.previous)).env("CNI_IFNAME", "net1");
+        let (answer, failed) = trace::fail_nth(&add, &AMONG, n, libc::EIO);
+        let Some(number) = failed else {
+            assert!(answer.ok() && n > 10, "{n}: {answer:?}");
+            return;
+        };
+        let when = format!("EIO for system call {number}, the {n}-th: {answer:?}");
+        if answer.ok() {
+            // Whatever went wrong did no harm: another pod for the next turn.
+            call(&runtime, "CHECK", &id, &path, Some(&answer.success())).success();
+            assert!(call(&runtime, "DEL", &id, &path, None).ok(), "{when}");
+            pod = two_cables(node, &format!("failing{n}"));
+        }
+        if answer.message().contains("write the answer") {
+            // Everything was done, and is taken back as by DEL: the routes go with the interface.
+            assert_eq!(pod.rules(), [""; 0], "{when}");
+            pod = two_cables(node, &format!("failing{n}"));
+        }
+        assert_eq!(sorted(&pod), before, "{when}");
+        nothing_kept(&when);
+    }
+    panic!("a call that never ends");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn failing(_node: &Node) {
+    eprintln!("system calls are made to fail on x86_64 only");
+}
+
 fn refused(node: &Node) {
     node.install(&our_binary(), "sbr");
     let pod = two_cables(node, "refused");
     let before = pod.routing();
     let add = |keys: &Value, previous: &Value| {
-        call(&sbr(keys), "ADD", &id("refused"), pod.pod.name(), Some(previous))
+        call(&sbr(keys), "ADD", &id("refused"), pod.inside.name(), Some(previous))
     };
-    let mut none = pod.previous.clone();
-    none["ips"] = json!([]);
-    let answer = add(&json!({}), &none);
+    let mut bare = pod.previous.clone();
+    bare["ips"] = json!([]);
+    let answer = add(&json!({}), &bare);
     answer.refused(7);
     assert!(answer.message().contains("net1"), "{}", answer.message());
     add(&json!({"table": 254}), &pod.previous).refused(7);
     add(&json!({"tabel": 7}), &pod.previous).refused(2);
     // A route of somebody else's in the named table.
-    pod.pod.tool(&["ip", "route", "add", "default", "via", "10.66.0.1", "table", "7"]);
+    pod.inside.tool(&["ip", "route", "add", "default", "via", "10.66.0.1", "table", "7"]);
     let answer = add(&json!({"table": 7}), &pod.previous);
     answer.refused(101);
-    pod.pod.tool(&["ip", "route", "flush", "table", "7"]);
+    pod.inside.tool(&["ip", "route", "flush", "table", "7"]);
     let mut after = pod.routing();
     let mut before = before;
     after.sort();
@@ -393,14 +450,14 @@ fn refused(node: &Node) {
     assert_eq!(after, before);
     nothing_kept("after the refusals");
     // Without a name, a table that holds anything is passed over.
-    pod.pod.tool(&["ip", "route", "add", "default", "via", "10.66.0.1", "table", "100"]);
+    pod.inside.tool(&["ip", "route", "add", "default", "via", "10.66.0.1", "table", "100"]);
     let result = add(&json!({}), &pod.previous).success();
     let tables: Vec<String> = pod.rules();
     assert!(
         tables.iter().any(|r| r.ends_with("101")) && tables.iter().any(|r| r.ends_with("102")),
         "{tables:?}"
     );
-    assert!(call(&sbr(&json!({})), "DEL", &id("refused"), pod.pod.name(), Some(&result)).ok());
+    assert!(call(&sbr(&json!({})), "DEL", &id("refused"), pod.inside.name(), Some(&result)).ok());
 }
 
 fn gone(node: &Node) {
@@ -408,11 +465,11 @@ fn gone(node: &Node) {
     let (runtime, id) = (sbr(&json!({})), id("gone"));
     for what in ["link", "namespace", "not told"] {
         let pod = two_cables(node, &what.replace(' ', "-"));
-        let result = call(&runtime, "ADD", &id, pod.pod.name(), Some(&pod.previous)).success();
-        let path = pod.pod.name().to_owned();
+        let result = call(&runtime, "ADD", &id, pod.inside.name(), Some(&pod.previous)).success();
+        let path = pod.inside.name().to_owned();
         let answer = match what {
             "link" => {
-                pod.pod.tool(&["ip", "link", "del", "net1"]);
+                pod.inside.tool(&["ip", "link", "del", "net1"]);
                 let answer = call(&runtime, "DEL", &id, &path, Some(&result));
                 assert_eq!(pod.rules(), [""; 0], "the record has the addresses");
                 answer

@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         ours("tuning_of_the_reference_and_ours_is_the_same_and_each_undoes_the_other", as_the_reference),
         ours("a_tuning_killed_at_any_step_is_put_back_by_del", killed_adds),
         ours("a_del_of_a_tuning_killed_at_any_step_is_finished_by_the_next", killed_dels),
+        ours("a_tuning_that_fails_at_any_step_changes_nothing", failing_adds),
         ours("a_tuned_interface_that_is_gone_needs_no_putting_back", gone),
     ]
 }
@@ -229,10 +230,13 @@ fn reached_after_a_new_mac(node: &Node) {
             let tuning = chained("tuning", &json!({"cniVersion": version, "mac": MAC, "mtu": 1400}));
             let (pod, id) = (node.pod(), id("mac"));
             let first = main.added(&id, &pod);
-            // The node has talked to the pod, and knows its old address.
+            // The node and a pod beside it have talked to this one, and know its old address.
+            let (peer, other) = (node.pod(), crate::networks::id("peer"));
+            let beside = main.added(&other, &peer);
             for address in ips(&first) {
                 let server = Echo::inside(&pod, address);
                 assert!(ask_here(Protocol::Tcp, server.address).is_ok(), "{when}: before");
+                assert!(ask(&peer, Protocol::Tcp, server.address).is_ok(), "{when}: before");
             }
             let result = add(&tuning, &id, &pod, &first).success();
             let inside = |r: &Value| r["interfaces"].as_array().unwrap().last().unwrap().clone();
@@ -245,6 +249,8 @@ fn reached_after_a_new_mac(node: &Node) {
             {
                 let echo = Echo::inside(&pod, address);
                 assert!(ask_here(Protocol::Tcp, echo.address).is_ok(), "{when}: the node reaches {address}");
+                let seen = ask(&peer, Protocol::Tcp, echo.address);
+                assert!(seen.is_ok(), "{when}: a pod that knew the old MAC reaches {address}: {seen:?}");
                 let seen = ask(&outside, Protocol::Udp, echo.address);
                 assert!(seen.is_ok(), "{when}: outside reaches {address}: {seen:?}");
                 assert!(
@@ -262,6 +268,7 @@ fn reached_after_a_new_mac(node: &Node) {
             for runtime in [&tuning, &main] {
                 assert!(runtime.del(&id, &pod, &result).ok(), "{when}");
             }
+            assert!(main.del(&other, &peer, &beside).ok(), "{when}");
             look::assert_nothing_left(&when);
             nothing_kept(&when);
         }
@@ -344,6 +351,21 @@ fn the_operators_list(node: &Node) {
     runtime.check(&id("listed"), &pod, &result).success();
     assert!(runtime.del(&id("listed"), &pod, &result).ok());
     assert_eq!(state(&pod), before);
+    // What can only be written, and a secret that was never set, have no value to keep.
+    list(".");
+    let odd = json!({"sysctl": {
+        "net.ipv4.route.flush": "1",
+        "net.ipv6.conf.IFNAME.stable_secret": "2001:db8::1",
+    }});
+    let odd = chained("tuning", &odd);
+    let result = add(&odd, &id("odd"), &pod, &previous).success();
+    let told = odd.check(&id("odd"), &pod, &result).message();
+    assert!(!told.contains("flush"), "{told}");
+    let secret = pod.tool(&["sysctl", "-n", "net.ipv6.conf.eth0.stable_secret"]);
+    assert!(secret.contains("2001:0db8"), "{secret}");
+    assert!(odd.del_blind(&id("odd")).ok());
+    nothing_kept("after odd settings");
+    list("");
     // No sysctl, no list.
     let plain = chained("tuning", &json!({"mtu": 1400}));
     let result = add(&plain, &id("plain"), &pod, &previous).success();
@@ -447,6 +469,59 @@ fn killed_dels(node: &Node) {
             nothing_kept(when);
         },
     );
+}
+
+/// What an ADD may meet a refusal at: files and sockets, not memory.
+#[cfg(target_arch = "x86_64")]
+const AMONG: [i64; 18] = [
+    libc::SYS_openat,
+    libc::SYS_write,
+    libc::SYS_read,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_mkdir,
+    libc::SYS_statx,
+    libc::SYS_socket,
+    libc::SYS_setsockopt,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_setns,
+    libc::SYS_ioctl,
+];
+
+#[cfg(target_arch = "x86_64")]
+fn failing_adds(node: &Node) {
+    node.install(&our_binary(), "tuning");
+    let ((pod, previous), id) = (by_hand(node), id("failing"));
+    let before = state(&pod);
+    let runtime = chained("tuning", &every_key());
+    for n in 0..2000 {
+        let call = runtime.call("ADD", &id, pod.name(), Some(&previous));
+        let (answer, failed) = trace::fail_nth(&call, &AMONG, n, libc::EIO);
+        let Some(number) = failed else {
+            assert!(answer.ok() && n > 10, "{n}: {answer:?}");
+            assert!(runtime.call("DEL", &id, pod.name(), None).run().ok());
+            return;
+        };
+        let when = format!("EIO for system call {number}, the {n}-th: {answer:?}");
+        if answer.ok() {
+            runtime.check(&id, &pod, &answer.success()).success();
+            assert!(runtime.call("DEL", &id, pod.name(), None).run().ok(), "{when}");
+        }
+        assert_eq!(state(&pod), before, "{when}");
+        nothing_kept(&when);
+    }
+    panic!("a call that never ends");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn failing_adds(_node: &Node) {
+    eprintln!("system calls are made to fail on x86_64 only");
 }
 
 fn gone(node: &Node) {

@@ -49,8 +49,12 @@ fn compared(link: &Link, verb: &Verb) -> Option<String> {
 /// A setting of the pod. The kernel writes several numbers with tabs between them, whoever wrote blanks.
 pub(super) fn setting(name: &str, value: &str, hands: &mut Hands) -> Result<Option<String>> {
     hands.go(Place::Pod)?;
-    let Some(now) = sysctl::get(name)? else {
-        return Ok(Some(format!("{}`{name}` is gone", Place::Pod)));
+    let now = match sysctl::get(name) {
+        Ok(Some(now)) => now,
+        Ok(None) => return Ok(Some(format!("{}`{name}` is gone", Place::Pod))),
+        // One that can only be written had its effect at ADD.
+        Err(e) if matches!(e.errno(), Some(libc::EACCES | libc::EPERM)) => return Ok(None),
+        Err(e) => return Err(e),
     };
     let same = now.split_whitespace().eq(value.split_whitespace());
     Ok((!same).then(|| format!("{}`{name}` is `{now}`, not `{value}`", Place::Pod)))
