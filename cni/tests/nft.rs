@@ -671,7 +671,10 @@ fn all_that_a_pod_gets_is_put_and_taken_at_once_or_not_at_all() {
         let error = kernel.put(&taken, &owner("b"), &|held| held == "a:eth0").unwrap_err();
         assert_eq!(error.kind(), node::Kind::Conflict);
         assert!(error.to_string().contains("`tcp . 8005` in the map `ports4-"), "{error}");
-        assert!(error.to_string().contains("`a:eth0`") && error.advice().unwrap().contains("hostPort"), "{error}");
+        assert!(
+            error.to_string().contains("`a:eth0`") && error.advice().unwrap().contains("hostPort"),
+            "{error}"
+        );
         assert_eq!(nft("list ruleset"), before);
         // One that is dead leaves it, under other settings, too.
         let other = PortRules { mark_bit: 3, ..port_rules() };
@@ -679,7 +682,10 @@ fn all_that_a_pod_gets_is_put_and_taken_at_once_or_not_at_all() {
         kernel.put(&ports, &owner("b"), &|_| false).unwrap();
         assert_eq!(kernel.lacks(&ports, &owner("b")).unwrap(), [""; 0]);
         let lines = kernel.lacks(&all_of(5), &owner("a")).unwrap();
-        assert!(lines.iter().any(|l| l.contains("`tcp . 8005` in the map `ports4-") && l.ends_with("is missing")), "{lines:?}");
+        assert!(
+            lines.iter().any(|l| l.contains("`tcp . 8005` in the map `ports4-") && l.ends_with("is missing")),
+            "{lines:?}"
+        );
         kernel.take(&traces(&ports), &owner("b")).unwrap();
         kernel.take(&traces(&all_of(5)), &owner("a")).unwrap();
         kernel.take(&traces(&all_of(5)), &owner("a")).unwrap();
@@ -687,7 +693,10 @@ fn all_that_a_pod_gets_is_put_and_taken_at_once_or_not_at_all() {
         kernel.tidy().unwrap();
         // The guard of loopback stays: what it guards may be open still.
         let left = nft("list ruleset");
-        assert!(!left.contains("ports") && !left.contains("masq") && left.contains("chain loopback"), "{left}");
+        assert!(
+            !left.contains("ports") && !left.contains("masq") && left.contains("chain loopback"),
+            "{left}"
+        );
     });
 }
 
@@ -723,11 +732,16 @@ fn every_damage_to_the_rules_of_ports_is_named_and_repaired() {
             (vec![format!("flush chain inet nodeplug ports-{name}")], "jump ports-to-".into()),
             (vec!["flush chain inet nodeplug loopback".into()], "127.0.0.0/8 drop".into()),
             (vec![format!("flush map inet nodeplug ports4-{name}")], "`tcp . 8005` in the map".into()),
-            (vec![format!("flush set inet nodeplug hairpin6-{name}")], "`fd00::5 . sctp . 8005` in the set".into()),
+            (
+                vec![format!("flush set inet nodeplug hairpin6-{name}")],
+                "`fd00::5 . sctp . 8005` in the set".into(),
+            ),
             (
                 vec![
                     format!("flush map inet nodeplug ports4-{name}"),
-                    format!("add element inet nodeplug ports4-{name} {{ tcp . 8005 comment \"abc:eth0\" : 10.9.9.9 . 1 }}"),
+                    format!(
+                        "add element inet nodeplug ports4-{name} {{ tcp . 8005 comment \"abc:eth0\" : 10.9.9.9 . 1 }}"
+                    ),
                 ],
                 "leads elsewhere".into(),
             ),
@@ -756,7 +770,9 @@ fn every_damage_to_the_rules_of_ports_is_named_and_repaired() {
                 vec![
                     format!("flush chain inet nodeplug ports-to-{name}"),
                     format!("delete map inet nodeplug ports4-{name}"),
-                    format!("add map inet nodeplug ports4-{name} {{ type inet_proto . inet_service : ipv4_addr ; }}"),
+                    format!(
+                        "add map inet nodeplug ports4-{name} {{ type inet_proto . inet_service : ipv4_addr ; }}"
+                    ),
                 ],
                 "is of another kind".into(),
             ),
