@@ -5,7 +5,7 @@
 //! excludes each single one of it, and the reverse.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use node::{Context, Error, Kind, Result, store};
@@ -118,6 +118,23 @@ impl Claims {
             }
         }
         Ok(all)
+    }
+
+    /// The ports that `owner` claims, without where they led. Reads every claim: for when records are lost.
+    pub fn of_owner(&self, owner: &Owner) -> Result<Vec<Forward>> {
+        let mut claims = self.all()?;
+        claims.retain(|claim| claim.owner.as_ref() == Some(owner));
+        let nowhere = |ip: IpAddr| match ip {
+            IpAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            IpAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+        };
+        let port = |claim: Claim| Forward {
+            host: claim.host.ip(),
+            port: claim.host.port(),
+            protocol: claim.protocol,
+            to: nowhere(claim.host.ip()),
+        };
+        Ok(claims.into_iter().map(port).collect())
     }
 
     /// Removes the claims whose owner does not live.
@@ -285,6 +302,9 @@ mod tests {
             claims.lacks(&[four], &owner("a")).unwrap(),
             ["the claim to the host's port 80/tcp is gone"]
         );
+        let found = claims.of_owner(&owner("a")).unwrap();
+        assert_eq!(found.iter().map(|f| f.host).collect::<Vec<_>>(), [six.host]);
+        assert_eq!(claims.of_owner(&owner("b")).unwrap(), []);
         claim(&claims, &[six], "a").unwrap();
         claims.release(&[six], &owner("a")).unwrap();
         claims.release(&[six], &owner("a")).unwrap();

@@ -354,6 +354,8 @@ pub fn reassert(record: &Attachment) -> Vec<Step> {
     if !filters.is_empty() {
         steps.push(Step::Filter { filters, owner: owner() });
     }
+    // What was sent to a port meanwhile went elsewhere, and the kernel remembers that.
+    steps.extend(feature::after(&record.features(), &Target::of(record)));
     steps
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::feature::Target;
 use super::step::Step;
 use super::wish::{Granted, mtu, wish};
 use super::{Given, feature, unmake};
@@ -55,6 +56,17 @@ fn steps(conf: &NetConf, granted: &Granted, seen: &Observed) -> Vec<Step> {
     )
     .unwrap()
     .steps()
+}
+
+/// The same with a port of TCP at every address, and one of UDP at one.
+fn with_ports(extra: &Value) -> Value {
+    let mut extra = extra.clone();
+    extra["capabilities"] = json!({"portMappings": true});
+    extra["runtimeConfig"] = json!({"portMappings": [
+        {"HostPort": 18080, "ContainerPort": 8080, "Protocol": "tcp", "HostIP": ""},
+        {"HostPort": 53, "ContainerPort": 1053, "Protocol": "udp", "HostIP": "192.0.2.1"},
+    ]});
+    extra
 }
 
 fn lines(steps: &[Step]) -> Vec<String> {
@@ -182,8 +194,10 @@ fn del_takes_back_exactly_what_add_did() {
         json!({"mode": "bridge", "isGateway": true, "macspoofchk": true, "ingressPolicy": "isolated"});
     for (extra, bridge) in [
         (json!({}), None),
-        (on_bridge, Some("cni0")),
+        (on_bridge.clone(), Some("cni0")),
         (json!({"firewall": true}), None),
+        (with_ports(&json!({"firewall": true})), None),
+        (with_ports(&on_bridge), Some("cni0")),
         (isolated, None),
         (isolated_on_bridge, Some("cni0")),
     ] {
@@ -220,6 +234,49 @@ fn del_takes_back_exactly_what_add_did() {
         let undone: Vec<Step> = done.iter().rev().filter_map(Step::inverse).collect();
         assert_eq!(lines(&unmake(&record)), lines(&undone));
         assert_eq!(unmake(&record), undone);
+    }
+}
+
+#[test]
+fn ports_are_claimed_before_anything_is_made_and_opened_when_their_filter_stands() {
+    let all = lines(&steps(&conf(&with_ports(&json!({}))), &granted(), &Observed::default()));
+    assert_eq!(
+        all.first().unwrap(),
+        "claim the host's `0.0.0.0:18080/tcp`, `[::]:18080/tcp`, `192.0.2.1:53/udp`"
+    );
+    let at = all.iter().position(|l| l.starts_with("masquerade")).unwrap();
+    assert_eq!(
+        all[at..],
+        [
+            "masquerade `10.88.0.5`, `fd00:88::5` by the rules of `pods`; map the host's `0.0.0.0:18080/tcp to \
+             10.88.0.5:8080`, `[::]:18080/tcp to [fd00:88::5]:8080`, `192.0.2.1:53/udp to 10.88.0.5:1053`",
+            "let the host's loopback addresses leave by `np2178bf6dfa7e`",
+            "forget connections to the host's `192.0.2.1:53/udp` that lead elsewhere",
+        ]
+    );
+    let bridge = with_ports(&json!({"mode": "bridge", "isGateway": true}));
+    let all = lines(&steps(&conf(&bridge), &granted(), &Observed::default()));
+    assert!(all.contains(&"let the host's loopback addresses leave by `cni0`".to_owned()), "{all:?}");
+}
+
+#[test]
+fn a_port_that_leads_nowhere_is_refused() {
+    let mut only_four = granted();
+    only_four.addresses.truncate(1);
+    for (extra, ip, granted, told) in [
+        (json!({}), "fd00::1", only_four.clone(), "has no address of its family"),
+        (json!({"snat": false}), "127.0.0.1", granted(), "where `snat` is false"),
+        (json!({}), "", Granted::default(), "has no address of its family"),
+    ] {
+        let mut extra = extra;
+        extra["runtimeConfig"] =
+            json!({"portMappings": [{"hostPort": 80, "containerPort": 80, "hostIP": ip}]});
+        let conf = conf(&extra);
+        let target =
+            Target { addresses: granted.addresses.iter().map(|g| g.address).collect(), ..Target::default() };
+        let error = feature::judge(&conf.features, &target).unwrap_err();
+        assert_eq!(error.kind(), node::Kind::Config);
+        assert!(error.to_string().contains(told), "{error}");
     }
 }
 

@@ -14,7 +14,7 @@ use crate::config::Attach;
 use crate::config::tuning::{self, Tuning};
 use crate::ipam::{COOLDOWN, DATA_DIR, Ipam};
 use crate::kernel::link::{self, Link};
-use crate::kernel::nft::Trace;
+use crate::kernel::nft::{Forward, Found, Trace};
 use crate::observe;
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
@@ -151,6 +151,7 @@ pub fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     let Ok(nft) = hands.nft() else { return Ok(()) };
     let mut traces = nft.isolated_of(owner)?;
     let found = nft.found_of(owner)?;
+    let mut ports: Vec<Forward> = found.iter().filter_map(Found::forward).collect();
     if !found.is_empty() {
         traces.push(Trace::Found(found));
     }
@@ -158,6 +159,8 @@ pub fn filters_of(owner: &Owner, hands: &mut Hands) -> Result<()> {
     if !traces.is_empty() {
         steps.push(Step::Unfilter { traces, owner: owner.clone() });
     }
+    ports.extend(hands.state().claims().of_owner(owner)?);
+    steps.push(Step::ReleasePorts { ports, owner: owner.clone() });
     hands.run_all(steps)
 }
 

@@ -66,7 +66,13 @@ impl Strays {
         let ports = self.ports.into_iter().filter(|(named, _)| whole && !comments.contains(named));
         let isolated = |port| Trace::Firewall { addresses: Vec::new(), port: Some(port) };
         steps.extend(ports.filter_map(|(named, port)| taken(&named, isolated(port))));
-        hands.run_all(steps)
+        let result = hands.run_all(steps);
+        if !whole {
+            return result;
+        }
+        // An ADD that began after the look has its record by now, before its claim.
+        let lives = |owner: &Owner| known.contains(owner) || state.knows(owner);
+        result.and(state.claims().sweep(&lives))
     }
 }
 

@@ -116,7 +116,8 @@ fn runtimes(node: &Node, way: Way, mappings: &Value, keys: &Value) -> Vec<Runtim
             node.install(&our_binary(), "portmap");
             let mut bridge = full("bridge");
             bridge["hairpinMode"] = json!(true);
-            bridge["ipMasqBackend"] = Value::Null;
+            // Its masquerade is not what is tested, and its DEL fails where rules were flushed.
+            bridge["ipMasq"] = json!(false);
             let portmap = json!({"cniVersion": "1.0.0", "name": NAME, "type": "portmap"});
             let portmap = with_ports(portmap, mappings, keys);
             vec![Runtime::of(Flavour::Reference, bridge), Runtime::of(Flavour::Ours, portmap)]
@@ -475,10 +476,9 @@ fn after_a_flush(node: &Node) {
         other.err().expect("a conflict").refused(101);
         let mappings = json!([{"hostPort": PORT + 1, "containerPort": INSIDE}]);
         let two = pod(node, way, "two", &mappings, &json!({}));
-        let told = one.check();
-        told.refused(102);
-        let missing = format!("`tcp . {PORT}` in the map `ports4-");
-        assert!(told.message().contains(&missing) && !told.message().contains("rule"), "{told:?}");
+        // The next ADD noticed, and put back what the first pod had.
+        assert!(one.check().ok(), "{way:?}: {:?}", one.check());
+        seen(&ask_it(), OUTSIDE[0], "the first pod's port");
         drop(servers);
         let servers = two.serve();
         seen(
@@ -509,8 +509,8 @@ fn after_a_flush(node: &Node) {
 
 fn map_named(start: &str) -> String {
     let rules = look::rules();
-    let names = rules.iter().filter_map(|item| item["map"]["name"].as_str());
-    names.filter(|n| n.starts_with(start)).next().expect("a map").to_owned()
+    let mut names = rules.iter().filter_map(|item| item["map"]["name"].as_str());
+    names.find(|n| n.starts_with(start)).expect("a map").to_owned()
 }
 
 fn connections() -> String {

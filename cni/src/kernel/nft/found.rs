@@ -7,6 +7,7 @@ use node::Result;
 use super::element::{Element, Held, comment};
 use super::layout::Family;
 use super::operation::Question;
+use super::{Forward, ports};
 use super::{Nft, firewall};
 use crate::owner::Owner;
 
@@ -33,6 +34,11 @@ impl Found {
         } else {
             None
         }
+    }
+
+    /// The port of the node that it leads from.
+    pub fn forward(&self) -> Option<Forward> {
+        ports::forward_of(&self.set, &self.held)
     }
 
     pub(super) fn element(&self) -> Element {

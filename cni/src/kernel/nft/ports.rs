@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::element::{Element, Value};
+use super::element::{Element, Held, Value};
 use super::layout::{
     Chain, DESTINATION_NAT, Family, Hook, IPV4, IPV6, Layout, PROTOCOL, RAW, SERVICE, SOURCE_NAT, Set, Type,
     fingerprint,
@@ -247,6 +247,29 @@ pub(super) fn places(forwards: &[Forward], sets: &[String]) -> Vec<Element> {
     all
 }
 
+/// The port that an element of a map leads from, where it is one of these maps.
+pub(super) fn forward_of(set: &str, held: &Held) -> Option<Forward> {
+    let index =
+        LIKE.iter().position(|like| set.starts_with(of(ANY, *like)) || set.starts_with(of(HOST, *like)))?;
+    let like = *LIKE.get(index)?;
+    let width = if like.is_ipv4() { 4 } else { 16 };
+    let address = |bytes: &[u8]| match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+    };
+    let number = |bytes: &[u8]| bytes.first_chunk::<2>().map(|b| u16::from_be_bytes(*b));
+    let (host, key) = if set.starts_with(of(HOST, like)) {
+        let (host, key) = held.key.split_at_checked(width)?;
+        (address(host)?, key)
+    } else {
+        (like, held.key.as_slice())
+    };
+    let protocol = Protocol::ALL.into_iter().find(|p| Some(&p.number()) == key.first())?;
+    let (pod, port) = held.data.split_at_checked(width)?;
+    let to = SocketAddr::new(address(pod)?, number(port)?);
+    Some(Forward { host, port: number(key.get(4..)?)?, protocol, to })
+}
+
 /// What the layout is called whose chain, set or map has this name.
 pub(super) fn layout_of(name: &str) -> Option<&str> {
     let chains = [TO, IN, OUT, LEAVE, CHAIN];
@@ -396,6 +419,16 @@ mod tests {
         let sets: Vec<String> = rules().layout().sets.into_iter().map(|s| s.name).collect();
         let mut places = places(&forwards, &sets);
         assert_eq!(elements.len(), 3, "one hairpin for both");
+        let held = |e: &Element| Held {
+            key: e.key.clone(),
+            data: e.data.clone().unwrap_or_default(),
+            comment: String::new(),
+        };
+        let read: Vec<Forward> = elements.iter().filter_map(|e| forward_of(&e.set, &held(e))).collect();
+        assert_eq!(read, forwards);
+        let six = [forward("fd00::1", "[fd00::2]:53"), forward("::", "[fd00::2]:53")];
+        let read = rules().elements(&six);
+        assert_eq!(read.iter().filter_map(|e| forward_of(&e.set, &held(e))).collect::<Vec<_>>(), six);
         places.retain(|place| !elements.contains(place));
         assert_eq!(places, []);
         assert_eq!(forwards.map(|f| f.is_at_loopback()), [true, false]);
