@@ -52,7 +52,7 @@ impl Claims {
         let mut stale = Vec::new();
         for port in ports {
             for (address, holder) in self.holders(port)? {
-                match holder {
+                match Owner::from_key(&holder) {
                     Some(holder) if holder == *owner => {}
                     Some(holder) if lives(&holder) => return Err(taken(port, address, &who(&holder))),
                     _ => stale.push(self.of(port).join(address.to_string())),
@@ -81,7 +81,7 @@ impl Claims {
         for port in ports {
             let folder = self.of(port);
             let path = folder.join(port.host.to_string());
-            if read(&path)?.is_some_and(|holder| holder.as_ref() == Some(owner)) {
+            if read(&path)?.is_some_and(|holder| holder == owner.key()) {
                 store::remove(&path)?;
             }
             tidy(&folder)?;
@@ -95,9 +95,9 @@ impl Claims {
         for port in ports {
             let shown = shown(port);
             match read(&self.of(port).join(port.host.to_string()))? {
-                Some(Some(holder)) if holder == *owner => {}
-                Some(Some(holder)) => lines.push(format!("the claim to {shown} is held by `{holder}`")),
-                _ => lines.push(format!("the claim to {shown} is gone")),
+                Some(holder) if holder == owner.key() => {}
+                Some(holder) => lines.push(format!("the claim to {shown} is held by `{holder}`")),
+                None => lines.push(format!("the claim to {shown} is gone")),
             }
         }
         Ok(lines)
@@ -113,7 +113,7 @@ impl Claims {
             let folder = self.folder.join(&name);
             for address in store::names(&folder)? {
                 let Ok(ip) = address.parse::<IpAddr>() else { continue };
-                let owner = read(&folder.join(&address))?.flatten();
+                let owner = read(&folder.join(&address))?.and_then(|key| Owner::from_key(&key));
                 all.push(Claim { protocol, host: SocketAddr::new(ip, port), owner });
             }
         }
@@ -154,7 +154,7 @@ impl Claims {
     }
 
     /// Who holds what `port` is about, and under which address.
-    fn holders(&self, port: &Forward) -> Result<Vec<(IpAddr, Option<Owner>)>> {
+    fn holders(&self, port: &Forward) -> Result<Vec<(IpAddr, String)>> {
         let folder = self.of(port);
         let mut holders = Vec::new();
         for name in store::names(&folder)? {
@@ -184,10 +184,9 @@ impl Claims {
     }
 }
 
-/// The owner that a file names; `None` where there is no such file.
-fn read(path: &Path) -> Result<Option<Option<Owner>>> {
-    let bytes = store::read(path)?;
-    Ok(bytes.map(|bytes| std::str::from_utf8(&bytes).ok().and_then(Owner::from_key)))
+/// The owner's key that a file holds; `None` where there is no such file.
+fn read(path: &Path) -> Result<Option<String>> {
+    Ok(store::read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Removes a port's folder that holds no claim any more.

@@ -719,65 +719,68 @@ fn what_is_found_without_a_record_names_its_owner_and_pod_and_can_be_taken() {
     });
 }
 
+/// Commands that damage the layout of ports of this name, and what CHECK has to say after them.
+fn damages_of_ports(name: &str) -> Vec<(Vec<String>, String)> {
+    let base = "type nat hook prerouting priority -100 ;";
+    vec![
+        (vec!["flush ruleset".into()], "the table `inet nodeplug` is missing".into()),
+        (vec![format!("flush chain inet nodeplug ports-to-{name}")], "map @ports4-".into()),
+        (vec![format!("flush chain inet nodeplug ports-{name}")], "jump ports-to-".into()),
+        (vec!["flush chain inet nodeplug loopback".into()], "127.0.0.0/8 drop".into()),
+        (vec![format!("flush map inet nodeplug ports4-{name}")], "`tcp . 8005` in the map".into()),
+        (
+            vec![format!("flush set inet nodeplug hairpin6-{name}")],
+            "`fd00::5 . sctp . 8005` in the set".into(),
+        ),
+        (
+            vec![
+                format!("flush map inet nodeplug ports4-{name}"),
+                format!(
+                    "add element inet nodeplug ports4-{name} {{ tcp . 8005 comment \"abc:eth0\" : 10.9.9.9 . 1 }}"
+                ),
+            ],
+            "leads elsewhere".into(),
+        ),
+        (
+            // A chain that others call has become one at a hook.
+            vec![
+                format!("flush chain inet nodeplug ports-in-{name}"),
+                format!("flush chain inet nodeplug ports-out-{name}"),
+                format!("flush chain inet nodeplug ports-{name}"),
+                format!("delete chain inet nodeplug ports-{name}"),
+                format!("add chain inet nodeplug ports-{name} {{ {base} }}"),
+            ],
+            "is of another kind".into(),
+        ),
+        (
+            // And one at a hook a chain that nobody calls.
+            vec![
+                format!("flush chain inet nodeplug ports-in-{name}"),
+                format!("delete chain inet nodeplug ports-in-{name}"),
+                format!("add chain inet nodeplug ports-in-{name}"),
+            ],
+            "is of another kind".into(),
+        ),
+        (
+            // A map that leads to other things.
+            vec![
+                format!("flush chain inet nodeplug ports-to-{name}"),
+                format!("delete map inet nodeplug ports4-{name}"),
+                format!(
+                    "add map inet nodeplug ports4-{name} {{ type inet_proto . inet_service : ipv4_addr ; }}"
+                ),
+            ],
+            "is of another kind".into(),
+        ),
+    ]
+}
+
 #[test]
 fn every_damage_to_the_rules_of_ports_is_named_and_repaired() {
     in_a_namespace(|| {
         let (mut kernel, who, pod) = (Nft::open().unwrap(), owner("abc"), all_of(5));
         kernel.put(&pod, &who, &|_| false).unwrap();
-        let name = ports_name();
-        let base = "type nat hook prerouting priority -100 ;";
-        let cases: Vec<(Vec<String>, String)> = vec![
-            (vec!["flush ruleset".into()], "the table `inet nodeplug` is missing".into()),
-            (vec![format!("flush chain inet nodeplug ports-to-{name}")], "map @ports4-".into()),
-            (vec![format!("flush chain inet nodeplug ports-{name}")], "jump ports-to-".into()),
-            (vec!["flush chain inet nodeplug loopback".into()], "127.0.0.0/8 drop".into()),
-            (vec![format!("flush map inet nodeplug ports4-{name}")], "`tcp . 8005` in the map".into()),
-            (
-                vec![format!("flush set inet nodeplug hairpin6-{name}")],
-                "`fd00::5 . sctp . 8005` in the set".into(),
-            ),
-            (
-                vec![
-                    format!("flush map inet nodeplug ports4-{name}"),
-                    format!(
-                        "add element inet nodeplug ports4-{name} {{ tcp . 8005 comment \"abc:eth0\" : 10.9.9.9 . 1 }}"
-                    ),
-                ],
-                "leads elsewhere".into(),
-            ),
-            (
-                // A chain that others call has become one at a hook.
-                vec![
-                    format!("flush chain inet nodeplug ports-in-{name}"),
-                    format!("flush chain inet nodeplug ports-out-{name}"),
-                    format!("flush chain inet nodeplug ports-{name}"),
-                    format!("delete chain inet nodeplug ports-{name}"),
-                    format!("add chain inet nodeplug ports-{name} {{ {base} }}"),
-                ],
-                "is of another kind".into(),
-            ),
-            (
-                // And one at a hook a chain that nobody calls.
-                vec![
-                    format!("flush chain inet nodeplug ports-in-{name}"),
-                    format!("delete chain inet nodeplug ports-in-{name}"),
-                    format!("add chain inet nodeplug ports-in-{name}"),
-                ],
-                "is of another kind".into(),
-            ),
-            (
-                // A map that leads to other things.
-                vec![
-                    format!("flush chain inet nodeplug ports-to-{name}"),
-                    format!("delete map inet nodeplug ports4-{name}"),
-                    format!(
-                        "add map inet nodeplug ports4-{name} {{ type inet_proto . inet_service : ipv4_addr ; }}"
-                    ),
-                ],
-                "is of another kind".into(),
-            ),
-        ];
-        for (commands, expect) in cases {
+        for (commands, expect) in damages_of_ports(&ports_name()) {
             for command in &commands {
                 nft(command);
             }

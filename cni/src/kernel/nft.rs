@@ -82,7 +82,9 @@ impl InTheWay {
             // A chain that should have no hook has one, and cannot be called.
             (Some(Operation::AddRule(_, chain, index)), libc::EOPNOTSUPP) => {
                 let called = chain.rules.get(*index).and_then(|r| r.calls());
-                called.into_iter().for_each(|name| self.chain(name));
+                if let Some(name) = called {
+                    self.chain(name);
+                }
             }
             (Some(Operation::AddSet(_, set)), libc::EEXIST) if !self.gone => self.sets.push(set.name.clone()),
             (

@@ -112,7 +112,8 @@ impl Element {
 
     /// What the kernel holds of `set`, as an element to take out.
     pub fn found(family: Family, set: String, held: &Held) -> Self {
-        let name = held.key.iter().map(|b| format!("{b:02x}")).collect();
+        let name: Vec<String> = held.key.iter().map(|b| format!("{b:02x}")).collect();
+        let name = name.concat();
         Self { family, set, key: held.key.clone(), data: None, name, hint: "", shared: false }
     }
 

@@ -40,19 +40,19 @@ impl Operation<'_> {
     pub fn message(&self) -> (i32, i32) {
         match self {
             Self::AddTable(_) => (libc::NFT_MSG_NEWTABLE, CREATE),
-            Self::AddChain(..) => (libc::NFT_MSG_NEWCHAIN, CREATE),
+            Self::AddChain(..) | Self::Host(Lack::Chain(_)) => (libc::NFT_MSG_NEWCHAIN, CREATE),
             Self::DropChain(..) => (libc::NFT_MSG_DELCHAIN, 0),
             Self::Flush(..) => (libc::NFT_MSG_DELRULE, 0),
             Self::AddSet(..) => (libc::NFT_MSG_NEWSET, CREATE),
             Self::DropSet(..) => (libc::NFT_MSG_DELSET, 0),
-            Self::AddRule(..) => (libc::NFT_MSG_NEWRULE, CREATE | libc::NLM_F_APPEND),
+            Self::AddRule(..) | Self::Host(Lack::Rule { after: Some(_), .. }) => {
+                (libc::NFT_MSG_NEWRULE, CREATE | libc::NLM_F_APPEND)
+            }
             // Exclusive, for otherwise the kernel takes the element for done and keeps its old comment.
             Self::AddElement(it, _) if !it.shared => (libc::NFT_MSG_NEWSETELEM, CREATE | libc::NLM_F_EXCL),
             Self::AddElement(..) => (libc::NFT_MSG_NEWSETELEM, CREATE),
             Self::DropElement(_) => (libc::NFT_MSG_DELSETELEM, 0),
-            Self::Host(Lack::Chain(_)) => (libc::NFT_MSG_NEWCHAIN, CREATE),
             Self::Host(Lack::Rule { after: None, .. }) => (libc::NFT_MSG_NEWRULE, CREATE),
-            Self::Host(Lack::Rule { .. }) => (libc::NFT_MSG_NEWRULE, CREATE | libc::NLM_F_APPEND),
         }
     }
 

@@ -134,7 +134,7 @@ impl PortRules {
         let each = LIKE.iter().zip(&self.conditions);
         each.map(|(like, conditions)| {
             let rule = Rule::new().family(*like);
-            conditions.iter().fold(rule, condition).to_this_host().jump(enter)
+            conditions.iter().fold(rule, condition).for_this_host().jump(enter)
         })
         .collect()
     }
@@ -178,11 +178,13 @@ impl PortRules {
     fn name(&self) -> String {
         let mut said = format!("{RULES_VERSION} {} {} {}", self.snat, self.masquerade_all, self.mark_bit);
         for net in &self.neighbours {
-            said.push_str(&format!("\nneighbour {}", net.trunc()));
+            said.push_str("\nneighbour ");
+            said.push_str(&net.trunc().to_string());
         }
-        for (family, conditions) in [4, 6].into_iter().zip(&self.conditions) {
-            for condition in conditions {
-                said.push_str(&format!("\n{family} {condition:?}"));
+        for (family, conditions) in ["4", "6"].into_iter().zip(&self.conditions) {
+            if !conditions.is_empty() {
+                let rule = conditions.iter().fold(Rule::new(), condition);
+                said.extend(["\n", family, " ", &rule.text]);
             }
         }
         fingerprint(&said)
@@ -345,7 +347,7 @@ mod tests {
     fn lines(layout: &Layout) -> Vec<String> {
         let chains = layout.chains.iter();
         let each = chains.flat_map(|c| c.rules.iter().map(move |r| format!("{}: {}", c.name, r.text)));
-        each.map(|line| line.replace(&layout_of(&layout.chains[0].name).unwrap(), "N")).collect()
+        each.map(|line| line.replace(layout_of(&layout.chains[0].name).unwrap(), "N")).collect()
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Rule {
     }
 
     /// Packets to an address of this host.
-    pub fn to_this_host(mut self) -> Self {
+    pub fn for_this_host(mut self) -> Self {
         let value = u32::from(libc::RTN_LOCAL).to_ne_bytes().to_vec();
         self.expressions.extend([Expression::DestinationType, Expression::Compare { equal: true, value }]);
         self.say(format_args!("fib daddr type local"));
@@ -541,7 +541,7 @@ mod tests {
             assert_eq!(keep(net).text, expect);
         }
         let v4 = IpAddr::from([0, 0, 0, 0]);
-        let rule = Rule::new().family(v4).interface(Side::From, "eth*", false).to_this_host().jump("c");
+        let rule = Rule::new().family(v4).interface(Side::From, "eth*", false).for_this_host().jump("c");
         assert_eq!(rule.text, "meta nfproto ipv4 iifname != \"eth*\" fib daddr type local jump c");
         assert_eq!(rule.calls(), Some("c"));
         let parts = [Part::Address(Side::To, v4), Part::Protocol, Part::DestinationPort];
@@ -569,9 +569,9 @@ mod tests {
             Rule::new().marked(2).masquerade(),
             Rule::new().mark(1),
             Rule::new().unmark(1),
-            Rule::new().to_this_host().jump("a"),
-            Rule::new().to_this_host().goto("a"),
-            Rule::new().to_this_host().jump("b"),
+            Rule::new().for_this_host().jump("a"),
+            Rule::new().for_this_host().goto("a"),
+            Rule::new().for_this_host().jump("b"),
             Rule::new().interface(Side::From, "eth*", true).drop(),
             Rule::new().interface(Side::From, "eth", true).drop(),
             Rule::new().interface(Side::To, "eth", true).drop(),
