@@ -278,7 +278,7 @@ fn of_the_network(fact: &str) -> bool {
 }
 
 /// The turn of the addresses, locks, and what tells one boot from the next.
-const SHARED_FILES: [&str; 8] = [
+const SHARED_FILES: [&str; 9] = [
     "/var/lib/cni/networks/pods/last_reserved_ip.0",
     "/var/lib/cni/networks/pods/last_reserved_ip.1",
     "/var/lib/cni/networks/pods/lock",
@@ -287,6 +287,7 @@ const SHARED_FILES: [&str; 8] = [
     "/var/lib/nodeplug/cni/lock",
     "/var/lib/nodeplug/cni/ports/lock",
     "/var/lib/nodeplug/cni/reapers",
+    "/var/lib/nodeplug/cni/repair",
 ];
 /// Chains of iptables that are there once for all pods.
 const SHARED_CHAINS: [&str; 12] = [
