@@ -157,17 +157,17 @@ mod tests {
         (conf.features.firewall, found.iter().map(line).collect(), unsupported)
     }
 
-    fn open(admin: &str) -> Option<Firewall> {
-        Some(Firewall { admin_chain: admin.to_owned(), ingress: IngressPolicy::Open })
+    fn open(admin: &str) -> Firewall {
+        Firewall { admin_chain: admin.to_owned(), ingress: IngressPolicy::Open }
     }
 
     #[test]
     fn under_the_references_name_it_is_on_and_under_our_own_where_it_is_asked_for() {
-        assert_eq!(read(Role::Firewall, &json!({})).0, open("CNI-ADMIN"));
+        assert_eq!(read(Role::Firewall, &json!({})).0, Some(open("CNI-ADMIN")));
         assert_eq!(read(Role::Main, &json!({})).0, None);
         assert_eq!(read(Role::Main, &json!({"firewall": false})).0, None);
-        assert_eq!(read(Role::Main, &json!({"firewall": true})).0, open("CNI-ADMIN"));
-        assert_eq!(read(Role::Main, &json!({"iptablesAdminChainName": "MINE"})).0, open("MINE"));
+        assert_eq!(read(Role::Main, &json!({"firewall": true})).0, Some(open("CNI-ADMIN")));
+        assert_eq!(read(Role::Main, &json!({"iptablesAdminChainName": "MINE"})).0, Some(open("MINE")));
         let closed = read(Role::Main, &json!({"ingressPolicy": "same-bridge", "backend": "nftables"}));
         assert_eq!(closed.0.unwrap().ingress, IngressPolicy::SameBridge);
         assert!(closed.1.is_empty(), "{:?}", closed.1);

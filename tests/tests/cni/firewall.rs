@@ -415,15 +415,15 @@ fn same_bridge(node: &Node) {
     let [[foo1, foo2], [bar1, bar2], [open1, _]] = pods.as_slice() else { panic!("three networks") };
     for family in [0, 1] {
         let at = |pod: &Pod| Echo::inside(&pod.space, pod.ips[family]);
-        let (foo, bar, open) = (at(foo2), at(bar2), at(open1));
+        let (one, two, third) = (at(foo2), at(bar2), at(open1));
         let asks = [
-            (&foo1.space, foo.address),
-            (&bar1.space, bar.address),
-            (&foo1.space, bar.address),
-            (&bar1.space, foo.address),
-            (&foo1.space, open.address),
-            (&open1.space, foo.address),
-            (&outside, foo.address),
+            (&foo1.space, one.address),
+            (&bar1.space, two.address),
+            (&foo1.space, two.address),
+            (&bar1.space, one.address),
+            (&foo1.space, third.address),
+            (&open1.space, one.address),
+            (&outside, one.address),
         ];
         // As with the reference's plugin, the policy holds between the bridges that have it.
         let expect = [true, true, false, false, true, true, true];
@@ -615,11 +615,11 @@ fn flushed(node: &Node) {
             if loss == "all flushed" {
                 close(&["iptables", "native"]);
             }
-            let next = net.pod("after");
-            net.check(&next).success();
-            let asks: Vec<_> = far.iter().map(|far| (&next.space, far.address)).collect();
+            let later = net.pod("after");
+            net.check(&later).success();
+            let asks: Vec<_> = far.iter().map(|far| (&later.space, far.address)).collect();
             assert_eq!(reached(&asks), [true, true], "{way:?}, {loss}");
-            net.gone(&[&pod, &next]);
+            net.gone(&[&pod, &later]);
             nothing_left(loss);
         }
         nft("flush ruleset");
