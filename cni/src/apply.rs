@@ -49,12 +49,17 @@ impl Hands<'_> {
     fn must_wait(&self, place: Place, before: &[Verb], verb: &Verb) -> bool {
         let mut links = needs_index(verb).into_iter().chain(needs_other(verb));
         let unknown = links.any(|link| !self.knows(place, link));
-        unknown && before.iter().any(makes_a_link)
+        // An ifb that is there already is somebody else's, and must not get this pod's alias.
+        let named = |b: &Verb| matches!((b, verb), (Verb::CreateIfb { link: made, .. }, Verb::Alias { link, .. }) if made == link);
+        unknown && before.iter().any(makes_a_link) || before.iter().any(named)
     }
 
     /// Takes every step's effect away, going on past failures; the first of them is the answer. As long as
     /// something is left the record stays: it is what the next try goes by.
     pub fn run_all(&mut self, steps: Vec<Step>) -> Result<()> {
+        // A repair would put elements back that go here. Whoever repairs has the lock alone already.
+        let unfilters = steps.iter().any(|s| matches!(s, Step::Unfilter { .. } | Step::NoSpoofCheck { .. }));
+        let _no_repair = if unfilters && !self.repairing { self.state().taking_back()? } else { None };
         let mut first = Ok(());
         for step in steps {
             if first.is_err() && matches!(step, Step::Forget { .. }) {
@@ -155,14 +160,18 @@ impl Hands<'_> {
             Step::Filter { filters, owner } => {
                 let state = self.state();
                 let lives = |key: &str| Owner::from_key(key).is_some_and(|o| state.knows(&o));
+                // On a node with pods, somebody flushed it: known before our table makes it look whole.
+                if !self.nft()?.has_table()? {
+                    state.note_flush()?;
+                }
                 self.filter(|nft| nft.put(filters, owner, &lives))
             }
-            Step::Unfilter { traces, owner } => self.filter(|nft| nft.take(traces, owner)),
+            Step::Unfilter { traces, owner } => self.unfilter(|nft| nft.take(traces, owner)),
             Step::SpoofCheck { owner, mac } => {
                 self.filter(|nft| nft.spoof_check(&owner.host_ifname(), mac.0, owner))
             }
             Step::NoSpoofCheck { owner, mac } => {
-                self.filter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
+                self.unfilter(|nft| nft.no_spoof_check(&owner.host_ifname(), mac.map(|m| m.0), owner))
             }
             Step::ClaimPorts { ports, owner } => self.claim(ports, owner),
             Step::ReleasePorts { ports, owner } => self.release_ports(ports, owner),

@@ -41,6 +41,9 @@ pub struct Attachment {
     pub version: String,
     /// CNI_NETNS at ADD.
     pub netns: String,
+    /// Device and inode of that namespace: by DEL the path may be another one's, even the node's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_identity: Option<(u64, u64)>,
     /// `namespace/name` of the pod, where the runtime told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,

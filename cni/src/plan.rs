@@ -346,7 +346,10 @@ pub fn reassert(record: &Attachment) -> Vec<Step> {
     let owner = || record.owner.clone();
     let mut steps: Vec<Step> =
         record.only_mac.into_iter().map(|mac| Step::SpoofCheck { owner: owner(), mac }).collect();
-    let (_, mut filters) = feature::steps(&record.features(), &Target::of(record));
+    let (features, target) = (record.features(), Target::of(record));
+    // Before its port is mapped again: it may have become another pod's.
+    steps.extend(feature::first(&features, &target));
+    let (_, mut filters) = feature::steps(&features, &target);
     if record.masquerade && !record.addresses.is_empty() {
         let what = Masquerade { network: record.network.clone(), keep: record.keep.clone() };
         filters.insert(0, Filter::Masquerade(what, record.addresses.clone()));

@@ -11,6 +11,7 @@ use node::{Result, boot, store};
 
 use crate::attachment::{Attachment, Attachments, STATE};
 use crate::claims::Claims;
+use crate::kernel::link;
 use crate::owner::Owner;
 
 /// The plugin whose records name leases of interfaces that other plugins make.
@@ -74,6 +75,44 @@ impl State {
         Ok(Self { boot: boot::id()?, attachments, lessees: Lessees::at(&root), root })
     }
 
+    /// Held by whoever takes an attachment back, shared, and by a repair alone: it must not put back what is
+    /// on its way out. `None` where nothing was ever attached.
+    pub fn taking_back(&self) -> Result<Option<store::Lock>> {
+        match store::Lock::shared(&self.repair_lock()) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Waits until nobody takes an attachment back, and keeps them waiting.
+    pub fn repairing(&self) -> Result<store::Lock> {
+        store::make_folder(&self.root)?;
+        store::Lock::exclusive(&self.repair_lock())
+    }
+
+    /// Notes that nf_tables was found without our table although pods may live.
+    pub fn note_flush(&self) -> Result<()> {
+        store::write_whole(&self.flushed(), b"")
+    }
+
+    /// Whether a flush was noticed and not mended since.
+    pub fn was_flushed(&self) -> bool {
+        self.flushed().exists()
+    }
+
+    /// Notes that everything is back.
+    pub fn note_mended(&self) -> Result<()> {
+        store::remove(&self.flushed())
+    }
+
+    fn repair_lock(&self) -> PathBuf {
+        self.root.join("repair")
+    }
+
+    fn flushed(&self) -> PathBuf {
+        self.root.join("flushed")
+    }
+
     /// Every folder of records.
     pub fn everywhere(&self) -> Result<Vec<Attachments>> {
         Attachments::everywhere(&self.root)
@@ -82,7 +121,11 @@ impl State {
     /// Whether any folder has a record of `owner`. One that cannot be looked into counts as having it: what
     /// may be another pod's is not taken.
     pub fn knows(&self, owner: &Owner) -> bool {
-        self.attachments.has(owner) || self.everywhere().map_or(true, |all| all.iter().any(|a| a.has(owner)))
+        let linked = || link::index(&owner.host_ifname()).is_ok_and(|i| i.is_some());
+        // A link of ours without a record: the record was lost, the pod was not.
+        self.attachments.has(owner)
+            || linked()
+            || self.everywhere().map_or(true, |all| all.iter().any(|a| a.has(owner)))
     }
 
     /// The pod of `owner` as people know it: by its record, or by its container.

@@ -53,6 +53,11 @@ impl Namespace {
         self.identity == other.identity
     }
 
+    /// Device and inode of the namespace's file, which no other namespace has as long as this one is there.
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
     /// The descriptor, for IFLA_NET_NS_FD.
     pub fn raw(&self) -> RawFd {
         self.file.as_raw_fd()

@@ -43,6 +43,15 @@ impl Lock {
         Ok(Self { file, path: path.to_owned() })
     }
 
+    /// Waits for a shared flock on `path`, making the file where it is missing: many may have it at once,
+    /// and none beside an exclusive one.
+    pub fn shared(path: &Path) -> Result<Self> {
+        let doing = || format!("lock `{}`", path.display());
+        let file = Self::file(path, 0).doing(Kind::Io, doing)?;
+        file.lock_shared().doing(Kind::Io, doing)?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
     /// Takes the exclusive flock on `path`, making the file where it is missing. One that somebody else
     /// still holds after `wait` is [`Kind::TryAgain`]. The file may be one that its holder removes (see
     /// [`Lock::remove`]).

@@ -31,6 +31,8 @@ pub struct Hands<'a> {
     pod_socket: Option<RouteSocket>,
     nft: Option<Nft>,
     indexes: Vec<(Place, String, u32)>,
+    /// Whether these hands repair, and so keep everybody else from taking attachments back.
+    pub repairing: bool,
 }
 
 impl<'a> Hands<'a> {
@@ -47,6 +49,7 @@ impl<'a> Hands<'a> {
             pod_socket: None,
             nft: None,
             indexes: Vec::new(),
+            repairing: false,
         }
     }
 
@@ -57,6 +60,11 @@ impl<'a> Hands<'a> {
         self.pod_socket = None;
         self.indexes.retain(|(place, ..)| *place == Place::Host);
         Ok(())
+    }
+
+    /// Which namespace the pod's is.
+    pub fn pod_identity(&self) -> Option<(u64, u64)> {
+        self.pod.as_ref().map(Namespace::identity)
     }
 
     /// The node's memory.
@@ -103,12 +111,6 @@ impl<'a> Hands<'a> {
         self.nft.as_mut().ok_or_else(|| Error::new(Kind::Internal, "open an nfnetlink socket"))
     }
 
-    /// Whether nf_tables held nothing of ours when these hands came to put something there: on a node with
-    /// pods, somebody flushed it.
-    pub fn found_nothing(&self) -> bool {
-        self.nft.as_ref().is_some_and(Nft::was_bare)
-    }
-
     /// Works on nf_tables. A socket that an error was met on may be in the middle of an answer: the next
     /// step, which takes this one back, gets another.
     pub(super) fn filter(&mut self, work: impl FnOnce(&mut Nft) -> Result<()>) -> Result<()> {
@@ -117,6 +119,15 @@ impl<'a> Hands<'a> {
             self.nft = None;
         }
         result
+    }
+
+    /// Takes something out of nf_tables. A kernel without nfnetlink has nothing to take out.
+    pub(super) fn unfilter(&mut self, work: impl FnOnce(&mut Nft) -> Result<()>) -> Result<()> {
+        match self.nft() {
+            Err(e) if matches!(e.errno(), Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT)) => Ok(()),
+            Err(e) => Err(e),
+            Ok(_) => self.filter(work),
+        }
     }
 
     pub(super) fn forget_socket(&mut self, place: Place) {

@@ -31,10 +31,11 @@ impl Hands<'_> {
                 let neighbours = neighbour::permanents(self.socket(Place::Pod)?, index)?;
                 verbs.extend(tune::remembered(link, &neighbours));
             }
-            let mut result = self.unless_gone(verbs, index);
+            // The pod has to go, whatever the kernel thinks of its former self.
+            let mut result = self.as_far_as_it_goes(verbs, index);
             self.go(Place::Pod)?;
             for (name, value) in &before.sysctl {
-                result = result.and(sysctl::set(name, value));
+                result = result.and(sysctl::restore(name, value));
             }
             self.go(Place::Host)?;
             result?;
@@ -47,6 +48,12 @@ impl Hands<'_> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Does the verbs in the pod; what the kernel refuses would be refused the next time, too.
+    fn as_far_as_it_goes(&mut self, verbs: Vec<Verb>, index: u32) -> Result<()> {
+        let requests = verbs.iter().map(|verb| message(verb, index, 0, -1)).collect();
+        self.socket(Place::Pod)?.batch(requests).map(drop)
     }
 
     pub(super) fn remove_rules(&mut self, link: &str, addresses: &[IpAddr]) -> Result<()> {

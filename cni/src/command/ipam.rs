@@ -19,8 +19,8 @@ use crate::ipam::{COOLDOWN, DATA_DIR};
 use crate::kernel::link;
 use crate::owner::Owner;
 use crate::plan::step::Place;
-use crate::state::State;
-use crate::verb::del;
+use crate::state::{LESSOR, State};
+use crate::verb::{del, repair};
 
 /// A record without its link that is younger may be that of an ADD at work.
 const STILL_BEING_MADE: Duration = Duration::from_mins(1);
@@ -168,6 +168,13 @@ fn check(state: &State, place: &Where, fix: bool) -> Result<Report> {
             del::remembered(record, &mut hands)?;
         }
     }
+    for (record, gone) in chained(state, place, &mut hands)? {
+        rows.push(row(&record.network, &addresses(&record), &record.owner.to_string(), &gone));
+        if fix && let Some(plugin) = &record.chained {
+            let theirs = State::chained(plugin)?;
+            del::remembered(&record, &mut Hands::new(&theirs, Namespace::current()?, None))?;
+        }
+    }
     // Whose network an unreadable record was of, nobody can tell.
     for owner in state.attachments.unreadable()?.into_iter().filter(|_| place.network.is_none()) {
         rows.push(row("-", "-", &owner.to_string(), "its record cannot be read"));
@@ -210,6 +217,25 @@ fn check(state: &State, place: &Where, fix: bool) -> Result<Report> {
         rows,
         summary,
     })
+}
+
+/// What chained plugins added to interfaces that are gone. Who asked for addresses alone is another plugin,
+/// whose links are not known here.
+fn chained(state: &State, place: &Where, hands: &mut Hands) -> Result<Vec<(Attachment, String)>> {
+    let mut all = Vec::new();
+    for folder in state.everywhere()? {
+        for record in folder.all()? {
+            let Some(plugin) = record.chained.clone().filter(|p| p != LESSOR) else { continue };
+            let wanted = place.network.as_ref().is_none_or(|n| *n == record.network);
+            let since = UNIX_EPOCH + Duration::from_secs(record.since);
+            let old = since.elapsed().unwrap_or_default() >= STILL_BEING_MADE;
+            let dead = record.boot != state.boot || old && !repair::lives(&record, hands)?;
+            if wanted && dead {
+                all.push((record, format!("its link is gone; `{plugin}` left something")));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// What is wrong with an attachment, and whether taking it back is the mend.

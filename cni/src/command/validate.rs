@@ -164,16 +164,6 @@ impl Report {
             let hint = "move nodeplug-cni to the front of `plugins`, or take `mode` and `ipam` out";
             self.warnings.push(Problem::wrong(at, what).hint(hint));
         }
-        for (capability, plugin) in [("portMappings", "portmap")] {
-            if role == Role::Main
-                && entry.pointer(&format!("/capabilities/{capability}")) == Some(&Value::Bool(true))
-            {
-                let what = "is declared, and nodeplug-cni refuses a pod that asks for it";
-                let hint = format!("take it out of this entry and put the `{plugin}` plugin after it");
-                let place = reader.place(&format!("capabilities.{capability}"));
-                self.warnings.push(Problem::wrong(&place, what).hint(hint));
-            }
-        }
         for key in ["prevResult", "runtimeConfig"].into_iter().filter(|k| entry.get(k).is_some()) {
             let what = "is the runtime's to make, and a runtime overwrites what stands there";
             self.warnings.push(Problem::wrong(&reader.place(key), what).hint("take the key out"));

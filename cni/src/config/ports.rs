@@ -14,6 +14,8 @@ use crate::config::feature::Source;
 use crate::config::reader::{Problem, Reader};
 use crate::role::Role;
 
+/// The bit of the mark that lets packets through the host's firewall (`kernel::nft::host::MARK`).
+const FIREWALL_BIT: u32 = 12;
 /// The reference's mark: 0x2000.
 const MARK_BIT: u32 = 13;
 
@@ -112,7 +114,7 @@ impl HostPorts {
             snat,
             // Without `snat` it asks for nothing, as for the reference.
             masquerade_all: reader.bool("masqAll", problems).unwrap_or(false) && snat,
-            mark_bit: reader.number("markMasqBit", 31, problems).unwrap_or(MARK_BIT),
+            mark_bit: mark_bit(reader, problems),
             conditions_v4: condition::read(reader, "conditionsV4", true, problems),
             conditions_v6: condition::read(reader, "conditionsV6", false, problems),
         };
@@ -131,6 +133,16 @@ impl HostPorts {
         }
         (!mappings.is_empty()).then_some(Self { mappings, ..ports })
     }
+}
+
+/// The bit that asks for masquerade: one of its own.
+fn mark_bit(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> u32 {
+    let bit = reader.number("markMasqBit", 31, problems).unwrap_or(MARK_BIT);
+    if bit == FIREWALL_BIT {
+        let what = format!("is {bit}, the bit by which the firewall's rules know the packets of pods");
+        problems.push(Problem::wrong(&reader.place("markMasqBit"), what).hint("choose another bit"));
+    }
+    bit
 }
 
 impl Mapping {

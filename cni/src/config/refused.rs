@@ -49,7 +49,12 @@ pub(super) fn report(reader: &mut Reader<'_>, value: &Value, role: Role, problem
             "is {}, a key of the reference's `{plugin}` plugin that is not supported here",
             shown(value)
         );
-        let hint = format!("take the key out, or put it into an entry of `{plugin}` in this network's list");
+        let back = matches!(key, "shapedSubnets" | "unshapedSubnets");
+        let hint = if back {
+            "take the key out: the reference took it back".to_owned()
+        } else {
+            format!("take the key out, or put it into an entry of `{plugin}` in this network's list")
+        };
         problems.push(Problem::unsupported(&reader.place(key), what).hint(hint));
     }
 }

@@ -52,8 +52,6 @@ const ATTEMPTS: usize = 20;
 #[derive(Debug)]
 pub struct Nft {
     channel: Channel,
-    /// Whether our table held no rule when something was put there.
-    bare: bool,
 }
 
 /// What has to be taken away first, because it stands in the way.
@@ -114,12 +112,7 @@ impl InTheWay {
 impl Nft {
     /// A socket in the current network namespace. Needs no privilege; what follows needs CAP_NET_ADMIN.
     pub fn open() -> Result<Self> {
-        Ok(Self { channel: Channel::open()?, bare: false })
-    }
-
-    /// Whether none of our rules stood when this socket first put something there.
-    pub fn was_bare(&self) -> bool {
-        self.bare
+        Ok(Self { channel: Channel::open()? })
     }
 
     /// Removes the chains and sets of settings that no pod has any more. Whatever changes meanwhile
@@ -171,7 +164,6 @@ impl Nft {
         loop {
             attempt += 1;
             let found = self.channel.list(&Question::Rules(family), HeldRule::read)?;
-            self.bare |= family == Family::Inet && attempt == 1 && found.is_empty();
             // Once the kernel said that our keys are there already, they are looked at, too.
             let ours = elements.iter().filter(|e| in_the_way.elements && !e.shared).cloned();
             let stale = self.there(elsewhere(&found).into_iter().chain(ours).collect())?;

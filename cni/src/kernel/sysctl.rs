@@ -26,14 +26,29 @@ pub fn set(name: &str, value: &str) -> Result<()> {
     }
 }
 
+/// Sets `name` to what it was. One that has the value, is gone, or takes it no more is as good as it gets:
+/// trying again would not help.
+pub fn restore(name: &str, value: &str) -> Result<()> {
+    const FOR_EVER: [i32; 6] =
+        [libc::ENOENT, libc::EACCES, libc::EPERM, libc::EROFS, libc::EINVAL, libc::ERANGE];
+    if get(name).is_ok_and(|now| now.as_deref() == Some(value)) {
+        return Ok(());
+    }
+    match fs::write(path(name), value) {
+        Err(e) if e.raw_os_error().is_some_and(|code| FOR_EVER.contains(&code)) => Ok(()),
+        other => other.doing(Kind::Kernel, || format!("set `{name}` to {value} again")),
+    }
+}
+
 /// Sets `name` to a value that an operator asked for: a setting that is not there, or a value that the
 /// kernel does not take, is theirs to mend.
 pub fn demand(name: &str, value: &str) -> Result<()> {
     let Err(error) = fs::write(path(name), value) else { return Ok(()) };
     let doing = || format!("set `{name}` to `{value}`");
     match error.raw_os_error() {
-        Some(libc::ENOENT) => Err(not_there(name)),
-        Some(libc::EINVAL | libc::ERANGE) => Err(Error::caused(Kind::Config, doing(), error)
+        Some(libc::ENOENT) if !path(name).exists() => Err(not_there(name)),
+        // Settings that name an algorithm answer ENOENT for one that the kernel lacks.
+        Some(libc::EINVAL | libc::ERANGE | libc::ENOENT) => Err(Error::caused(Kind::Config, doing(), error)
             .hint("the kernel does not take this value: see its ip-sysctl document")),
         Some(libc::EACCES | libc::EPERM) => Err(Error::caused(Kind::Config, doing(), error)
             .hint("the setting cannot be written in a pod's namespace: take it out of `sysctl`")),

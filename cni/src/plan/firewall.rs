@@ -11,6 +11,12 @@ use crate::plan::feature::Target;
 
 /// Refuses a policy that this interface cannot have.
 pub fn judge(firewall: &Firewall, target: &Target) -> Result<()> {
+    if firewall.ingress == IngressPolicy::Isolated && target.addresses.is_empty() {
+        let what = "isolate a pod that has no address (`ingressPolicy` is `isolated`)";
+        return Err(
+            Error::new(Kind::Config, what).hint("use `portIsolation` of the bridge, or give it an address")
+        );
+    }
     if firewall.ingress != IngressPolicy::SameBridge || target.bridge.is_some() {
         return Ok(());
     }

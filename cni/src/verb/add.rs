@@ -157,6 +157,7 @@ pub fn basics(call: &Call, hands: &Hands) -> Attachment {
         network: call.config.name.clone(),
         owner: call.owner.clone(),
         netns: call.netns.clone(),
+        netns_identity: hands.pod_identity(),
         pod: call.args.pod(),
         version: call.config.version.as_str().to_owned(),
         ..Attachment::default()

@@ -64,7 +64,12 @@ pub fn remembered(record: &Attachment, hands: &mut Hands) -> Result<()> {
 /// The namespace of the ADD, where something in it has to be taken back and it is still there.
 pub fn pod_of(record: &Attachment) -> Option<Namespace> {
     let inside = record.restore.is_some() || record.source_routing.is_some();
-    Some(&record.netns).filter(|_| inside).and_then(|path| Namespace::open(Path::new(path)).ok())
+    let pod =
+        Some(&record.netns).filter(|_| inside).and_then(|path| Namespace::open(Path::new(path)).ok())?;
+    // A process's path may lead to another process by now, and so to another pod or to the node itself.
+    let home = Namespace::current().ok()?;
+    let same = record.netns_identity.is_none_or(|identity| identity == pod.identity());
+    (same && !pod.is(&home)).then_some(pod)
 }
 
 /// The namespace that the call names, where it is a pod's.

@@ -6,9 +6,8 @@
 //! longer. What is there already is left alone.
 
 use std::path::Path;
-use std::time::Duration;
 
-use node::{Error, Kind, Result, store};
+use node::{Error, Kind, Result};
 
 use crate::apply::Hands;
 use crate::attachment::{Attachment, Attachments};
@@ -50,8 +49,8 @@ pub fn every(
     mend: bool,
     mut tell: impl FnMut(&Mended),
 ) -> Result<Vec<Mended>> {
-    store::make_folder(state.root())?;
-    let _one_at_a_time = store::Lock::exclusive(&state.root().join("repair"))?;
+    let _one_at_a_time = state.repairing()?;
+    hands.repairing = true;
     let mut all = Vec::new();
     for folder in state.everywhere()? {
         for record in folder.all()?.into_iter().filter(|r| r.boot == state.boot) {
@@ -65,21 +64,32 @@ pub fn every(
             all.push(mended);
         }
     }
+    hands.repairing = false;
+    if mend && all.iter().all(|m| !matches!(m.outcome, Outcome::Failed(_))) {
+        state.note_mended()?;
+    }
     Ok(all)
 }
 
-/// After an ADD that found nothing of ours in nf_tables: mends the other pods. What goes wrong there must not
-/// fail this pod; STATUS and `repair` tell it.
+/// After an ADD that found our table gone: mends the other pods. What goes wrong there must not fail this pod;
+/// the note stays, and STATUS tells it.
 pub fn where_flushed(call: &Call, hands: &mut Hands) {
-    if hands.found_nothing() {
+    if hands.state().was_flushed() {
         let _ = after_flush(hands, Some(&call.owner));
     }
 }
 
-/// After a flush was noticed: mends in silence all but one. Whoever else is at it already does it for both.
+/// After a flush was noticed: mends in silence all but one.
 pub fn after_flush(hands: &mut Hands, but: Option<&Owner>) -> Result<()> {
     let state = hands.state();
-    let Ok(_alone) = store::Lock::within(&state.root().join("repair"), Duration::ZERO) else { return Ok(()) };
+    let _one_at_a_time = state.repairing()?;
+    hands.repairing = true;
+    let result = mend_all(state, hands, but);
+    hands.repairing = false;
+    result.and_then(|()| state.note_mended())
+}
+
+fn mend_all(state: &State, hands: &mut Hands, but: Option<&Owner>) -> Result<()> {
     let mut first = Ok(());
     for folder in state.everywhere()? {
         let others = |r: &Attachment| r.boot == state.boot && Some(&r.owner) != but;
@@ -120,15 +130,15 @@ fn one(
     Ok(Outcome::Missing(missing))
 }
 
-/// A DEL may have come between reading the record and putting its elements: then they go again.
+/// An ADD may have been taken back before: then what was put goes again.
 fn put(folder: &Attachments, record: &Attachment, steps: Vec<Step>, hands: &mut Hands) -> Result<()> {
     let undo: Vec<Step> = steps.iter().filter_map(node::step::Step::inverse).collect();
-    hands.run(steps, &mut node::step::Done::default())?;
-    if folder.has(&record.owner) { Ok(()) } else { hands.run_all(undo) }
+    let result = hands.run(steps, &mut node::step::Done::default());
+    if folder.has(&record.owner) { result } else { result.and(hands.run_all(undo)) }
 }
 
 /// Whether the pod is still there: its host end, or where it has none its namespace.
-fn lives(record: &Attachment, hands: &mut Hands) -> Result<bool> {
+pub fn lives(record: &Attachment, hands: &mut Hands) -> Result<bool> {
     hands.go(Place::Host)?;
     match record.host_end() {
         Some(name) => Ok(link::index(&name)?.is_some()),

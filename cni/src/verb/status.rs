@@ -73,7 +73,7 @@ fn mended(call: &Status, hands: &mut Hands) -> Result<()> {
     }
     let ports = call.config.maps_ports().then(|| ports::probe(features.ports.as_ref()));
     hands.nft()?.usable(&Vec::from_iter(ports))?;
-    if !hands.nft()?.has_table()? {
+    if hands.state().was_flushed() || !hands.nft()?.has_table()? {
         return repair::after_flush(hands, None).map_err(repair::failed);
     }
     let Some(firewall) = &features.firewall else { return Ok(()) };

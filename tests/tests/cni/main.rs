@@ -30,6 +30,7 @@ mod networks;
 mod noise;
 mod ports;
 mod reference_chain;
+mod repair;
 mod roles;
 mod source_routing;
 mod strangers;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         roles::trials(),
         source_routing::trials(),
         reference_chain::trials(),
+        repair::trials(),
         strangers::trials(),
         traffic::trials(),
         tuning::trials(),

@@ -90,7 +90,6 @@ fn what_is_likely_not_meant_is_a_warning() {
         [
             "cniVersion: is missing and counts as 0.1.0",
             "plugins[1]: makes an interface, and the runtime calls it after another plugin made one",
-            "plugins[1].capabilities.portMappings: is declared, and nodeplug-cni refuses a pod that asks for it",
             "plugins[1].runtimeConfig: is the runtime's to make, and a runtime overwrites what stands there",
         ]
     );

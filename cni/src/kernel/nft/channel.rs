@@ -19,6 +19,9 @@ const RECEIVE: usize = 32 << 10;
 const SEND_PLAIN: usize = 64 << 10;
 /// Other transactions interrupt a dump; so many in a row mean that something is badly wrong.
 const DUMPS: u32 = 50;
+/// Each answer takes a buffer of the kernel's own; those of some hundred questions overrun the socket's queue
+/// before the first is read.
+const TOGETHER: usize = 32;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const BATCH_GENERATION: u16 = word(libc::NFNL_BATCH_GENID);
 
@@ -107,11 +110,24 @@ impl Channel {
         Err(refusal(at, operation, operations, source))
     }
 
-    /// Asks all at once, and gives the answers in order: `None` where there is no such thing.
+    /// Asks, and gives the answers in order: `None` where there is no such thing.
     pub fn ask<T>(
         &mut self,
         questions: &[Question],
         read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<Option<T>>> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for some in questions.chunks(TOGETHER) {
+            answers.extend(self.ask_together(some, &read)?);
+        }
+        Ok(answers)
+    }
+
+    /// Asks all at once.
+    fn ask_together<T>(
+        &mut self,
+        questions: &[Question],
+        read: &impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<Option<T>>> {
         let mut answers: Vec<Option<T>> = questions.iter().map(|_| None).collect();
         if questions.is_empty() {
@@ -133,8 +149,8 @@ impl Channel {
                 let Some(answer) = answers.get_mut(at) else { continue };
                 open = open.saturating_sub(1);
                 match message.refused() {
-                    None => *answer = message.body.get(4..).and_then(&read),
-                    Some(refused) if is_absence(&refused, questions.get(at)) => {}
+                    None => *answer = message.body.get(4..).and_then(read),
+                    Some(refused) if is_absence(&refused) => {}
                     Some(refused) => return Err(explain(doing(at), refused)),
                 }
             }
@@ -182,6 +198,7 @@ impl Channel {
                 if let Some(refused) = message.refused() {
                     return match refused.code() {
                         Some(libc::ENOENT) => Ok(Some(Vec::new())),
+                        Some(code) if is_no_nf_tables(code) => Ok(Some(Vec::new())),
                         Some(libc::EINTR | libc::EAGAIN) => Ok(None),
                         _ => Err(explain(question.to_string(), refused)),
                     };
@@ -323,9 +340,16 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// A thing that is not there; a key that is too wide or too narrow for a set is not in it either.
-fn is_absence(refused: &Refused, question: Option<&Question>) -> bool {
+fn is_absence(refused: &Refused) -> bool {
     let code = refused.code();
-    code == Some(libc::ENOENT) || code == Some(libc::EINVAL) && matches!(question, Some(Question::Element(_)))
+    code.is_some_and(|code| code == libc::ENOENT || is_no_nf_tables(code))
+}
+
+/// What a kernel without nf_tables answers: EINVAL for a subsystem of nfnetlink that it lacks.
+fn is_no_nf_tables(code: i32) -> bool {
+    const NONE: [i32; 5] =
+        [libc::EINVAL, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT, libc::EAFNOSUPPORT, libc::ENOPROTOOPT];
+    NONE.contains(&code)
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
