@@ -7,7 +7,8 @@
 //! the kernel walk all its elements for loops at each change: `nft_chain_validate`.) All that a pod gets is
 //! one transaction, which leaves the same chains whoever else does the same.
 //!
-//! What it does not: decide who gets what, remember it, or touch other tables.
+//! What it does not: decide who gets what, remember it, or touch other tables beyond what `host` puts in
+//! and `reference` takes out.
 
 mod channel;
 mod check;
@@ -20,6 +21,7 @@ mod layout;
 mod masquerade;
 mod operation;
 mod ports;
+mod reference;
 mod rule;
 mod spoof;
 

@@ -36,6 +36,14 @@ pub fn ifb(network: &str, owner: &Owner) -> String {
     format!("bwp{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}")
 }
 
+/// The chain of the reference's `ipMasq` (`bridge`, `ptp`) and that of its `portmap`: of its `FormatChainName`, cut
+/// to 28 characters.
+pub fn chains_of_reference(network: &str, owner: &Owner) -> [String; 2] {
+    let hash = hash(network, owner);
+    let head = hash.first_chunk().copied().map_or(0, u128::from_be_bytes);
+    ["CNI-", "CNI-DN-"].map(|prefix| format!("{prefix}{head:032x}").chars().take(28).collect())
+}
+
 /// Its hardware address, which nobody sends to: one that the result can name without asking.
 pub fn ifb_mac(network: &str, owner: &Owner) -> Mac {
     let [_, _, _, _, _, _, a, b, c, d, e, ..] = hash(network, owner);
@@ -189,6 +197,14 @@ mod tests {
         // printf podsabc | sha512sum
         assert_eq!(ifb("pods", &owner()), "bwp43db335ee2d9");
         assert_eq!(ifb_mac("pods", &owner()).0.first(), Some(&0x02));
+    }
+
+    #[test]
+    fn the_references_chains_are_named_as_it_names_them() {
+        assert_eq!(
+            chains_of_reference("pods", &owner()),
+            ["CNI-43db335ee2d9e2b5ce5d355d", "CNI-DN-43db335ee2d9e2b5ce5d3"]
+        );
     }
 
     #[test]

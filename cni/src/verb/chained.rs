@@ -11,7 +11,7 @@ use crate::kernel::link;
 use crate::observe;
 use crate::plan::feature::{self, Target};
 use crate::plan::step::{Place, Step};
-use crate::plan::{Given, source_routing, tune};
+use crate::plan::{Given, shape, source_routing, tune};
 use crate::request::{Call, Del, Gc};
 use crate::result::{CniResult, Interface};
 use crate::role::Role;
@@ -40,7 +40,7 @@ pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
     }
     let mut steps = planned(call, &target, &hands)?;
     if let Some(wish) = features.source_routing {
-        let given = given(call, previous);
+        let given = given(&call.owner.ifname, previous);
         steps.extend(seen::rerouting(wish, &call.owner.ifname, given, &mut hands)?);
     }
     let mut done = Done::default();
@@ -92,7 +92,7 @@ pub fn check(call: &Call, previous: &CniResult) -> Result<()> {
     }
     if let Some(wish) = call.config.features.source_routing {
         let name = &call.owner.ifname;
-        let seen = seen::lookups(name, given(call, previous), &mut hands)?;
+        let seen = seen::lookups(name, given(&call.owner.ifname, previous), &mut hands)?;
         missing.extend(source_routing::missing(wish, name, &seen));
     }
     hands.go(Place::Host)?;
@@ -123,7 +123,24 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
     let state = hands.state();
     let lost = state.attachments.has(&call.owner) || !state.is_whole()?;
     let filters = if lost { del::filters_of(&call.owner, hands) } else { Ok(()) };
-    filters.and(ifb_of(call, hands))
+    let ports = match call.network.as_ref().filter(|_| matches!(call.role, Role::Main | Role::PortMap)) {
+        Some(network) => {
+            let [_, ports] = shape::chains_of_reference(network, &call.owner);
+            hands.nft().map_or(Ok(()), |nft| nft.remove_chains_of_reference(&[ports]))
+        }
+        None => Ok(()),
+    };
+    filters.and(ports).and(accepts_of_reference(call, hands)).and(ifb_of(call, hands))
+}
+
+/// The rules of the reference's firewall, which tell their pod by its addresses alone: without the ADD's result
+/// they stay, as by the reference's own DEL.
+pub fn accepts_of_reference(call: &Del, hands: &mut Hands) -> Result<()> {
+    let previous = call.previous.as_ref().filter(|_| matches!(call.role, Role::Main | Role::Firewall));
+    let Some(previous) = previous else { return Ok(()) };
+    let given = given(&call.owner.ifname, previous);
+    let addresses: Vec<_> = given.iter().map(|g| g.address.addr()).collect();
+    hands.nft().map_or(Ok(()), |nft| nft.remove_accepts_of_reference(&addresses))
 }
 
 /// The ifb of the network and the container, by its name.
@@ -208,7 +225,7 @@ fn target(call: &Call, previous: &CniResult, hands: &mut Hands) -> Result<Target
     if let Some(link) = &outside {
         hands.know(Place::Host, &link.name, link.index);
     }
-    let addresses: Vec<_> = given(call, previous).iter().map(|g| g.address).collect();
+    let addresses: Vec<_> = given(&call.owner.ifname, previous).iter().map(|g| g.address).collect();
     let neighbours = addresses.iter().filter(|_| bridge.is_some()).map(ipnet::IpNet::trunc).collect();
     Ok(Target {
         owner: call.owner.clone(),
@@ -224,8 +241,8 @@ fn target(call: &Call, previous: &CniResult, hands: &mut Hands) -> Result<Target
 }
 
 /// The addresses of the pod's interface, as the result has them.
-fn given(call: &Call, previous: &CniResult) -> Vec<Given> {
-    let inside = |i: &Interface| i.sandbox.is_some() && i.name == call.owner.ifname;
+fn given(ifname: &str, previous: &CniResult) -> Vec<Given> {
+    let inside = |i: &Interface| i.sandbox.is_some() && i.name == ifname;
     let ours = |i: usize| previous.interfaces.get(i).is_some_and(inside);
     let ips = previous.ips.iter().filter(|ip| ip.interface.is_none_or(ours));
     ips.map(|ip| Given { address: ip.address, gateway: ip.gateway }).collect()

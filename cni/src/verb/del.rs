@@ -18,7 +18,7 @@ use crate::kernel::nft::{Forward, Found, Trace};
 use crate::observe;
 use crate::owner::Owner;
 use crate::plan::step::{Place, Step};
-use crate::plan::{tune, unmake};
+use crate::plan::{shape, tune, unmake};
 use crate::request::Del;
 use crate::role::Role;
 use crate::state::State;
@@ -136,6 +136,8 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
     }
     keep_first(own.and_then(|own| links_of(call, own, hands)));
     keep_first(chained::ifb_of(call, hands));
+    keep_first(chains_of_reference(call, hands));
+    keep_first(chained::accepts_of_reference(call, hands));
     if let Some(Ipam::Delegate { plugin }) = call.config.as_ref().and_then(|c| c.ipam.as_ref()) {
         let asked = hands.run_all(vec![Step::Undelegate { plugin: plugin.clone() }]);
         // A plugin that is not installed holds nothing that is known of.
@@ -149,6 +151,18 @@ fn forgotten(call: &Del, hands: &mut Hands) -> Result<()> {
         keep_first(hands.run_all(vec![Step::Forget { owner: owner.clone() }]));
     }
     result
+}
+
+/// The chains by which the reference's plugins masqueraded and, where we do their chained ones' work, led ports.
+fn chains_of_reference(call: &Del, hands: &mut Hands) -> Result<()> {
+    let Some(network) = &call.network else { return Ok(()) };
+    let [masquerade, ports] = shape::chains_of_reference(network, &call.owner);
+    let chains = match call.role {
+        Role::Bridge | Role::PointToPoint => vec![masquerade],
+        Role::Main => vec![masquerade, ports],
+        _ => return Ok(()),
+    };
+    hands.nft().map_or(Ok(()), |nft| nft.remove_chains_of_reference(&chains))
 }
 
 /// Elements by their comment. A node whose kernel has no nf_tables has none.

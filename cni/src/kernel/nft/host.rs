@@ -26,17 +26,17 @@ pub const MARK: u32 = 0x1000;
 pub(super) const MARKED: (i32, i32) = (-140, 200);
 
 /// iptables' names.
-const FILTER: &str = "filter";
+pub(super) const FILTER: &str = "filter";
 const FORWARD: &str = "FORWARD";
 /// The chain of the reference's firewall plugin, whose place and comments its own look-up expects.
-const CNI_FORWARD: &str = "CNI-FORWARD";
+pub(super) const CNI_FORWARD: &str = "CNI-FORWARD";
 const PLUGIN_RULES: &str = "CNI firewall plugin rules";
 const ADMIN_RULES: &str = "CNI firewall plugin admin overrides";
 /// Where the reference drops between bridges: before anything is accepted.
 const ISOLATION: &str = "CNI-ISOLATION-STAGE-1";
 
 /// How often a change is tried anew because somebody else changed the ruleset meanwhile.
-const ATTEMPTS: usize = 100;
+pub(super) const ATTEMPTS: usize = 100;
 
 const FAMILIES: [Family; 3] = [Family::Ip, Family::Ip6, Family::Inet];
 const DROP: u32 = libc::NF_DROP.unsigned_abs();
@@ -145,16 +145,18 @@ impl Wanted {
 
 /// A rule of the host's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct HeldHostRule {
-    handle: u64,
+pub(super) struct HeldHostRule {
+    pub chain: String,
+    pub handle: u64,
     expressions: Vec<u8>,
 }
 
 impl HeldHostRule {
-    fn read(attributes: &[u8], all: &mut Vec<Self>) {
+    pub fn read(attributes: &[u8], all: &mut Vec<Self>) {
         let mut rule = Self::default();
         for attribute in RuleAttrs::new(attributes) {
             match attribute {
+                Ok(RuleAttrs::Chain(chain)) => rule.chain = chain.to_string_lossy().into_owned(),
                 Ok(RuleAttrs::Handle(handle)) => rule.handle = handle,
                 Ok(RuleAttrs::Expressions(list)) => rule.expressions = list.get_buf().to_vec(),
                 _ => {}
@@ -164,14 +166,14 @@ impl HeldHostRule {
     }
 
     /// Its expressions without those that only count and tell.
-    fn essential(&self) -> Vec<&[u8]> {
+    pub fn essential(&self) -> Vec<&[u8]> {
         let mut all = expressions(&self.expressions);
         all.retain(|e| !matches!(name_of(e), b"counter" | b"log") && !is_comment(e));
         all
     }
 
     /// The code and the chain of the verdict that it ends in.
-    fn verdict(&self) -> Option<(u32, Option<Vec<u8>>)> {
+    pub fn verdict(&self) -> Option<(u32, Option<Vec<u8>>)> {
         let last = self.essential().pop().filter(|e| name_of(e) == b"immediate")?;
         let verdict = find_attr(last, EXPR_DATA).and_then(|d| find_attr(d, IMMEDIATE_DATA));
         let verdict = verdict.and_then(|d| find_attr(d, DATA_VERDICT))?;
@@ -189,7 +191,7 @@ impl HeldHostRule {
         }
     }
 
-    fn jumps_to(&self, chain: &str) -> bool {
+    pub fn jumps_to(&self, chain: &str) -> bool {
         self.verdict().is_some_and(|(_, to)| to.as_deref() == Some(chain.as_bytes()))
     }
 }
@@ -199,7 +201,7 @@ fn expressions(list: &[u8]) -> Vec<&[u8]> {
     IterableChunks::new(list).map(|(_, item)| item).collect()
 }
 
-fn name_of(expression: &[u8]) -> &[u8] {
+pub(super) fn name_of(expression: &[u8]) -> &[u8] {
     let name = find_attr(expression, EXPR_NAME).unwrap_or_default();
     name.strip_suffix(&[0]).unwrap_or(name)
 }

@@ -33,6 +33,10 @@ pub(super) enum Operation<'a> {
     DropElement(&'a Element),
     /// Puts something into a table of the host's.
     Host(&'a Lack),
+    /// Takes a rule, by its handle, out of a chain of the host's.
+    DropHostRule(&'a Place, u64),
+    FlushHost(&'a Place),
+    DropHostChain(&'a Place),
 }
 
 impl Operation<'_> {
@@ -41,8 +45,8 @@ impl Operation<'_> {
         match self {
             Self::AddTable(_) => (libc::NFT_MSG_NEWTABLE, CREATE),
             Self::AddChain(..) | Self::Host(Lack::Chain(_)) => (libc::NFT_MSG_NEWCHAIN, CREATE),
-            Self::DropChain(..) => (libc::NFT_MSG_DELCHAIN, 0),
-            Self::Flush(..) => (libc::NFT_MSG_DELRULE, 0),
+            Self::DropChain(..) | Self::DropHostChain(_) => (libc::NFT_MSG_DELCHAIN, 0),
+            Self::Flush(..) | Self::DropHostRule(..) | Self::FlushHost(_) => (libc::NFT_MSG_DELRULE, 0),
             Self::AddSet(..) => (libc::NFT_MSG_NEWSET, CREATE),
             Self::DropSet(..) => (libc::NFT_MSG_DELSET, 0),
             Self::AddRule(..) | Self::Host(Lack::Rule { after: Some(_), .. }) => {
@@ -67,6 +71,9 @@ impl Operation<'_> {
             | Self::AddRule(family, ..) => *family,
             Self::AddElement(element, _) | Self::DropElement(element) => element.family,
             Self::Host(lack) => lack.place().family,
+            Self::DropHostRule(place, _) | Self::FlushHost(place) | Self::DropHostChain(place) => {
+                place.family
+            }
         }
     }
 
@@ -116,6 +123,9 @@ impl Operation<'_> {
             Self::AddElement(it, comment) => element(buffer, it, Some(it.comment(comment))),
             Self::DropElement(it) => element(buffer, it, None),
             Self::Host(lack) => host(buffer, lack),
+            Self::DropHostRule(place, handle) => drop(host_rules(buffer, place).push_handle(*handle)),
+            Self::FlushHost(place) => drop(host_rules(buffer, place)),
+            Self::DropHostChain(place) => host_chain(buffer, place),
         }
     }
 }
@@ -136,6 +146,11 @@ impl fmt::Display for Operation<'_> {
             Self::AddElement(element, _) => write!(f, "put {element}"),
             Self::DropElement(element) => write!(f, "remove {element}"),
             Self::Host(lack) => lack.fmt(f),
+            Self::DropHostRule(place, handle) => {
+                write!(f, "remove the rule with handle {handle} from {place}")
+            }
+            Self::FlushHost(place) => write!(f, "flush {place}"),
+            Self::DropHostChain(place) => write!(f, "remove {place}"),
         }
     }
 }
@@ -160,6 +175,8 @@ pub(super) enum Question<'a> {
     HostChain(&'a Place),
     /// Its rules.
     HostRules(&'a Place),
+    /// All rules of a table of the host's.
+    HostTable(Family, &'a str),
 }
 
 impl Question<'_> {
@@ -171,7 +188,7 @@ impl Question<'_> {
             Self::Set(..) | Self::Sets(_) => libc::NFT_MSG_GETSET,
             Self::Element(_) | Self::Elements(..) => libc::NFT_MSG_GETSETELEM,
             Self::Generation => libc::NFT_MSG_GETGEN,
-            Self::Rules(_) | Self::HostRules(_) => libc::NFT_MSG_GETRULE,
+            Self::Rules(_) | Self::HostRules(_) | Self::HostTable(..) => libc::NFT_MSG_GETRULE,
         }
     }
 
@@ -184,7 +201,8 @@ impl Question<'_> {
             | Self::Rules(family)
             | Self::Sets(family)
             | Self::Elements(family, _)
-            | Self::Chains(family) => *family as u8,
+            | Self::Chains(family)
+            | Self::HostTable(family, _) => *family as u8,
             Self::HostChain(place) | Self::HostRules(place) => place.family as u8,
             Self::Element(element) => element.family as u8,
             Self::Generation => 0,
@@ -199,13 +217,10 @@ impl Question<'_> {
             Self::Set(_, name) => set(buffer, name),
             Self::Element(it) => element(buffer, it, None),
             Self::Generation | Self::Chains(_) => {}
-            Self::HostChain(place) => {
-                let chain = PushChainAttrs::new(buffer).push_table_bytes(place.table.as_bytes());
-                drop(chain.push_name_bytes(place.chain.as_bytes()));
-            }
-            Self::HostRules(place) => {
-                let rule = PushRuleAttrs::new(buffer).push_table_bytes(place.table.as_bytes());
-                drop(rule.push_chain_bytes(place.chain.as_bytes()));
+            Self::HostChain(place) => host_chain(buffer, place),
+            Self::HostRules(place) => drop(host_rules(buffer, place)),
+            Self::HostTable(_, table) => {
+                drop(PushRuleAttrs::new(buffer).push_table_bytes(table.as_bytes()));
             }
             Self::Rules(_) => drop(PushRuleAttrs::new(buffer).push_table_bytes(TABLE.as_bytes())),
             Self::Sets(_) => drop(PushSetAttrs::new(buffer).push_table_bytes(TABLE.as_bytes())),
@@ -231,6 +246,7 @@ impl fmt::Display for Question<'_> {
             Self::Chains(family) => write!(f, "list the chains of the family `{}`", family.word()),
             Self::HostChain(place) => write!(f, "look for {place}"),
             Self::HostRules(place) => write!(f, "list the rules of {place}"),
+            Self::HostTable(family, table) => write!(f, "list the rules of `{} {table}`", family.word()),
         }
     }
 }
@@ -245,6 +261,16 @@ fn chain(buffer: &mut Vec<u8>, name: &str) {
 
 fn set(buffer: &mut Vec<u8>, name: &str) {
     drop(PushSetAttrs::new(buffer).push_table_bytes(TABLE.as_bytes()).push_name_bytes(name.as_bytes()));
+}
+
+fn host_chain(buffer: &mut Vec<u8>, place: &Place) {
+    let chain = PushChainAttrs::new(buffer).push_table_bytes(place.table.as_bytes());
+    drop(chain.push_name_bytes(place.chain.as_bytes()));
+}
+
+fn host_rules<'a>(buffer: &'a mut Vec<u8>, place: &Place) -> PushRuleAttrs<&'a mut Vec<u8>> {
+    let rule = PushRuleAttrs::new(buffer).push_table_bytes(place.table.as_bytes());
+    rule.push_chain_bytes(place.chain.as_bytes())
 }
 
 fn host(buffer: &mut Vec<u8>, lack: &Lack) {
