@@ -32,7 +32,7 @@ impl Hands<'_> {
                 verbs.extend(tune::remembered(link, &neighbours));
             }
             // The pod has to go, whatever the kernel thinks of its former self.
-            let mut result = self.as_far_as_it_goes(verbs, index);
+            let mut result = self.as_far_as_it_goes(&verbs, index);
             self.go(Place::Pod)?;
             for (name, value) in &before.sysctl {
                 result = result.and(sysctl::restore(name, value));
@@ -51,7 +51,7 @@ impl Hands<'_> {
     }
 
     /// Does the verbs in the pod; what the kernel refuses would be refused the next time, too.
-    fn as_far_as_it_goes(&mut self, verbs: Vec<Verb>, index: u32) -> Result<()> {
+    fn as_far_as_it_goes(&mut self, verbs: &[Verb], index: u32) -> Result<()> {
         let requests = verbs.iter().map(|verb| message(verb, index, 0, -1)).collect();
         self.socket(Place::Pod)?.batch(requests).map(drop)
     }

@@ -72,7 +72,8 @@ impl Nft {
                 Ok(()) => return Ok(()),
                 // The kernel lets nobody change a table whose owner lives (nft(8), table flag `owner`), so
                 // trying again would not help.
-                Err(refusal) if refusal.errno == libc::EPERM => return Ok(()),
+                // Nor for a chain that is in use by what only its maker can see.
+                Err(refusal) if matches!(refusal.errno, libc::EPERM | libc::EBUSY) => return Ok(()),
                 Err(refusal)
                     if matches!(refusal.errno, libc::ERESTART | libc::ENOENT) && attempt < ATTEMPTS => {}
                 Err(refusal) => return Err(refusal.error),
@@ -150,5 +151,7 @@ fn accepts(rule: &HeldHostRule, address: &IpAddr) -> bool {
     let is_this = name_of(compare) == b"cmp"
         && number(compares, CMP_OP) == Some(CMP_EQ)
         && find_attr(compares, CMP_DATA).and_then(|d| find_attr(d, DATA_VALUE)) == Some(wanted.as_slice());
-    is_address && is_this && rule.verdict() == Some((ACCEPT, None))
+    // A rule that asks for more of the packet is an operator's own.
+    let alone = all.iter().filter(|e| name_of(e) == b"payload").count() == 1;
+    is_address && is_this && alone && rule.verdict() == Some((ACCEPT, None))
 }
