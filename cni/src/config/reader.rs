@@ -187,6 +187,7 @@ fn suggestion(key: &str, known: &[&'static str]) -> String {
     }
     let mut names = known.to_vec();
     names.sort_unstable();
+    names.dedup();
     format!("known here: {}", names.join(", "))
 }
 

@@ -19,7 +19,7 @@ use crate::plan::tune::{self, Before, Known};
 /// The settings that may be set, one regular expression a line; the reference reads the same file.
 const ALLOWED: &str = "/etc/cni/tuning/allowlist.conf";
 
-/// Refuses a setting that no line of [`ALLOWED`] matches, as the configuration writes it. Without the file,
+/// Refuses a setting that no line of `allowlist.conf` matches, as the configuration writes it. Without the file,
 /// all are allowed.
 pub fn permit(tuning: &Tuning) -> Result<()> {
     if tuning.sysctl.is_empty() {
