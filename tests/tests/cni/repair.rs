@@ -2,8 +2,10 @@
 //! a socket holds at once.
 
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use harness::call::{self, tool};
+use harness::call::{self, tool, try_tool};
 use harness::look;
 use harness::node::{Namespace, Node, PLUGINS, our_binary};
 use harness::runtime::{Flavour, Runtime};
@@ -12,7 +14,7 @@ use libtest_mimic::Trial;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
-use crate::networks::{full, id};
+use crate::networks::{full, host_end, id};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -110,7 +112,14 @@ fn noticed(node: &Node) {
 fn dead(node: &Node) {
     let (one, pod) = (network(&ports(8080, 1)), node.pod());
     let result = one.added(&id("first"), &pod);
+    let link = host_end(&result);
     pod.remove();
+    // The kernel takes a namespace's links down behind the back of who removed it.
+    let start = Instant::now();
+    while try_tool(&["ip", "link", "show", "dev", &link]).ok() {
+        assert!(start.elapsed() < Duration::from_secs(20), "`{link}` stays");
+        thread::sleep(Duration::from_millis(5));
+    }
     tool(&["nft", "flush", "ruleset"]);
     assert!(repair(&["repair"]).contains("1 gone"));
     assert!(look::elements().is_empty(), "{:?}", look::elements());
