@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::call::Answer;
 use crate::node::{Namespace, PLUGINS, REFERENCE, bind};
-use crate::runtime::{Call, arguments, as_previous, compact};
+use crate::runtime::{Call, as_previous, compact, environment};
 
 /// The names under which the reference's plugins are installed, those of `loopback` and of other main plugins left out.
 pub const NAMES: [&str; 9] =
@@ -184,15 +184,7 @@ impl Chain {
             config["prevResult"] = as_previous(previous);
         }
         let folder = self.folder.to_str().expect("a path of ASCII");
-        let env = [
-            ("CNI_ARGS", arguments(id)),
-            ("CNI_COMMAND", command.to_owned()),
-            ("CNI_CONTAINERID", id.to_owned()),
-            ("CNI_IFNAME", "eth0".to_owned()),
-            ("CNI_NETNS", netns.to_owned()),
-            ("CNI_PATH", folder.to_owned()),
-        ];
-        let env = env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let env = environment(command, id, netns, folder);
         let plugin = format!("{folder}/{}", plugin["type"].as_str().expect("a plugin's type"));
         Call { plugin, env, stdin: compact(config) }
     }

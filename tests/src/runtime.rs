@@ -165,16 +165,7 @@ impl Runtime {
             config["prevResult"] = as_previous(previous);
         }
         let plugin = config["type"].as_str().unwrap_or("nodeplug-cni").to_owned();
-        let env = [
-            ("CNI_ARGS", arguments(id)),
-            ("CNI_COMMAND", command.to_owned()),
-            ("CNI_CONTAINERID", id.to_owned()),
-            ("CNI_IFNAME", "eth0".to_owned()),
-            ("CNI_NETNS", netns.to_owned()),
-            ("CNI_PATH", PLUGINS.to_owned()),
-        ];
-        let env = env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-        Call { plugin, env, stdin: compact(config) }
+        Call { plugin, env: environment(command, id, netns, PLUGINS), stdin: compact(config) }
     }
 }
 
@@ -193,8 +184,21 @@ pub fn as_previous(result: &Value) -> Value {
     result
 }
 
+/// The variables of a call for `eth0`, with plugins in `path`.
+pub(crate) fn environment(command: &str, id: &str, netns: &str, path: &str) -> Vec<(String, String)> {
+    let all = [
+        ("CNI_ARGS", arguments(id)),
+        ("CNI_COMMAND", command.to_owned()),
+        ("CNI_CONTAINERID", id.to_owned()),
+        ("CNI_IFNAME", "eth0".to_owned()),
+        ("CNI_NETNS", netns.to_owned()),
+        ("CNI_PATH", path.to_owned()),
+    ];
+    all.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+}
+
 /// containerd's arguments, whose order differs from call to call.
-pub(crate) fn arguments(id: &str) -> String {
+fn arguments(id: &str) -> String {
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let mut words = [
         "IgnoreUnknown=1".to_owned(),

@@ -15,7 +15,7 @@ use harness::traffic::Protocol;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::crashes::{Ruins, sweep};
+use crate::crashes::{Ruins, killed_adds, sweep};
 use crate::networks::{MODES, full, host_end, id, ips, network};
 
 pub fn trials() -> Vec<Trial> {
@@ -456,22 +456,9 @@ fn gc(node: &Node) {
 }
 
 fn killed(node: &Node) {
-    let (id, mut ruins) = (id("killed"), Ruins::default());
+    let mut ruins = Ruins::default();
     for mode in MODES {
-        let runtime = Runtime::new(annotated(mode));
-        sweep(
-            || {
-                let pod = node.pod();
-                let call = runtime.call("ADD", &id, pod.name(), None);
-                (pod, call)
-            },
-            |pod, when| {
-                pod.remove();
-                let answer = runtime.del_blind(&id);
-                assert!(answer.ok(), "{mode} {when}: {answer:?}");
-                ruins.look(&format!("{mode} ADD {when}, then DEL"));
-            },
-        );
+        killed_adds(node, &Runtime::new(annotated(mode)), mode, &mut ruins);
     }
     ruins.none();
 }

@@ -18,6 +18,12 @@ pub fn trials() -> Vec<Trial> {
     vec![
         ours("an_add_killed_at_any_step_is_undone_by_del", an_add_killed_is_undone_by_del),
         ours("an_add_killed_at_any_step_is_undone_without_its_namespace", an_add_killed_is_undone_blindly),
+        ours("an_add_of_everything_killed_at_any_step_is_undone", |node| {
+            everything_killed(node, killed_adds);
+        }),
+        ours("a_del_of_everything_killed_at_any_step_is_finished", |node| {
+            everything_killed(node, killed_dels);
+        }),
         ours("a_del_killed_at_any_step_is_finished_by_the_next", a_del_killed_is_finished),
         ours("a_del_killed_at_any_step_is_finished_without_its_namespace", a_del_killed_is_finished_blindly),
         ours("an_add_killed_at_any_step_costs_nothing_after_a_reboot", a_reboot_makes_the_range_whole),
@@ -63,9 +69,11 @@ impl Ruins {
         for record in look::records() {
             drop(fs::remove_file(Path::new(RECORDS).join(record)));
         }
-        for link in look::host_ends() {
+        let ifbs = look::links().into_iter().filter(|l| l.starts_with("bwp"));
+        for link in look::host_ends().into_iter().chain(ifbs) {
             try_tool(&["ip", "link", "del", &link]);
         }
+        drop(fs::remove_dir_all(Path::new(RECORDS).with_file_name("ports")));
         // The next ADD makes it again.
         try_tool(&["nft", "delete", "table", "inet", "nodeplug"]);
         self.0.push(format!("{when}: {left:?}"));
@@ -98,24 +106,29 @@ fn an_add_killed_is_undone_by_del(node: &Node) {
 }
 
 fn an_add_killed_is_undone_blindly(node: &Node) {
-    let (id, mut ruins) = (id("killed"), Ruins::default());
+    let mut ruins = Ruins::default();
     for mode in MODES {
-        let runtime = Runtime::new(full(mode));
-        sweep(
-            || {
-                let pod = node.pod();
-                let call = runtime.call("ADD", &id, pod.name(), None);
-                (pod, call)
-            },
-            |pod, when| {
-                pod.remove();
-                let answer = runtime.del_blind(&id);
-                assert!(answer.ok(), "{mode} {when}: {answer:?}");
-                ruins.look(&format!("{mode} ADD {when}, then DEL without namespace"));
-            },
-        );
+        killed_adds(node, &Runtime::new(full(mode)), mode, &mut ruins);
     }
     ruins.none();
+}
+
+/// ADDs that are killed at each step; the pod's namespace is gone by the DEL, which is told nothing.
+pub fn killed_adds(node: &Node, runtime: &Runtime, what: &str, ruins: &mut Ruins) {
+    let id = id("killed");
+    sweep(
+        || {
+            let pod = node.pod();
+            let call = runtime.call("ADD", &id, pod.name(), None);
+            (pod, call)
+        },
+        |pod, when| {
+            pod.remove();
+            let answer = runtime.del_blind(&id);
+            assert!(answer.ok(), "{what} {when}: {answer:?}");
+            ruins.look(&format!("{what} ADD {when}, then DEL without namespace"));
+        },
+    );
 }
 
 fn a_del_killed_is_finished(node: &Node) {
@@ -139,23 +152,54 @@ fn a_del_killed_is_finished(node: &Node) {
 }
 
 fn a_del_killed_is_finished_blindly(node: &Node) {
-    let (id, mut ruins) = (id("killed"), Ruins::default());
+    let mut ruins = Ruins::default();
     for mode in MODES {
-        let runtime = Runtime::new(full(mode));
-        sweep(
-            || {
-                let pod = node.pod();
-                let result = runtime.added(&id, &pod);
-                let call = runtime.call("DEL", &id, pod.name(), Some(&result));
-                (pod, call)
-            },
-            |pod, when| {
-                pod.remove();
-                let answer = runtime.del_blind(&id);
-                assert!(answer.ok(), "{mode} {when}: {answer:?}");
-                ruins.look(&format!("{mode} DEL {when}, then DEL without namespace"));
-            },
-        );
+        killed_dels(node, &Runtime::new(full(mode)), mode, &mut ruins);
+    }
+    ruins.none();
+}
+
+/// DELs that are killed at each step; the next one is told nothing.
+pub fn killed_dels(node: &Node, runtime: &Runtime, what: &str, ruins: &mut Ruins) {
+    let id = id("killed");
+    sweep(
+        || {
+            let pod = node.pod();
+            let result = runtime.added(&id, &pod);
+            let call = runtime.call("DEL", &id, pod.name(), Some(&result));
+            (pod, call)
+        },
+        |pod, when| {
+            pod.remove();
+            let answer = runtime.del_blind(&id);
+            assert!(answer.ok(), "{what} {when}: {answer:?}");
+            ruins.look(&format!("{what} DEL {when}, then DEL without namespace"));
+        },
+    );
+}
+
+/// An interface with everything that a pod can get beside it.
+fn everything(mode: &str) -> Runtime {
+    let mut config = full(mode);
+    config["firewall"] = json!(true);
+    config["ingressPolicy"] = json!("isolated");
+    config["sysctl"] = json!({"net.core.somaxconn": "500"});
+    config["capabilities"] = json!({"portMappings": true, "bandwidth": true});
+    config["runtimeConfig"] = json!({
+        "portMappings": [
+            {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+            {"hostPort": 5353, "containerPort": 53, "protocol": "udp"},
+        ],
+        "bandwidth": {"ingressRate": 8_000_000, "ingressBurst": 800_000,
+            "egressRate": 8_000_000, "egressBurst": 800_000},
+    });
+    Runtime::new(config)
+}
+
+fn everything_killed(node: &Node, sweep: fn(&Node, &Runtime, &str, &mut Ruins)) {
+    let mut ruins = Ruins::default();
+    for mode in MODES {
+        sweep(node, &everything(mode), mode, &mut ruins);
     }
     ruins.none();
 }

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use harness::call::{Answer, tool, try_tool};
-use harness::kernel::trace::{self, End};
 use harness::look;
 use harness::node::{Namespace, Node, RECORDS, our_binary};
 use harness::runtime::{Flavour, Runtime};
@@ -15,6 +14,7 @@ use harness::traffic::{Echo, Protocol, ask, ask_here};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::crashes::{Ruins, killed_adds, sweep};
 use crate::networks::{MODES, NAME, NODE, OUTSIDE, full, id, ips};
 
 pub fn trials() -> Vec<Trial> {
@@ -36,6 +36,8 @@ pub fn trials() -> Vec<Trial> {
         ours("a_conversation_over_udp_follows_the_port", a_conversation_follows_the_port),
         ours("a_port_that_cannot_be_mapped_is_refused_before_anything_is_made", refused_before),
         ours("an_add_with_ports_killed_at_any_step_is_undone_by_del", killed_at_any_step),
+        ours("a_chained_add_of_ports_killed_at_any_step_is_undone", |n| killed_behind_another(n, "ADD")),
+        ours("a_chained_del_of_ports_killed_at_any_step_is_finished", |n| killed_behind_another(n, "DEL")),
         ours("ports_of_an_earlier_boot_are_free", ports_of_an_earlier_boot),
     ]
 }
@@ -597,29 +599,36 @@ fn refused_before(node: &Node) {
 }
 
 fn killed_at_any_step(node: &Node) {
-    let mut left = Vec::new();
+    let mut ruins = Ruins::default();
     for mode in MODES {
         let runtime = Runtime::of(Flavour::Ours, with_ports(full(mode), &usual(), &json!({})));
-        let (pod, id) = (node.pod(), id("killed"));
-        for n in 0..2000 {
-            let end = trace::kill_after(&runtime.call("ADD", &id, pod.name(), None), n);
-            let answer = runtime.del_blind(&id);
-            assert!(answer.ok(), "{mode} {n}: {answer:?}");
-            let ruins = look::leftovers();
-            if !ruins.is_empty() {
-                left.push(format!("{mode}, killed after {n}: {ruins:?}"));
-                drop(fs::remove_dir_all(RECORDS));
-                drop(fs::remove_dir_all("/var/lib/nodeplug/cni/ports"));
-                try_tool(&["nft", "delete", "table", "inet", "nodeplug"]);
-            }
-            if let End::Finished(answer) = end {
-                assert!(answer.ok(), "{mode}: {answer:?}");
-                break;
-            }
-        }
+        killed_adds(node, &runtime, mode, &mut ruins);
     }
-    let some: Vec<_> = left.iter().take(12).collect();
-    assert!(left.is_empty(), "{} steps leave something: {some:#?}", left.len());
+    ruins.none();
+}
+
+/// As a chained plugin, ADD or DEL killed at each step; the next DEL is told nothing.
+fn killed_behind_another(node: &Node, command: &str) {
+    let [bridge, portmap]: [Runtime; 2] =
+        runtimes(node, Way::Chained, &usual(), &json!({})).try_into().expect("two plugins");
+    let (pod, id) = (node.pod(), id("killed"));
+    let first = bridge.added(&id, &pod);
+    let call = |command: &str| portmap.call(command, &id, pod.name(), Some(&first));
+    sweep(
+        || {
+            if command == "DEL" {
+                call("ADD").run().success();
+            }
+            ((), call(command))
+        },
+        |(), when| {
+            let answer = portmap.del_blind(&id);
+            assert!(answer.ok(), "{command} {when}: {answer:?}");
+            let left = [look::elements(), look::claims(), look::chained_records()].concat();
+            assert!(left.is_empty(), "{command} {when}: {left:?}");
+        },
+    );
+    assert!(bridge.del(&id, &pod, &first).ok());
 }
 
 fn ports_of_an_earlier_boot(node: &Node) {

@@ -6,6 +6,8 @@ pub mod refusals;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use harness::call::tool;
 use harness::kernel::trace::{self, End};
@@ -16,6 +18,9 @@ use harness::volume_node::VolumeNode;
 use libtest_mimic::Trial;
 
 use crate::ours::{Call, SECRET, SECRET_BASE64, STATE, folder, program};
+
+/// How long a killed call's child may take to die.
+const DYING: Duration = Duration::from_secs(10);
 
 pub fn trials() -> Vec<Trial> {
     let mut all = own();
@@ -155,6 +160,12 @@ fn collected(node: &VolumeNode, of: fn(&Pod) -> Volume) {
         let answer = Call::of("volume", &["gc"]).run();
         assert!(answer.ok(), "{when}: {answer:?}");
         if mounts_at(&volume.path()).is_empty() {
+            // A child of the killed call holds its lock until it is dead, and gc takes no lock that is held.
+            let start = Instant::now();
+            while !files(STATE.as_ref()).is_empty() && start.elapsed() < DYING {
+                assert!(Call::of("volume", &["gc"]).run().ok(), "{when}");
+                thread::sleep(Duration::from_millis(5));
+            }
             let left = files(STATE.as_ref());
             assert!(left.is_empty(), "{when}: {left:?}");
         } else {
