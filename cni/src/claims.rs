@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use node::{Context, Error, Kind, Result, store};
 
-use crate::config::ports::Protocol;
 use crate::kernel::nft::Forward;
 use crate::owner::Owner;
+use crate::port::Protocol;
 
 const LOCK: &str = "lock";
 

@@ -13,6 +13,7 @@ pub mod name;
 pub mod observe;
 pub mod owner;
 pub mod plan;
+pub mod port;
 pub mod render;
 pub mod request;
 pub mod result;

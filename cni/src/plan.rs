@@ -1,7 +1,7 @@
 //! What an ADD does, step by step, and what takes it back. Pure: everything that the plan needs to
 //! know was asked or observed before.
 //!
-//! A plan leaves no choice to `apply`. [`unmake`] plans a DEL from the record; a test holds it against
+//! A plan leaves no choice to `apply`. [`unmake()`] plans a DEL from the record; a test holds it against
 //! the inverses of the ADD's own steps, so that making and unmaking cannot drift apart.
 
 pub mod feature;
@@ -10,21 +10,23 @@ pub mod ports;
 pub mod shape;
 pub mod source_routing;
 pub mod step;
+pub mod target;
 pub mod tune;
+mod unmake;
 pub mod wish;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::attachment::Attachment;
 use crate::config::feature::Features;
-use crate::kernel::nft::{Filter, Masquerade, Trace};
+use crate::kernel::nft::{Filter, Masquerade};
 use crate::kernel::route::Route;
 use crate::mac::Mac;
 use crate::owner::Owner;
-use feature::Target;
 use step::{Place, Step, Verb};
+use target::Target;
+pub use unmake::{reassert, unmake};
 
 /// Every link-local address is of a /64 (RFC 4291, section 2.5.6).
 const LINK_LOCAL_PREFIX: u8 = 64;
@@ -298,68 +300,6 @@ impl Wish {
         let keep = self.masquerade.clone().filter(|_| !addresses.is_empty())?;
         Some(Filter::Masquerade(Masquerade { network: self.network.clone(), keep }, addresses))
     }
-}
-
-/// The plan of a DEL from the record: what takes an ADD's steps back, last first. What dies with the
-/// link (addresses, routes, permanent neighbours) needs no step.
-pub fn unmake(attachment: &Attachment) -> Vec<Step> {
-    let owner = &attachment.owner;
-    let mut steps = Vec::new();
-    let mut features = feature::unmake(attachment);
-    if attachment.masquerade {
-        features.traces.insert(0, Trace::Masquerade(attachment.addresses.clone()));
-    }
-    if !features.traces.is_empty() {
-        steps.push(Step::Unfilter { traces: features.traces, owner: owner.clone() });
-    }
-    steps.extend(features.steps);
-    if let Some(mac) = attachment.only_mac {
-        steps.push(Step::NoSpoofCheck { owner: owner.clone(), mac: Some(mac) });
-    }
-    if let Some(bridge) = &attachment.bridge {
-        let addresses = attachment.addresses.iter().rev();
-        let forget = |address: &IpAddr| Verb::RemoveNeighbour { link: bridge.clone(), address: *address };
-        steps.extend(addresses.map(|address| Step::host(forget(address))));
-    }
-    let own = attachment.chained.is_none().then(|| owner.host_ifname());
-    let links: Vec<String> = own.into_iter().chain(features.links).collect();
-    if !links.is_empty() {
-        steps.push(Step::DeleteLinks { links });
-    }
-    steps.extend(features.last);
-    steps.extend(attachment.delegate.iter().map(|plugin| Step::Undelegate { plugin: plugin.clone() }));
-    if let Some(folder) = &attachment.leases {
-        let addresses = attachment.addresses.iter().rev();
-        let release = |address: &IpAddr| Step::Release {
-            folder: folder.clone(),
-            address: *address,
-            owner: owner.clone(),
-        };
-        steps.extend(addresses.map(release));
-    }
-    steps.push(Step::Forget { owner: owner.clone() });
-    steps
-}
-
-/// What nf_tables has to hold for the pod of a record, whoever flushed it meanwhile.
-pub fn reassert(record: &Attachment) -> Vec<Step> {
-    let owner = || record.owner.clone();
-    let mut steps: Vec<Step> =
-        record.only_mac.into_iter().map(|mac| Step::SpoofCheck { owner: owner(), mac }).collect();
-    let (features, target) = (record.features(), Target::of(record));
-    // Before its port is mapped again: it may have become another pod's.
-    steps.extend(feature::first(&features, &target));
-    let (_, mut filters) = feature::steps(&features, &target);
-    if record.masquerade && !record.addresses.is_empty() {
-        let what = Masquerade { network: record.network.clone(), keep: record.keep.clone() };
-        filters.insert(0, Filter::Masquerade(what, record.addresses.clone()));
-    }
-    if !filters.is_empty() {
-        steps.push(Step::Filter { filters, owner: owner() });
-    }
-    // What was sent to a port meanwhile went elsewhere, and the kernel remembers that.
-    steps.extend(feature::after(&record.features(), &Target::of(record)));
-    steps
 }
 
 /// The pod's name as a link can bear it: not too long, nothing that a terminal would obey.

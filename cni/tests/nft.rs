@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::thread;
 
-use cni::config::ports::{Condition, Protocol};
 use cni::kernel::nft::{
     Filter, Forward, Found, Ingress, Masquerade, Nft, Passage, PortRules, Trace, comment,
 };
 use cni::owner::Owner;
+use cni::port::{Condition, Protocol};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs `test` in a new network namespace, on a thread of its own; threads that it starts inherit it.

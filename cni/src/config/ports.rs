@@ -8,10 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use condition::Condition;
-
 use crate::config::feature::Source;
 use crate::config::reader::{Problem, Reader};
+use crate::port::{Condition, Protocol};
 use crate::role::Role;
 
 /// The bit of the mark that lets packets through the host's firewall (`kernel::nft::host::MARK`).
@@ -52,45 +51,6 @@ pub struct Mapping {
     pub container_port: u16,
     /// The protocol.
     pub protocol: Protocol,
-}
-
-/// A protocol with ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "their names say it")]
-pub enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-impl Protocol {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
-
-    /// Its name in small letters.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
-    }
-
-    /// Its number (IANA, "Assigned Internet Protocol Numbers").
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::Sctp => 132,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 impl Mapping {

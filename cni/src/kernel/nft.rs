@@ -13,6 +13,7 @@
 mod channel;
 mod check;
 mod element;
+mod expression;
 mod filter;
 mod firewall;
 mod found;
@@ -40,7 +41,7 @@ pub use self::element::comment;
 pub use self::filter::{Filter, Trace};
 pub use self::firewall::{Ingress, Passage};
 pub use self::found::Found;
-pub use self::host::{MARK, legacy_filters};
+pub use self::host::MARK;
 pub use self::layout::TABLE;
 pub use self::masquerade::Masquerade;
 pub use self::ports::{Forward, PortRules};

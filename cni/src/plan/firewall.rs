@@ -7,7 +7,7 @@ use node::{Error, Kind, Result};
 use crate::attachment::Attachment;
 use crate::config::firewall::{Firewall, IngressPolicy};
 use crate::kernel::nft::{Filter, Ingress, Passage, Trace};
-use crate::plan::feature::Target;
+use crate::plan::target::Target;
 
 /// Refuses a policy that this interface cannot have.
 pub fn judge(firewall: &Firewall, target: &Target) -> Result<()> {
@@ -32,13 +32,6 @@ pub fn filter(firewall: &Firewall, target: &Target) -> Filter {
     Filter::Firewall(passage(firewall, target.ips(), bridge, port))
 }
 
-/// The same from the record; `bridge` is the one that its host end is on, which the kernel knows. `None` where
-/// it has no way through the firewall.
-pub fn again(record: &Attachment, bridge: Option<String>) -> Option<Filter> {
-    let firewall = record.firewall.as_ref()?;
-    Some(Filter::Firewall(passage(firewall, record.addresses.clone(), bridge, host_end(record))))
-}
-
 fn passage(
     firewall: &Firewall,
     addresses: Vec<IpAddr>,
@@ -58,11 +51,6 @@ pub fn unmake(record: &Attachment) -> Option<Trace> {
     let firewall = record.firewall.as_ref()?;
     Some(Trace::Firewall {
         addresses: record.addresses.clone(),
-        port: host_end(record).filter(|_| firewall.ingress == IngressPolicy::Isolated),
+        port: record.host_end().filter(|_| firewall.ingress == IngressPolicy::Isolated),
     })
-}
-
-/// The host end of the pod's interface, whoever made it.
-fn host_end(record: &Attachment) -> Option<String> {
-    if record.chained.is_some() { record.host_link.clone() } else { Some(record.owner.host_ifname()) }
 }

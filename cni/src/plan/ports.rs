@@ -8,8 +8,8 @@ use crate::attachment::Attachment;
 use crate::config::feature::Features;
 use crate::config::ports::HostPorts;
 use crate::kernel::nft::{Filter, Forward, PortRules, Trace};
-use crate::plan::feature::{Target, Unmade};
 use crate::plan::step::Step;
+use crate::plan::target::{Target, Unmade};
 
 /// Refuses a port that would lead nowhere.
 pub fn judge(features: &Features, target: &Target) -> Result<()> {

@@ -12,8 +12,8 @@ use crate::config::bandwidth::{Bandwidth, Rate};
 use crate::kernel::tc::Bucket;
 use crate::mac::Mac;
 use crate::owner::Owner;
-use crate::plan::feature::Target;
 use crate::plan::step::{Step, Verb};
+use crate::plan::target::Target;
 
 /// How long a packet waits at the most, beside the time of the burst: the reference's.
 const LATENCY_MS: u64 = 25;

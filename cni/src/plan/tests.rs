@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::feature::Target;
 use super::step::Step;
+use super::target::Target;
 use super::wish::{Granted, mtu, wish};
 use super::{Given, feature, unmake};
 use crate::attachment::Attachment;

@@ -9,8 +9,8 @@ use crate::attachment::Attachment;
 use crate::config::tuning::{Tuning, setting};
 use crate::mac::Mac;
 use crate::owner::Owner;
-use crate::plan::feature::Target;
 use crate::plan::step::{Place, Step, Verb};
+use crate::plan::target::Target;
 
 /// What IPv6 needs (RFC 8200, section 5): with less, the kernel takes it off the interface.
 const LEAST_MTU_6: u32 = 1280;

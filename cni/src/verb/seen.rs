@@ -11,9 +11,9 @@ use crate::config::source_routing::SourceRouting;
 use crate::config::tuning::Tuning;
 use crate::kernel::{link, neighbour, route, rule, sysctl};
 use crate::plan::Given;
-use crate::plan::feature::Target;
 use crate::plan::source_routing::{self, Lookups};
 use crate::plan::step::{Place, Step};
+use crate::plan::target::Target;
 use crate::plan::tune::{self, Before, Known};
 
 /// The settings that may be set, one regular expression a line; the reference reads the same file.

@@ -2,28 +2,14 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
-
 use crate::config::reader::{Problem, Reader};
+use crate::port::Condition;
+use ipnet::IpNet;
 
 /// `IFNAMSIZ` less the NUL.
 const LONGEST_INTERFACE: usize = 15;
 const HINT: &str = "known are `[!] -s NET`, `[!] -d NET`, `[!] -i IF` and nft's `ip saddr|daddr [!=] NET`, \
                     `iifname [!=] IF`";
-
-/// What has to hold for a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "the fields are what the variant's sentence says")]
-pub enum Condition {
-    /// Its source is in the network, or is not.
-    Source { net: IpNet, is: bool },
-    /// Its destination is.
-    Destination { net: IpNet, is: bool },
-    /// It comes in by the interface; a `*` at the end stands for any further letters.
-    Interface { name: String, is: bool },
-}
 
 /// Reads the list `key`, whose networks are of one family.
 pub(super) fn read(

@@ -14,9 +14,10 @@ use node::{Error, Kind, Result};
 
 use super::Nft;
 use super::channel::{End, Refusal};
+use super::expression::says;
 use super::layout::{Family, TABLE};
 use super::operation::{Operation, Question};
-use super::rule::{Rule, says};
+use super::rule::Rule;
 
 /// The bit of a packet's mark that says that the pods' rules accept it: bit 12. kube-proxy has 14 and 15,
 /// portmap 13.
@@ -239,15 +240,6 @@ impl Base {
         let ip = matches!(self.place.family, Family::Ip | Family::Ip6);
         ip && self.place.table == FILTER && self.place.chain == FORWARD
     }
-}
-
-/// Whether iptables-legacy filters here, which has a FORWARD of its own: nf_tables neither sees its policy nor
-/// changes its rules. Only whoever has it accept the pods' subnets (or `-m mark --mark 0x1000/0x1000`) there.
-pub fn legacy_filters() -> bool {
-    ["ip", "ip6"].iter().any(|family| {
-        let tables = std::fs::read_to_string(format!("/proc/thread-self/net/{family}_tables_names"));
-        tables.is_ok_and(|names| names.lines().any(|name| name == FILTER))
-    })
 }
 
 impl Nft {

@@ -16,7 +16,7 @@ use super::layout::{
     fingerprint,
 };
 use super::rule::{HeldRule, Part, Rule, Side};
-use crate::config::ports::{Condition, Protocol};
+use crate::port::{Condition, Protocol};
 
 /// See [`super::masquerade`].
 const RULES_VERSION: &str = "1";

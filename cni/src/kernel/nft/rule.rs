@@ -2,22 +2,16 @@
 //! put together from parts that read as nft's own words, in nft's own encoding, so that a ruleset that an
 //! operator saved and loaded again is still ours.
 
-use std::ffi::CStr;
 use std::fmt::Display;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_bindings::nftables::{
-    CmpOps, CtKeys, MetaKeys, NatRangeFlags, PayloadBase, PushDataAttrs, PushExprAttrs, PushExprListAttrs,
-    Registers, RuleAttrs, VerdictCode,
-};
-use netlink_bindings::traits::Pusher;
-use netlink_bindings::utils::{IterableChunks, finalize_nested_header, push_header, push_nested_header};
+use netlink_bindings::nftables::{CtKeys, MetaKeys, PayloadBase, PushExprListAttrs, RuleAttrs, VerdictCode};
+use netlink_bindings::utils::IterableChunks;
 
 use super::element::{IFNAME_LEN, comment_of};
+use super::expression::{Expression, FIRST, says};
 
-const FIRST: u32 = Registers::Reg1 as u32;
-const VERDICT: u32 = Registers::RegVerdict as u32;
 /// The first of the registers of four bytes, which share their room with those of sixteen.
 const FIRST_OF_FOUR: u32 = 8;
 const LINK: u32 = PayloadBase::LinkLayerHeader as u32;
@@ -25,47 +19,11 @@ const NETWORK: u32 = PayloadBase::NetworkHeader as u32;
 const TRANSPORT: u32 = PayloadBase::TransportHeader as u32;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
-const EXPR_DATA: u16 = 2;
-const LOOKUP_SREG: u16 = 2;
-const LOOKUP_DREG: u16 = 3;
-const META_DREG: u16 = 1;
-const META_KEY: u16 = 2;
-const META_SREG: u16 = 3;
-const FIB_DREG: u16 = 1;
-const FIB_RESULT: u16 = 2;
-const FIB_FLAGS: u16 = 3;
-/// NFT_FIB_RESULT_ADDRTYPE and NFTA_FIB_F_DADDR in linux/netfilter/nf_tables.h.
-const FIB_RESULT_ADDRTYPE: u32 = 3;
-const FIB_OF_DADDR: u32 = 1 << 1;
-const NAT_TYPE: u16 = 1;
-const NAT_FAMILY: u16 = 2;
-const NAT_REG_ADDR_MIN: u16 = 3;
-const NAT_REG_PROTO_MIN: u16 = 5;
-const NAT_OF_DESTINATION: u32 = 1;
-const MASQ_FLAGS: u16 = 1;
-const CT_DREG: u16 = 1;
-const CT_KEY: u16 = 2;
 /// `NF_CT_STATE_BIT` of `IP_CT_ESTABLISHED` and `IP_CT_RELATED`, and `IPS_DST_NAT`, in
 /// linux/netfilter/nf_conntrack_common.h.
 const ESTABLISHED: u32 = 1 << 1;
 const RELATED: u32 = 1 << 2;
 const DESTINATION_TRANSLATED: u32 = 1 << 5;
-
-/// One expression, in the words of `nft --debug=netlink`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Expression {
-    Meta { key: u32, register: u32 },
-    SetMark,
-    Payload { base: u32, at: (u32, u32), register: u32 },
-    Bitwise { mask: Vec<u8>, xor: Vec<u8> },
-    Compare { equal: bool, value: Vec<u8> },
-    Lookup { set: String, has_data: bool },
-    DestinationType,
-    Verdict { code: u32, chain: Option<String> },
-    DestinationNat { family: u8, port: u32 },
-    Masquerade,
-    Connection { key: u32 },
-}
 
 /// A rule: how nft prints it, and its expressions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -397,99 +355,6 @@ fn padded(name: &str) -> Vec<u8> {
 
 fn but(is: bool) -> &'static str {
     if is { "" } else { "!= " }
-}
-
-/// Whether each attribute of `ours` is in `theirs` with the same value.
-pub(super) fn says(ours: &[u8], theirs: &[u8]) -> bool {
-    IterableChunks::new(ours).all(|(header, value)| {
-        let held = IterableChunks::new(theirs).find(|(h, _)| h.r#type == header.r#type);
-        held.is_some_and(|(_, held)| if header.is_nested { says(value, held) } else { value == held })
-    })
-}
-
-type List<'a> = PushExprListAttrs<&'a mut Vec<u8>>;
-type Item<'a> = PushExprAttrs<List<'a>>;
-
-impl Expression {
-    fn encode<'a>(&self, list: List<'a>) -> List<'a> {
-        let item = list.nested_elem();
-        match self {
-            Self::Payload { base, at: (offset, length), register } => {
-                let payload = item.nested_data_payload().push_dreg(*register).push_base(*base);
-                payload.push_offset(*offset).push_len(*length).end_nested().end_nested()
-            }
-            Self::Bitwise { mask, xor } => {
-                let length = u32::try_from(mask.len()).unwrap_or_default();
-                let bitwise = item.nested_data_bitwise().push_sreg(FIRST).push_dreg(FIRST).push_len(length);
-                let bitwise = bitwise.nested_mask().push_value(mask).end_nested();
-                let bitwise = bitwise.nested_xor().push_value(xor).end_nested();
-                bitwise.end_nested().end_nested()
-            }
-            Self::Compare { equal, value } => {
-                let operator = if *equal { CmpOps::Eq } else { CmpOps::Neq };
-                let compare = item.nested_data_cmp().push_sreg(FIRST).push_op(operator as u32);
-                compare.nested_data().push_value(value).end_nested().end_nested().end_nested()
-            }
-            Self::Lookup { set, has_data } => {
-                // The builders number the attributes after the set's name otherwise than the kernel.
-                let mut lookup = item.nested_data_lookup().push_set_bytes(set.as_bytes());
-                push_number(lookup.as_vec_mut(), LOOKUP_SREG, FIRST);
-                if *has_data {
-                    push_number(lookup.as_vec_mut(), LOOKUP_DREG, FIRST);
-                }
-                lookup.end_nested().end_nested()
-            }
-            Self::Verdict { code, chain } => {
-                let data: PushDataAttrs<_> = item.nested_data_immediate().push_dreg(VERDICT).nested_data();
-                let verdict = data.nested_verdict().push_code(*code);
-                let verdict = match chain {
-                    Some(chain) => verdict.push_chain_bytes(chain.as_bytes()),
-                    None => verdict,
-                };
-                verdict.end_nested().end_nested().end_nested().end_nested()
-            }
-            Self::Meta { key, register } => {
-                numbers(item, c"meta", &[(META_DREG, *register), (META_KEY, *key)])
-            }
-            Self::SetMark => numbers(item, c"meta", &[(META_KEY, MetaKeys::Mark as u32), (META_SREG, FIRST)]),
-            Self::DestinationType => numbers(
-                item,
-                c"fib",
-                &[(FIB_DREG, FIRST), (FIB_RESULT, FIB_RESULT_ADDRTYPE), (FIB_FLAGS, FIB_OF_DADDR)],
-            ),
-            Self::DestinationNat { family, port } => numbers(
-                item,
-                c"nat",
-                &[
-                    (NAT_TYPE, NAT_OF_DESTINATION),
-                    (NAT_FAMILY, u32::from(*family)),
-                    (NAT_REG_ADDR_MIN, FIRST),
-                    (NAT_REG_PROTO_MIN, *port),
-                ],
-            ),
-            Self::Connection { key } => numbers(item, c"ct", &[(CT_DREG, FIRST), (CT_KEY, *key)]),
-            Self::Masquerade => {
-                numbers(item, c"masq", &[(MASQ_FLAGS, NatRangeFlags::ProtoRandomFully as u32)])
-            }
-        }
-    }
-}
-
-/// An expression all of whose attributes are numbers. For some of these the specification that the builders
-/// come from has no data, or other attributes than the kernel.
-fn numbers<'a>(item: Item<'a>, name: &CStr, attributes: &[(u16, u32)]) -> List<'a> {
-    let mut item = item.push_name(name);
-    let data = push_nested_header(item.as_vec_mut(), EXPR_DATA);
-    for (attribute, value) in attributes {
-        push_number(item.as_vec_mut(), *attribute, *value);
-    }
-    finalize_nested_header(item.as_vec_mut(), data);
-    item.end_nested()
-}
-
-fn push_number(buffer: &mut Vec<u8>, attribute: u16, value: u32) {
-    push_header(buffer, attribute, 4);
-    buffer.extend(value.to_be_bytes());
 }
 
 /// A rule as the kernel holds it.
