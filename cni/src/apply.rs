@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use node::namespace::Namespace;
 use node::step::Done;
-use node::{Error, Kind, Result};
+use node::{Error, Kind, Result, times};
 
 pub use hands::Hands;
 use message::{explained, is_done_already, makes_a_link, message, needs_index, needs_other, takes_away};
@@ -40,9 +40,18 @@ impl Hands<'_> {
             ) {
                 verbs.push(verb);
             }
-            self.batch(place, verbs, done)?;
+            self.timed(place, verbs, done)?;
         }
         self.go(Place::Host)
+    }
+
+    fn timed(&mut self, place: Place, verbs: Vec<Verb>, done: &mut Done<Step>) -> Result<()> {
+        let words = times::is_running().then(|| times::counted(verbs.iter().map(Verb::name)));
+        let result = self.batch(place, verbs, done);
+        if let Some(words) = words {
+            times::lap_of(|| format!("{}: {words}", place.name()).into());
+        }
+        result
     }
 
     /// Whether the verb may need the index of a link that an earlier message of the same batch makes.
@@ -66,6 +75,7 @@ impl Hands<'_> {
                 continue;
             }
             let result = self.single(&step);
+            times::lap(step.name());
             if first.is_ok() {
                 first = result;
             }
@@ -76,6 +86,7 @@ impl Hands<'_> {
     /// A failure may come after the effect: the answer was lost, a later part of the step went wrong.
     fn alone(&mut self, step: Step, done: &mut Done<Step>) -> Result<()> {
         let result = self.single(&step);
+        times::lap(step.name());
         if result.is_ok() || step.may_be_done() {
             done.push(step);
         }

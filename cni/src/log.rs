@@ -1,50 +1,111 @@
-//! One line for each call, where the configuration names a `logFile`: who, what, how it ended, how long.
+//! One line for each call: who, what, how it ended, how long it took and where the time went. Good STATUS calls
+//! and VERSION are no news, and neither is a loopback that came up, unless the configuration names the log.
 
 use std::env;
-use std::path::Path;
 use std::time::Duration;
 
 use node::Error;
-use serde_json::{Map, Value};
+use node::log::{Context, Line, Log};
+use node::times::{self, Lap};
+use serde_json::Value;
 
 use crate::config::NetConf;
+use crate::config::log::NetLog;
 use crate::owner::Owner;
-use crate::request::Request;
-use crate::role::Role;
+use crate::request::{Args, Refused, Request};
+use crate::role::{OWN, Role};
 
-/// Appends the line of a call that is over.
+/// The longest container id, interface or network's name of a call that is refused, as a line has it.
+const LONGEST_NAME: usize = 200;
+
+/// Whether a line of the call may be written, so that its time is worth taking.
+pub fn is_kept(request: &Request) -> bool {
+    !matches!(request, Request::Version(_) | Request::Person) && log_of(request).log.is_on()
+}
+
+/// Writes the line of a call that is over. The clock stops (see [`times`]).
 pub fn append(request: &Request, outcome: Result<&Option<Value>, &Error>, elapsed: Duration) {
-    // Runtimes ask for STATUS every few seconds: only a bad one is news.
-    let routine = outcome.is_ok() && matches!(request, Request::Status(_));
-    if let Some(file) = conf(request).and_then(|c| c.log_file.as_deref()).filter(|_| !routine) {
-        write(file, request, outcome, elapsed);
+    let laps = times::stop();
+    let NetLog { log, is_named } = log_of(request);
+    let no_news = match request {
+        // Runtimes ask for STATUS every few seconds.
+        Request::Status(_) => true,
+        Request::Version(_) | Request::Person => return,
+        _ => role_of(request) == Role::Loopback && !is_named,
+    };
+    if log.is_on() && !(no_news && outcome.is_ok()) {
+        log.append(OWN, &line(request, outcome, elapsed, &laps));
     }
 }
 
-fn write(file: &Path, request: &Request, outcome: Result<&Option<Value>, &Error>, elapsed: Duration) {
-    let mut line = Map::new();
-    let mut put = |key: &str, value: Option<Value>| drop(value.map(|v| line.insert(key.to_owned(), v)));
-    put("verb", Some(request.verb().into()));
-    let role = conf(request).map_or(Role::Main, |c| c.role);
-    put("plugin", Some(role.name().into()).filter(|_| role != Role::Main));
-    put("network", conf(request).map(|c| c.name.as_str().into()));
-    put("pod", pod(request).map(Value::from));
-    put("containerID", owner(request).map(|o| o.container_id.as_str().into()));
-    put("ifname", owner(request).map(|o| o.ifname.as_str().into()));
-    put("link", owner(request).map(|o| o.host_ifname().into()));
-    put("microseconds", Some(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).into()));
-    match outcome {
-        Ok(answer) => put("ips", answer.as_ref().and_then(|a| a.get("ips")).cloned()),
-        Err(error) => {
-            put("error", Some(error.chain().into()));
-            put("hint", error.advice().map(Value::from));
-        }
+/// Writes the line of a call that was refused before it was a request. It names what can be told of the caller's
+/// words, and goes where the configuration says, as far as that can be read.
+pub fn append_refused(refused: &Refused, role: Role, stdin: &[u8], elapsed: Duration) {
+    let log: Log = NetLog::salvaged(stdin).log;
+    let given = |name: &str| env::var_os(name).map(|v| v.to_string_lossy().into_owned());
+    let verb = given("CNI_COMMAND").unwrap_or_default();
+    if !log.is_on() || verb == "VERSION" {
+        return;
     }
-    let notes = notes(request);
-    put("notes", Some(notes.into()).filter(|_| !notes.is_empty()));
-    // What a runtime with tracing hands down joins this line to its span (W3C Trace Context).
-    put("traceparent", env::var("TRACEPARENT").ok().map(Value::from));
-    node::log::append(file, line);
+    let (args, _) = Args::read(&given("CNI_ARGS").unwrap_or_default());
+    let mut line = Line::new(&verb);
+    line.maybe("plugin", Some(role.name()).filter(|_| role != Role::Main));
+    line.maybe("pod", args.pod().as_deref());
+    line.maybe("podUID", args.pod_uid.as_deref());
+    line.text_of("containerID", &given("CNI_CONTAINERID").unwrap_or_default(), LONGEST_NAME);
+    line.text_of("ifname", &given("CNI_IFNAME").unwrap_or_default(), LONGEST_NAME);
+    line.put("microseconds", microseconds(elapsed));
+    line.error(&refused.error);
+    line.context(Context::of_process());
+    log.append(OWN, &line);
+}
+
+fn line(
+    request: &Request,
+    outcome: Result<&Option<Value>, &Error>,
+    elapsed: Duration,
+    laps: &[Lap],
+) -> Line {
+    let mut line = Line::new(request.verb());
+    let role = role_of(request);
+    line.maybe("plugin", Some(role.name()).filter(|_| role != Role::Main));
+    line.maybe("network", network(request));
+    if let Some(args) = args(request) {
+        line.maybe("pod", args.pod().as_deref());
+        line.maybe("podUID", args.pod_uid.as_deref());
+    }
+    if let Some(owner) = owner(request) {
+        line.put("containerID", owner.container_id.as_str());
+        line.put("ifname", owner.ifname.as_str());
+        line.put("link", owner.host_ifname());
+    }
+    line.put("microseconds", microseconds(elapsed));
+    match outcome {
+        Ok(answer) => line.list("ips", addresses(answer.as_ref())),
+        Err(error) => line.error(error),
+    }
+    line.list("notes", notes(request));
+    line.steps(laps);
+    // What a runtime with tracing hands down joins this line to its span.
+    line.context(Context::of_process());
+    line
+}
+
+fn microseconds(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The addresses of a result of any version.
+fn addresses(answer: Option<&Value>) -> Vec<String> {
+    let Some(answer) = answer else { return Vec::new() };
+    let list = answer.get("ips").and_then(Value::as_array).into_iter().flatten();
+    let new = list.filter_map(|ip| ip.get("address"));
+    let old = ["/ip4/ip", "/ip6/ip"].into_iter().filter_map(|at| answer.pointer(at));
+    new.chain(old).filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn log_of(request: &Request) -> NetLog {
+    conf(request).map(|c| c.log.clone()).unwrap_or_default()
 }
 
 fn conf(request: &Request) -> Option<&NetConf> {
@@ -57,6 +118,20 @@ fn conf(request: &Request) -> Option<&NetConf> {
     }
 }
 
+fn role_of(request: &Request) -> Role {
+    match request {
+        Request::Del(call) => call.role,
+        _ => conf(request).map_or(Role::Main, |c| c.role),
+    }
+}
+
+fn network(request: &Request) -> Option<&str> {
+    match request {
+        Request::Del(call) => call.network.as_deref(),
+        _ => conf(request).map(|c| c.name.as_str()),
+    }
+}
+
 fn owner(request: &Request) -> Option<&Owner> {
     match request {
         Request::Add { call, .. } | Request::Check { call, .. } => Some(&call.owner),
@@ -65,10 +140,10 @@ fn owner(request: &Request) -> Option<&Owner> {
     }
 }
 
-fn pod(request: &Request) -> Option<String> {
+fn args(request: &Request) -> Option<&Args> {
     match request {
-        Request::Add { call, .. } | Request::Check { call, .. } => call.args.pod(),
-        Request::Del(call) => call.args.pod(),
+        Request::Add { call, .. } | Request::Check { call, .. } => Some(&call.args),
+        Request::Del(call) => Some(&call.args),
         Request::Gc(_) | Request::Status(_) | Request::Version(_) | Request::Person => None,
     }
 }

@@ -7,19 +7,23 @@ use std::env;
 use std::ffi::{c_char, c_int};
 use std::io::Read;
 use std::panic;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
-use cni::request::{Refused, Request};
+use cni::request::Request;
 use cni::role::Role;
 use cni::verb::add::undone;
 use cni::verb::run;
 use cni::version::Version;
 use cni::{command, log, render};
-use node::{Error, Kind};
+use node::{Error, Kind, times};
 use serde_json::Value;
 
 /// A configuration is a few kilobytes; one with every attachment of a node (GC) some hundred.
 const LONGEST_STDIN: u64 = 16 << 20;
+
+/// The exit code that goes with the answer, once that is given: nothing may be added to it then.
+static ANSWERED: AtomicI32 = AtomicI32::new(-1);
 
 /// The C library's entry. Rust's own start-up reads the memory map and sets up a stack guard: twenty
 /// system calls, which a call of two milliseconds has no use for.
@@ -32,6 +36,12 @@ extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
         return command::main();
     }
     panic::set_hook(Box::new(|info| {
+        let code = ANSWERED.load(Ordering::Relaxed);
+        if code >= 0 {
+            // In the log, of whose mistakes no call dies.
+            #[allow(clippy::exit, reason = "a panic has no other way out with the code of the answer")]
+            std::process::exit(code);
+        }
         let what = Error::caused(Kind::Internal, "serve the call", info.to_string())
             .hint("this is a mistake in nodeplug-cni: please report it; DEL cleans up");
         let _ = answer(&render::error(&what, Version::NEWEST));
@@ -39,26 +49,48 @@ extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
         #[allow(clippy::exit, reason = "a panic has no other way out that lets the caller read the answer")]
         std::process::exit(1);
     }));
-    match serve() {
-        Ok(()) => 0,
-        Err(refused) => {
-            // A caller that closed its pipe has gone; there is nobody else to tell.
-            let _ = answer(&render::error(&refused.error, refused.version));
-            1
-        }
-    }
+    serve()
 }
 
-fn serve() -> Result<(), Refused> {
+/// Reads, runs and answers the call, and writes its line when the runtime has its answer.
+fn serve() -> c_int {
     let mut stdin = Vec::new();
     // What cannot be read cannot be decoded either: the verb decides whether that matters.
     let _ = std::io::stdin().take(LONGEST_STDIN).read_to_end(&mut stdin);
-    let request = Request::read(role(), &|name| env::var_os(name), &stdin)?;
-    let version = request.version();
     let start = Instant::now();
-    let outcome = run(&request).and_then(|text| delivered(&request, text));
+    let request = match Request::read(role(), &|name| env::var_os(name), &stdin) {
+        Ok(request) => request,
+        Err(refused) => {
+            refuse(&refused.error, refused.version);
+            answered(1);
+            log::append_refused(&refused, role(), &stdin, start.elapsed());
+            return 1;
+        }
+    };
+    if log::is_kept(&request) {
+        times::start(start);
+        times::lap("request");
+    }
+    let outcome = run(&request).and_then(|value| delivered(&request, value));
+    if let Err(error) = &outcome {
+        refuse(error, request.version());
+    }
+    let code = c_int::from(outcome.is_err());
+    answered(code);
+    times::lap("answer");
     log::append(&request, outcome.as_ref().map_err(AsRef::as_ref), start.elapsed());
-    outcome.map(drop).map_err(|error| Refused { error, version })
+    code
+}
+
+fn refuse(error: &Error, version: Version) {
+    // A caller that closed its pipe has gone; there is nobody else to tell.
+    let _ = answer(&render::error(error, version));
+}
+
+/// The answer is out, and a caller that reads up to its end has it.
+fn answered(code: c_int) {
+    ANSWERED.store(code, Ordering::Relaxed);
+    let _ = nix::unistd::close(libc::STDOUT_FILENO);
 }
 
 fn role() -> Role {

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction, signal};
 
 /// Whether an open file is a network namespace (ioctl_nsfs(2), `NS_GET_NSTYPE`).
 pub(crate) fn is_network_namespace(file: &File) -> bool {
@@ -13,6 +13,18 @@ pub(crate) fn is_network_namespace(file: &File) -> bool {
     // the caller opens no device that could mean something else by the number.
     let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
     kind == libc::CLONE_NEWNET
+}
+
+/// A file that grows over the limit of the process (RLIMIT_FSIZE) is an error of the write from here on, and not
+/// the end of the process, unless somebody has another use for the signal.
+pub(crate) fn survive_full_files() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: ignoring a signal installs no handler.
+    let Ok(before) = (unsafe { sigaction(Signal::SIGXFSZ, &ignore) }) else { return };
+    if !matches!(before.handler(), SigHandler::SigDfl | SigHandler::SigIgn) {
+        // SAFETY: it was this signal's handler a moment ago.
+        let _ = unsafe { sigaction(Signal::SIGXFSZ, &before) };
+    }
 }
 
 /// What Rust's start-up does for a process that it is in charge of, and a program with a `main` of its own

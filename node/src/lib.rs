@@ -11,8 +11,10 @@ mod kernel;
 pub mod log;
 pub mod mountinfo;
 pub mod namespace;
+pub mod quantity;
 pub mod step;
 pub mod store;
+pub mod times;
 
 pub use error::{Context, Error, Kind, Result};
 pub use kernel::adopt;

@@ -65,7 +65,7 @@ impl Node {
         // Opened before the folders that may hold them are covered.
         let programs: Vec<_> =
             programs.iter().filter_map(|(path, name)| Some((File::open(path).ok()?, *name))).collect();
-        for folder in ["/var/lib", "/run", "/opt"] {
+        for folder in ["/var/lib", "/var/log", "/run", "/opt"] {
             cover(folder);
         }
         for folder in [PLUGINS, "/run/netns", SCRATCH, "/run/lock"] {

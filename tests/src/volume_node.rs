@@ -28,7 +28,7 @@ pub const OURS: [&str; 9] = ["volume", "tmpfs", "bind", "image", "overlay", "blo
 const SCRATCH: &str = "/var/lib/harness";
 
 /// Folders that are empty on a new node.
-const COVERED: [&str; 4] = ["/var/lib", "/run", "/srv", "/opt"];
+const COVERED: [&str; 5] = ["/var/lib", "/var/log", "/run", "/srv", "/opt"];
 
 /// The path of our driver on the host: `$NODEPLUG_FLEXVOLUME`, or beside the test's own folder.
 pub fn our_driver() -> PathBuf {

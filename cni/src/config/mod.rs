@@ -7,6 +7,7 @@ pub mod bandwidth;
 pub mod bridge;
 pub mod feature;
 pub mod firewall;
+pub mod log;
 pub mod ports;
 pub mod problems;
 pub mod reader;
@@ -16,13 +17,12 @@ pub mod source_routing;
 pub mod tuning;
 pub mod wanted;
 
-use std::path::PathBuf;
-
 use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::config::bridge::Bridge;
 use crate::config::feature::{Features, Source};
+use crate::config::log::NetLog;
 use crate::config::reader::{Problem, Reader};
 use crate::config::wanted::{Asked, MAC_SHAPE, Wanted};
 use crate::ipam::{self, Ipam};
@@ -60,8 +60,8 @@ pub struct NetConf {
     pub masquerade: bool,
     /// Where it does not.
     pub non_masquerade: Vec<IpNet>,
-    /// Where one line per operation goes: an absolute path.
-    pub log_file: Option<PathBuf>,
+    /// Where one line per operation goes.
+    pub log: NetLog,
     /// The pod's hardware address, where somebody asked for one.
     pub mac: Option<Mac>,
     /// The addresses that somebody asked for, each once.
@@ -151,7 +151,7 @@ impl NetConf {
             encap_overhead: 0,
             masquerade: false,
             non_masquerade: Vec::new(),
-            log_file: read_log_file(&mut reader, problems),
+            log: log::read(&mut reader, problems),
             mac: runtime.mac.or(args.mac).or(asked.mac),
             wanted: wanted::merge([&asked.ips, &args.ips, &runtime.ips]),
             dns: read_dns(&mut reader, runtime.dns, problems),
@@ -309,16 +309,6 @@ fn read_common(reader: &mut Reader<'_>, role: Role, problems: &mut Vec<Problem>)
             capabilities.finish(problems);
         }
     }
-}
-
-fn read_log_file(reader: &mut Reader<'_>, problems: &mut Vec<Problem>) -> Option<PathBuf> {
-    let path = PathBuf::from(reader.string("logFile", problems)?);
-    if !path.is_absolute() {
-        let what = format!("is `{}`, not an absolute path", path.display());
-        problems.push(Problem::wrong(&reader.place("logFile"), what).hint("write it from `/` on"));
-        return None;
-    }
-    Some(path)
 }
 
 /// The configuration's settings, each replaced where the runtime has its own.

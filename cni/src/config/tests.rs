@@ -158,7 +158,7 @@ fn each_mistake_is_told_at_its_place() {
             routed(&json!({"nonMasqueradeCIDRs": ["x"]})),
             "`nonMasqueradeCIDRs[0]` `x` is not a subnet such as 10.0.0.0/8 (invalid IP address syntax)",
         ),
-        (routed(&json!({"logFile": "log"})), "`logFile` is `log`, not an absolute path"),
+        (routed(&json!({"logFile": "log"})), "`logFile` is `log`, not an absolute path, `journal` or `none`"),
         (
             routed(&json!({"isGateway": true})),
             "`isGateway` means something only with `\"mode\": \"bridge\"`, and the mode here is `routed`",

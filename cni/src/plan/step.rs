@@ -1,5 +1,7 @@
 //! The steps of a plan, their one line for people, and their inverses.
 
+mod name;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -29,7 +29,7 @@ impl Args {
 
     /// Reads `text`; what does not read is left out and told. An unknown key is a complaint unless
     /// `IgnoreUnknown` is on, wherever it stands.
-    pub(super) fn read(text: &str) -> (Self, Vec<String>) {
+    pub(crate) fn read(text: &str) -> (Self, Vec<String>) {
         let mut args = Self::default();
         let mut complaints = Vec::new();
         let mut unknown = Vec::new();

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use node::namespace::Namespace;
 use node::step::Done;
-use node::{Error, Kind, Result};
+use node::{Error, Kind, Result, times};
 
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
@@ -34,10 +34,12 @@ pub fn add(call: &Call) -> Result<CniResult> {
     }
     let (home, pod) = namespaces(&call.netns, call.netns_override)?;
     let mut hands = Hands::new(&state, home, Some(pod));
+    times::lap("open");
     let mut done = Done::default();
     match attach(call, &mut hands, &mut done) {
         Ok(result) => {
             repair::where_flushed(call, &mut hands);
+            times::lap("after a flush");
             Ok(result)
         }
         Err(first) => Err(done.roll_back(first, |steps| hands.run_all(steps))),
@@ -83,6 +85,7 @@ pub fn dry_run(call: &Call) -> Result<Vec<Step>> {
 fn attach<'a>(call: &'a Call, hands: &mut Hands<'a>, done: &mut Done<Step>) -> Result<CniResult> {
     call.config.features.tuning.iter().try_for_each(seen::permit)?;
     let links = observe::links(hands.socket(Place::Host)?, &call.config)?;
+    times::lap("observe");
     let mut record = record(call, hands, &links);
     let granted = addresses::obtain(call, hands, &mut record, done)?;
     let wish = decide(call, &record, links, &granted, hands)?;
@@ -174,11 +177,13 @@ pub fn decide(
 ) -> Result<Wish> {
     let addresses: Vec<_> = granted.addresses.iter().map(|g| g.address.addr()).collect();
     let seen = observe::node(hands.socket(Place::Host)?, &call.config, links, &addresses)?;
+    times::lap("observe");
     if let Some(bridge) = &seen.bridge {
         hands.know(Place::Host, &bridge.name, bridge.index);
     }
     let wish = wish(&call.config, &call.owner, record.pod.as_deref(), record.mtu, granted, &seen)?;
     feature::judge(&wish.features, &wish.target())?;
+    times::lap("plan");
     Ok(wish)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use node::step::Done;
-use node::{Error, Kind, Result};
+use node::{Error, Kind, Result, times};
 use serde_json::Value;
 
 use crate::apply::Hands;
@@ -30,6 +30,7 @@ pub fn obtain<'a>(
         return delegated(plugin, call, hands, record, done);
     }
     let (steps, granted) = planned(call, hands, record)?;
+    times::lap("addresses");
     let result = hands.run(steps, done);
     // Other ADDs of this network wait for the lock: it goes as soon as the addresses are taken.
     hands.leases = None;
@@ -82,7 +83,9 @@ fn delegated<'a>(
     hands.delegates(&call.path, &call.stdin).find(plugin)?;
     // The specification wants a DEL after a failed ADD, too: noted as done before it is called.
     done.push(Step::Delegated { plugin: plugin.to_owned() });
-    let answer = hands.delegates(&call.path, &call.stdin).add(plugin)?;
+    let answer = hands.delegates(&call.path, &call.stdin).add(plugin);
+    times::lap_of(|| format!("delegate {plugin}").into());
+    let answer = answer?;
     let result = read(plugin, &answer, call)?;
     let granted = Granted {
         networks: result.ips.iter().map(|ip| ip.address.trunc()).collect(),

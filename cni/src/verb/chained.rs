@@ -3,7 +3,7 @@
 
 use node::namespace::Namespace;
 use node::step::Done;
-use node::{Error, Kind, Result};
+use node::{Error, Kind, Result, times};
 
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
@@ -33,6 +33,7 @@ pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
     }
     let (home, pod) = add::namespaces(&call.netns, call.netns_override)?;
     let mut hands = Hands::new(&state, home, Some(pod));
+    times::lap("open");
     let mut target = target(call, previous, &mut hands)?;
     let features = &call.config.features;
     if let Some(tuning) = &features.tuning {
@@ -44,10 +45,12 @@ pub fn add(call: &Call, previous: &CniResult) -> Result<CniResult> {
         let given = given(&call.owner.ifname, previous);
         steps.extend(seen::rerouting(wish, &call.owner.ifname, given, &mut hands)?);
     }
+    times::lap("plan");
     let mut done = Done::default();
     match hands.run(steps, &mut done) {
         Ok(()) => {
             repair::where_flushed(call, &mut hands);
+            times::lap("after a flush");
             let mut result = changed(call, previous);
             result.interfaces.extend(feature::links(&call.config.features, &target));
             Ok(result)

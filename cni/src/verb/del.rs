@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use node::namespace::Namespace;
-use node::{Kind, Result, store};
+use node::{Kind, Result, store, times};
 use serde_json::{Value, json};
 
 use crate::apply::Hands;
@@ -32,6 +32,7 @@ pub fn del(call: &Del) -> Result<()> {
     let stdin = for_delegates(call, record.as_ref());
     let mut hands = Hands::new(&state, Namespace::current()?, None);
     hands.delegates(&call.path, &stdin);
+    times::lap("open");
     match record {
         Some(record) => remembered(&record, &mut hands),
         None => forgotten(call, &mut hands),

@@ -7,7 +7,7 @@
 
 use node::namespace::Namespace;
 use node::step::Done;
-use node::{Error, Kind, Result};
+use node::{Error, Kind, Result, times};
 
 use crate::apply::Hands;
 use crate::attachment::{Attachment, attached};
@@ -105,6 +105,7 @@ fn lease(call: &Call, config: &HostLocal) -> Result<Granted> {
     };
     let mut steps = vec![Step::Record(Box::new(record))];
     steps.extend(choices.into_iter().map(|choice| addresses::reserved(&folder, choice, call)));
+    times::lap("addresses");
     let mut done = Done::default();
     match hands.run(steps, &mut done) {
         Ok(()) => Ok(granted),
