@@ -60,12 +60,7 @@ pub fn append_refused(refused: &Refused, role: Role, stdin: &[u8], elapsed: Dura
     log.append(OWN, &line);
 }
 
-fn line(
-    request: &Request,
-    outcome: Result<&Option<Value>, &Error>,
-    elapsed: Duration,
-    laps: &[Lap],
-) -> Line {
+fn line(request: &Request, outcome: Result<&Option<Value>, &Error>, elapsed: Duration, laps: &[Lap]) -> Line {
     let mut line = Line::new(request.verb());
     let role = role_of(request);
     line.maybe("plugin", Some(role.name()).filter(|_| role != Role::Main));

@@ -79,7 +79,8 @@ pub fn counted<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
             None => counts.push((word, 1)),
         }
     }
-    let each = counts.into_iter().map(|(word, n)| if n == 1 { word.to_owned() } else { format!("{n} {word}") });
+    let each =
+        counts.into_iter().map(|(word, n)| if n == 1 { word.to_owned() } else { format!("{n} {word}") });
     each.collect::<Vec<_>>().join(", ")
 }
 

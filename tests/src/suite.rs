@@ -31,6 +31,15 @@ pub fn ours(name: &'static str, body: fn(&Node)) -> Trial {
     })
 }
 
+/// [`ours`] that needs further programs: names on PATH, or paths.
+pub fn ours_with(name: &'static str, tools: &'static [&'static str], body: fn(&Node)) -> Trial {
+    Trial::ignorable_test(name, move || match (flavour(), tools.iter().find(|tool| !on_path(tool))) {
+        (Flavour::Ours, Some(lacking)) => skip(format!("needs `{lacking}`")),
+        (Flavour::Ours, None) => run(name, body),
+        (Flavour::Reference, _) => Ok(Completion::ignored_with("the reference does not promise this")),
+    })
+}
+
 /// A test of our FlexVolume driver on a node where no mount is shared. `tools` are the programs that it
 /// needs beyond those that every test needs.
 pub fn volume(name: &'static str, tools: &'static [&'static str], body: fn(&VolumeNode)) -> Trial {

@@ -315,7 +315,7 @@ fn counted(number: usize, noun: &str) -> String {
 }
 
 /// A time that has passed, in its largest unit.
-fn ago(then: SystemTime) -> String {
+pub(super) fn ago(then: SystemTime) -> String {
     let seconds = SystemTime::now().duration_since(then).map_or(0, |d| d.as_secs());
     match seconds {
         0..60 => format!("{seconds}s ago"),

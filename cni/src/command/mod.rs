@@ -4,6 +4,7 @@ pub mod dry_run;
 pub mod install;
 pub mod ipam;
 pub mod repair;
+pub mod trace;
 pub mod validate;
 
 use std::fs;
@@ -23,6 +24,7 @@ Examples:
   nodeplug-cni ipam list
   nodeplug-cni ipam check --fix
   nodeplug-cni repair
+  nodeplug-cni trace default/web --since 1h
   nodeplug-cni install --as-reference /opt/cni/bin
 
 A container runtime runs this program with CNI_COMMAND set and the network's configuration on stdin.
@@ -87,6 +89,8 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Print what the log has of a pod, and what is there of it now.
+    Trace(trace::Trace),
     /// Put the program into the runtime's folder of plugins, under the reference's names as well.
     Install(install::Install),
     /// Take it out again and bring the originals back.
@@ -146,6 +150,11 @@ fn run(arguments: &Arguments) -> Result<(String, i32)> {
         }
         Some(Command::Repair { dry_run }) => {
             let report = repair::run(*dry_run)?;
+            let (text, _) = said(&report.to_json(), &report.to_table(), json);
+            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+        }
+        Some(Command::Trace(trace)) => {
+            let report = trace.run()?;
             let (text, _) = said(&report.to_json(), &report.to_table(), json);
             Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
         }

@@ -29,7 +29,9 @@ impl NetLog {
     pub fn salvaged(stdin: &[u8]) -> Self {
         let value: Option<Value> = serde_json::from_slice(stdin).ok();
         let mut problems = Vec::new();
-        value.map(|value| read(&mut Reader::new(&value, "", &mut problems), &mut Vec::new())).unwrap_or_default()
+        value
+            .map(|value| read(&mut Reader::new(&value, "", &mut problems), &mut Vec::new()))
+            .unwrap_or_default()
     }
 }
 

@@ -246,7 +246,8 @@ mod tests {
             refused(&scratch.0.join(name));
         }
         // With a reader the FIFO can be opened, and still nothing is written.
-        let reader = open(&scratch.0.join("fifo"), OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).unwrap();
+        let reader =
+            open(&scratch.0.join("fifo"), OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).unwrap();
         refused(&scratch.0.join("fifo"));
         drop(reader);
         assert_eq!(fs::read_to_string(&victim).unwrap(), "v");

@@ -19,11 +19,8 @@ pub(super) fn send(program: &str, line: &Line) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     let whole = datagram(program, line, true);
-    let sent = if whole.len() > MOST {
-        Err(ErrorKind::InvalidInput.into())
-    } else {
-        socket.send_to(&whole, SOCKET)
-    };
+    let sent =
+        if whole.len() > MOST { Err(ErrorKind::InvalidInput.into()) } else { socket.send_to(&whole, SOCKET) };
     match sent {
         // A system of small socket buffers takes what matters.
         Err(e) if e.kind() == ErrorKind::InvalidInput || e.raw_os_error() == Some(libc::EMSGSIZE) => {
@@ -36,7 +33,13 @@ pub(super) fn send(program: &str, line: &Line) -> io::Result<()> {
 /// The message for people, our own fields by their names, and the whole line, from which `trace` reads.
 fn datagram(program: &str, line: &Line, whole: bool) -> Vec<u8> {
     let [error, warning, usual] = PRIORITIES;
-    let priority = if line.has("error") { error } else if line.has("notes") { warning } else { usual };
+    let priority = if line.has("error") {
+        error
+    } else if line.has("notes") {
+        warning
+    } else {
+        usual
+    };
     let mut out = Vec::with_capacity(2048);
     field(&mut out, "MESSAGE", &line.message());
     field(&mut out, "PRIORITY", priority);

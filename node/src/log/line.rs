@@ -123,7 +123,8 @@ impl Line {
     /// The line as a person reads it in the journal: `ADD default/web: 10.88.0.2/32, 2178 µs`.
     pub fn message(&self) -> String {
         let text = |key: &str| self.fields.get(key).and_then(Value::as_str);
-        let whose = ["pod", "podUID", "containerID", "network"].into_iter().find_map(text).unwrap_or("the node");
+        let whose =
+            ["pod", "podUID", "containerID", "network"].into_iter().find_map(text).unwrap_or("the node");
         let mut parts = Vec::new();
         match text("error") {
             Some(error) => {

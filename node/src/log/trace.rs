@@ -87,7 +87,8 @@ fn owner(line: &Value) -> Option<String> {
 fn names(line: &Value, word: &str) -> bool {
     let text = |key: &str| line.get(key).and_then(Value::as_str);
     let is = |key: &str| text(key) == Some(word);
-    let pod = text("pod").is_some_and(|pod| pod == word || pod.split_once('/').is_some_and(|(_, n)| n == word));
+    let pod =
+        text("pod").is_some_and(|pod| pod == word || pod.split_once('/').is_some_and(|(_, n)| n == word));
     let starts = word.len() >= SHORTEST_PREFIX && text("containerID").is_some_and(|id| id.starts_with(word));
     let ips = line.get("ips").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let mut addresses = ips.map(|ip| ip.split_once('/').map_or(ip, |(address, _)| address));

@@ -24,6 +24,7 @@ mod firewall;
 mod harness_itself;
 mod install;
 mod ipam_roles;
+mod log;
 mod losses;
 mod mending;
 mod networks;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         harness_itself::trials(),
         install::trials(),
         ipam_roles::trials(),
+        log::trials(),
         losses::trials(),
         mending::trials(),
         noise::trials(),

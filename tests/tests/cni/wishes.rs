@@ -278,7 +278,7 @@ fn a_log_file(node: &Node) {
     let result = runtime.added(&id, &pod);
     assert_eq!(lines().len(), 1, "{:?}", lines());
     let add = lines()[0].clone();
-    assert_eq!(add["ips"][0]["address"], result["ips"][0]["address"], "{add}");
+    assert_eq!(add["ips"][0], result["ips"][0]["address"], "{add}");
     runtime.status().success();
     assert!(runtime.del(&id, &pod, &result).ok());
     let all = lines();
