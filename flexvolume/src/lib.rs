@@ -5,6 +5,7 @@ pub mod apply;
 pub mod backend;
 pub mod command;
 pub mod kernel;
+pub mod log;
 pub mod name;
 pub mod observe;
 pub mod options;

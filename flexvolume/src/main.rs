@@ -9,9 +9,11 @@ use std::os::fd::IntoRawFd;
 use std::time::Instant;
 
 use flexvolume::kernel::{crash, process};
+use flexvolume::log::Entry;
 use flexvolume::render::Answer;
 use flexvolume::request::{Call, Request};
 use flexvolume::{command, verb};
+use node::times;
 
 /// The C library's entry: an exec for every volume has no use for what Rust's own start-up asks of the
 /// kernel.
@@ -34,14 +36,24 @@ extern "C" fn main(count: c_int, argv: *const *const c_char) -> c_int {
     };
     crash::install(stdout);
     crash::install_panic_hook(stdout);
+    let mut entry = Entry::unread(arguments.get(1));
     let served = Request::read(arguments.iter()).and_then(|request| {
         // `init` needs nothing; whatever else is done may say something where only the answer belongs.
         if !matches!(request.call, Call::Init) {
             silenced?;
+            times::start(start);
+            times::lap("request");
         }
-        verb::serve(request, start)
+        entry = Entry::of(&request);
+        verb::serve(request, start, &mut entry)
     });
-    let answer = served.unwrap_or_else(|error| Answer::failure(&error));
+    let (answer, error) = match served {
+        Ok(answer) => (answer, None),
+        Err(error) => (Answer::failure(&error), Some(error)),
+    };
     crash::answer(stdout, &answer.line());
+    times::lap("answer");
+    let _ = nix::unistd::close(stdout);
+    entry.append(error.as_deref(), &answer.message, start.elapsed());
     0
 }

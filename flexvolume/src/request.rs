@@ -68,6 +68,27 @@ pub const CALLS: [&str; 12] = [
     "unmountdevice",
 ];
 
+impl Call {
+    /// The protocol's word for it.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Init => "init",
+            Self::Mount(..) => "mount",
+            Self::Unmount(_) => "unmount",
+            Self::ExpandFs { .. } => "expandfs",
+            Self::ExpandVolume { .. } => "expandvolume",
+            Self::GetVolumeName(_) => "getvolumename",
+            Self::Attach => "attach",
+            Self::IsAttached => "isattached",
+            Self::Detach => "detach",
+            Self::WaitForAttach(_) => "waitforattach",
+            Self::MountDevice => "mountdevice",
+            Self::UnmountDevice => "unmountdevice",
+            Self::Unknown(word) => word,
+        }
+    }
+}
+
 /// A call and the name under which it came.
 #[derive(Debug)]
 pub struct Request {

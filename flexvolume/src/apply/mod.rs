@@ -15,7 +15,7 @@ pub use target::{Health, health};
 use node::step::Done;
 use std::os::fd::AsFd;
 
-use node::Result;
+use node::{Result, times};
 
 use crate::kernel::{crash, mount, own, path};
 use crate::plan::{Source, Step};
@@ -29,7 +29,9 @@ pub fn run(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
     });
     let mut done = Done::default();
     for step in steps {
-        if let Err(error) = take(&step, hands) {
+        let taken = take(&step, hands);
+        times::lap(step.name());
+        if let Err(error) = taken {
             let error = error.in_step(step.to_string());
             // On an old kernel it is on its folder already.
             if let Some(target) = attach {
@@ -53,6 +55,7 @@ pub fn all(steps: Vec<Step>, hands: &mut Hands<'_>) -> Result<()> {
             continue;
         }
         let outcome = take(&step, hands).map_err(|e| e.in_step(step.to_string()));
+        times::lap(step.name());
         first = first.and(outcome);
     }
     first

@@ -2,6 +2,7 @@
 
 pub mod install;
 pub mod table;
+pub mod trace;
 pub mod volumes;
 
 use std::ffi::{OsStr, c_int};
@@ -22,6 +23,7 @@ Examples:
   nodeplug-flexvolume validate
   nodeplug-flexvolume list
   nodeplug-flexvolume repair --remount
+  nodeplug-flexvolume trace default/web --since 1h
 
 A pod that asks for 64 MiB of memory with the files of a Secret of `type: nodeplug/tmpfs` in it:
   volumes: [{name: data, flexVolume: {driver: nodeplug/tmpfs, secretRef: {name: tokens}, options: {size: 64Mi}}}]
@@ -35,8 +37,8 @@ stderr, `hint` only where there is one.
 Exit codes of the commands: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
 
 /// The commands' names: a call that nobody knows must not cost a parser of commands.
-const COMMANDS: [&str; 8] =
-    ["install", "uninstall", "validate", "schema", "list", "repair", "gc", "completions"];
+const COMMANDS: [&str; 9] =
+    ["install", "uninstall", "validate", "schema", "list", "repair", "gc", "trace", "completions"];
 const FLAGS: [&str; 6] = ["-h", "--help", "help", "-V", "--version", "--output"];
 
 const FINE: c_int = 0;
@@ -82,6 +84,8 @@ enum Command {
     Repair(volumes::Repair),
     /// Remove what no volume needs any more.
     Gc(volumes::Gc),
+    /// Print what the log has of a pod's volumes, and which are there now.
+    Trace(trace::Trace),
     /// Print shell completions.
     Completions {
         /// For which shell.
@@ -147,6 +151,11 @@ fn run(arguments: &Arguments) -> Result<(String, c_int)> {
         Command::List(list) => found(list.run()?),
         Command::Repair(repair) => found(repair.run()?),
         Command::Gc(gc) => found(gc.run()?),
+        Command::Trace(trace) => {
+            let report = trace.run()?;
+            let code = if report.is_fine() { FINE } else { PROBLEM };
+            (said(report.to_json(), report.to_table()), code)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), PROGRAM, &mut script);

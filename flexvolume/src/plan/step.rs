@@ -1,5 +1,7 @@
 //! One thing that a mount or an unmount does, with its line and its inverse.
 
+mod name;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;

@@ -49,6 +49,9 @@ impl Policy {
                 format!("({}) is not shorter than `timeout` ({})", self.busy_wait, self.timeout),
             );
         }
+        if let Some(why) = self.log_problem() {
+            problems.note("logMaxSize", why);
+        }
         problems.namespaces("namespaces", &self.namespaces);
         problems.namespaces("allowSuid", &self.allow_suid);
         problems.namespaces("allowDev", &self.allow_dev);

@@ -12,6 +12,7 @@ mod forbidden;
 mod glob;
 mod limits;
 mod load;
+mod log;
 mod parse;
 mod profile;
 mod units;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::options::Seconds;
+use crate::options::{Quantity, Seconds};
 
 pub use backends::{
     Backends, BindPolicy, BlockPolicy, CifsPolicy, FusePolicy, ImageFs, ImagePolicy, NfsPolicy,
@@ -31,6 +32,7 @@ pub use backends::{
 pub use forbidden::{FOLDERS, forbidden};
 pub use glob::{Glob, matches_any};
 pub use load::PATH;
+pub use log::{FILE as LOG, LogFile};
 pub use profile::{Handover, Profile, ProfileOption};
 
 /// What pods may ask of this node. Without the file: a capped tmpfs, nfs and cifs, and nothing that touches
@@ -55,6 +57,10 @@ pub struct Policy {
     pub busy: Busy,
     /// How long unmount waits for a local volume that is in use.
     pub busy_wait: Seconds,
+    /// Where each mount and unmount leaves a line: an absolute path, `journal` or `none`.
+    pub log_file: LogFile,
+    /// How large that file may become before it is renamed to `NAME.1`; at least 64Ki.
+    pub log_max_size: Quantity,
     /// The backends that are on, exactly these. Without this key: tmpfs, nfs and cifs.
     #[serde(deserialize_with = "backends::named")]
     pub backends: Backends,
@@ -82,6 +88,8 @@ impl Default for Policy {
             allow_selinux_context: Vec::new(),
             busy: Busy::default(),
             busy_wait: Seconds::new(5),
+            log_file: LogFile::default(),
+            log_max_size: Quantity::of(node::log::MOST),
             backends: Backends::default(),
         }
     }

@@ -52,6 +52,7 @@ fn node(table: &mut Table, policy: &Policy) {
         Busy::Lazy => "unmount detaches it",
     };
     table.row("a busy volume", &format!("after {} {busy}", policy.busy_wait));
+    table.row("the log", &policy.log_explained());
     table.0.push('\n');
 }
 

@@ -11,6 +11,7 @@ use crate::apply::{self, Hands};
 use crate::backend;
 use crate::kernel::crash;
 use crate::kernel::mount::Tree;
+use crate::log::Entry;
 use crate::observe::{self, On};
 use crate::options::Secrets;
 use crate::policy::Policy;
@@ -19,8 +20,9 @@ use crate::render::Answer;
 use crate::target::Target;
 
 /// Grows the volume at `folder` to `new` bytes. One that is larger stays as it is.
-pub fn expand(folder: &Path, new: u64, start: Instant) -> Result<Answer> {
+pub fn expand(folder: &Path, new: u64, start: Instant, entry: &mut Entry) -> Result<Answer> {
     let policy = Policy::load()?;
+    entry.log = Some(policy.log());
     let target = Target::parse(folder, &policy.kubelet_root)?;
     let limit = policy.timeout.duration();
     crash::alarm_at(start + limit, limit);
@@ -38,6 +40,7 @@ pub fn expand(folder: &Path, new: u64, start: Instant) -> Result<Answer> {
         )
         .hint("it is grown when it is mounted the next time"));
     };
+    entry.remembered(&record);
     if record.medium.is_none() {
         let name = &record.backend;
         return Ok(Answer::success(format!("a volume of the backend `{name}` has nothing to grow")));

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use node::Result;
 use node::store::Lock;
 
+use crate::log::Entry;
 use crate::record;
 use crate::render::Answer;
 use crate::request::{Call, Request};
@@ -22,15 +23,15 @@ use crate::target::Id;
 /// hangs keeps the lock, and calls must not pile up behind it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Serves a call that began at `start`.
-pub fn serve(request: Request, start: Instant) -> Result<Answer> {
+/// Serves a call that began at `start`; `entry` learns what its line tells.
+pub fn serve(request: Request, start: Instant, entry: &mut Entry) -> Result<Answer> {
     match request.call {
         Call::Init => Ok(attach::init(request.driver)),
-        Call::Mount(folder, options) => mount(request.driver, &folder, &options, start),
-        Call::Unmount(folder) => unmount(&folder, start),
+        Call::Mount(folder, options) => mount(request.driver, &folder, &options, start, entry),
+        Call::Unmount(folder) => unmount(&folder, start, entry),
         Call::ExpandVolume { new } => Ok(attach::expand_volume(new)),
         Call::GetVolumeName(options) => Ok(attach::volume_name(&options)),
-        Call::ExpandFs { target, new, .. } => expand::expand(&target, new, start),
+        Call::ExpandFs { target, new, .. } => expand::expand(&target, new, start, entry),
         Call::Attach | Call::Detach | Call::MountDevice | Call::UnmountDevice => Ok(Answer::default()),
         Call::IsAttached => Ok(attach::is_attached()),
         Call::WaitForAttach(device) => Ok(attach::wait_for_attach(device)),

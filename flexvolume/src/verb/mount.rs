@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Instant;
 
-use node::{Error, Kind, Result, boot};
+use node::{Error, Kind, Result, boot, times};
 
 use super::lock;
 use crate::apply::{self, Hands, Health};
 use crate::backend::{self, Asked, Common, Wish};
 use crate::kernel::crash;
+use crate::log::Entry;
 use crate::name::{Backend, Driver};
 use crate::observe::{self, On};
 use crate::options::{Options, Secrets, quoted};
@@ -19,8 +20,14 @@ use crate::render::Answer;
 use crate::target::Target;
 
 /// Makes the volume of `options` at `folder`.
-pub fn mount(driver: Driver, folder: &Path, options: &Options, start: Instant) -> Result<Answer> {
-    call(driver, folder, options, start, Way::New)
+pub fn mount(
+    driver: Driver,
+    folder: &Path,
+    options: &Options,
+    start: Instant,
+    entry: &mut Entry,
+) -> Result<Answer> {
+    call(driver, folder, options, start, Way::New(entry))
 }
 
 /// Makes the volume of `record` once more where nobody sees it, and puts it in the place of its mount, whose
@@ -48,14 +55,15 @@ fn is_replaceable(backend: Backend) -> bool {
 }
 
 /// How a volume comes to its folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    New,
+#[derive(Debug)]
+enum Way<'e> {
+    /// By a call, whose line it is told to.
+    New(&'e mut Entry),
     InPlaceOfADeadOne,
 }
 
 /// What went wrong holds no secret: whoever had one in hand has seen to that, and this is the net below.
-fn call(driver: Driver, folder: &Path, options: &Options, start: Instant, way: Way) -> Result<Answer> {
+fn call(driver: Driver, folder: &Path, options: &Options, start: Instant, way: Way<'_>) -> Result<Answer> {
     let made = attempt(driver, folder, options, start, way);
     made.map_err(|error| match options.secrets() {
         Ok(secrets) => redacted(error, &secrets),
@@ -85,8 +93,18 @@ fn redacted(error: Box<Error>, secrets: &Secrets) -> Box<Error> {
     }
 }
 
-fn attempt(driver: Driver, folder: &Path, options: &Options, start: Instant, way: Way) -> Result<Answer> {
+fn attempt(
+    driver: Driver,
+    folder: &Path,
+    options: &Options,
+    start: Instant,
+    mut way: Way<'_>,
+) -> Result<Answer> {
     let policy = Policy::load()?;
+    if let Way::New(entry) = &mut way {
+        entry.log = Some(policy.log());
+    }
+    times::lap("policy");
     let target = Target::parse(folder, &policy.kubelet_root)?;
     let pod = options.pod();
     same_pod(&target, &pod.uid)?;
@@ -101,16 +119,19 @@ fn attempt(driver: Driver, folder: &Path, options: &Options, start: Instant, way
     let asked = Asked { options, pod, target: &target, policy: &policy, common };
     let wish = backend::read(backend, &asked, &mut reader);
     let wish = reader.finish_with(wish)?;
-    if way == Way::New {
+    if let Way::New(entry) = &mut way {
+        entry.backend = Some(backend.name().to_owned());
         crash::alarm_at(asked.common.deadline, asked.common.deadline.saturating_duration_since(start));
     }
 
     let secrets = options.secrets()?;
     let mut hands = Hands::new(&secrets, asked.common.deadline);
     hands.busy = Some((policy.busy_wait.duration(), policy.busy));
+    times::lap("options");
     hands.locks.push(lock(&target.id())?);
+    times::lap("lock");
     let made = match way {
-        Way::New => make(&asked, backend, wish, &mut hands),
+        Way::New(_) => make(&asked, backend, wish, &mut hands),
         Way::InPlaceOfADeadOne => make_anew(&asked, backend, wish, &mut hands),
     };
     hands.unlock(made).map(|()| Answer::success(hands.notes.join("; ")))
@@ -134,6 +155,7 @@ fn make(asked: &Asked<'_>, backend: Backend, wish: Box<dyn Wish>, hands: &mut Ha
     let (folder, _) = if on == On::Nothing { (folder, on) } else { observe::target(target)? };
     hands.target = Some(folder);
     let seen = wish.observe(hands)?;
+    times::lap("observe");
     let steps = plan::mount(target, record(asked, backend)?, seen.as_ref(), &asked.common);
     apply::run(steps, hands)
 }

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use node::{Error, Kind, Result};
+use node::{Error, Kind, Result, times};
 
 use super::lock;
 use crate::apply::{self, Hands};
 use crate::kernel::crash;
+use crate::log::Entry;
 use crate::observe;
 use crate::options::Secrets;
 use crate::plan;
@@ -20,14 +21,14 @@ use crate::target::Target;
 const LIMIT: Duration = Duration::from_secs(100);
 
 /// Takes away what is at `folder`.
-pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
+pub fn unmount(folder: &Path, start: Instant, entry: &mut Entry) -> Result<Answer> {
     let target = target(folder)?;
     let deadline = start + LIMIT;
     crash::alarm_at(deadline, LIMIT);
     let secrets = Secrets::default();
     let mut hands = Hands::new(&secrets, deadline);
     hands.locks.push(lock(&target.id())?);
-    let gone = take_away(&target, &mut hands);
+    let gone = take_away(&target, &mut hands, entry);
     let gone = hands.unlock(gone);
     // Of calls that were killed; what is left of them is nothing that this volume's end depends on.
     let _ = record::sweep_locks();
@@ -35,8 +36,12 @@ pub fn unmount(folder: &Path, start: Instant) -> Result<Answer> {
 }
 
 /// Takes away the mount and what belongs to it.
-fn take_away(target: &Target, hands: &mut Hands<'_>) -> Result<()> {
+fn take_away(target: &Target, hands: &mut Hands<'_>, entry: &mut Entry) -> Result<()> {
     let record = Record::find(target)?;
+    if let Some(record) = &record {
+        entry.remembered(record);
+    }
+    times::lap("observe");
     if record.is_none() {
         is_the_kubelets(target)?;
     }
