@@ -72,7 +72,9 @@ fn line(request: &Request, outcome: Result<&Option<Value>, &Error>, elapsed: Dur
     if let Some(owner) = owner(request) {
         line.put("containerID", owner.container_id.as_str());
         line.put("ifname", owner.ifname.as_str());
-        line.put("link", owner.host_ifname());
+        // Other names make no link of this one's.
+        let makes_a_link = !(role.is_chained() || role.is_ipam() || role == Role::Loopback);
+        line.maybe("link", makes_a_link.then(|| owner.host_ifname()).as_deref());
     }
     line.put("microseconds", microseconds(elapsed));
     match outcome {

@@ -22,6 +22,7 @@ mod hostile;
 mod image;
 mod install;
 mod kubelet_itself;
+mod log;
 mod media;
 mod node_itself;
 mod ours;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         image::trials(),
         install::trials(),
         kubelet_itself::trials(),
+        log::trials(),
         node_itself::trials(),
         overlay::trials(),
         policy::trials(),

@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 use crate::{Group, WARM_UP, all_at_once, settle};
 
 /// What is measured.
-pub const GROUPS: [Group; 7] = [
+pub const GROUPS: [Group; 8] = [
     ("bridge", |rounds| on_node(move |node| bridged(node, rounds))),
     ("routed", |rounds| on_node(move |node| routed(node, rounds))),
     ("pods", |rounds| vec![many_pods(1000, rounds)]),
     ("together", |rounds| on_node(move |node| vec![together(node, 32, (rounds / 10).max(5))])),
     ("leases", |rounds| on_node(move |node| vec![many_leases(node, 60_000, rounds)])),
     ("families", |rounds| on_node(move |node| vec![two_families(node, rounds)])),
+    ("log", |rounds| on_node(move |node| logged(node, rounds))),
     ("weight", |_| on_node(weight)),
 ];
 
@@ -275,6 +276,22 @@ fn two_families(node: &Node, rounds: usize) -> Row {
     in_turns(&mut sides, rounds);
     let what = "dual-stack ADD / IPv4-only ADD";
     Row::ratio(what, Measure::Wall, 1.3, &sides[0].adds, &sides[1].adds)
+}
+
+/// What the log costs beside `"logFile": "none"`.
+fn logged(node: &Node, rounds: usize) -> Vec<Row> {
+    let with = Runtime::new(network("routed", "with", &["10.60.0.0/16"]));
+    let mut config = network("routed", "without", &["10.61.0.0/16"]);
+    config["logFile"] = json!("none");
+    let without = Runtime::new(config);
+    let pods = [node.pod(), node.pod()];
+    let mut sides = [side(&with, &pods[0]), side(&without, &pods[1])];
+    in_turns(&mut sides, rounds);
+    let [with, without] = &sides;
+    vec![
+        Row::ratio("ADD with its line in the log / without", Measure::Wall, 1.1, &with.adds, &without.adds),
+        Row::ratio("ADD with its line in the log / without", Measure::Cpu, 1.1, &with.adds, &without.adds),
+    ]
 }
 
 /// Peak memory and programs exec'd, both of the costliest ADD: dual-stack with masquerade.
