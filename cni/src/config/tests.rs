@@ -159,6 +159,14 @@ fn each_mistake_is_told_at_its_place() {
             "`nonMasqueradeCIDRs[0]` `x` is not a subnet such as 10.0.0.0/8 (invalid IP address syntax)",
         ),
         (routed(&json!({"logFile": "log"})), "`logFile` is `log`, not an absolute path, `journal` or `none`"),
+        (routed(&json!({"logMaxSize": "1Ki"})), "`logMaxSize` is 1024 bytes, and 64Ki are the least"),
+        (routed(&json!({"logMaxSize": 0})), "`logMaxSize` is 0 bytes, and 64Ki are the least"),
+        (routed(&json!({"logMaxSize": -1})), "`logMaxSize` -1 is no number of bytes"),
+        (
+            routed(&json!({"logMaxSize": "8MB"})),
+            "`logMaxSize` \"8MB\" has an unknown unit; write 8Mi (or 8M)",
+        ),
+        (routed(&json!({"logMaxSize": []})), "`logMaxSize` [] is not a size, such as 8Mi"),
         (
             routed(&json!({"isGateway": true})),
             "`isGateway` means something only with `\"mode\": \"bridge\"`, and the mode here is `routed`",
@@ -295,6 +303,27 @@ fn a_mapping_of_the_runtime_is_the_main_plugins_too() {
     assert!(problems.is_empty(), "{problems:?}");
     let ports = conf.features.ports.unwrap();
     assert_eq!((ports.mappings.len(), ports.snat), (1, false));
+}
+
+#[test]
+fn the_log_is_the_usual_one_unless_a_configuration_of_any_name_says_otherwise() {
+    use node::log::{Log, Place};
+    let log = |json: &Value| NetLog::salvaged(json.to_string().as_bytes());
+    assert_eq!(log(&json!({})).log, Log::usual("cni.log"));
+    assert_eq!(log(&json!({"logFile": "x", "logMaxSize": "x"})).log, Log::usual("cni.log"));
+    assert_eq!(NetLog::salvaged(b"{").log, Log::usual("cni.log"));
+    for size in [json!(1_048_576), json!("1Mi"), json!("1048576")] {
+        let named = log(&json!({"logFile": "/x", "logMaxSize": size}));
+        assert!(named.is_named);
+        assert_eq!(named.log, Log { place: Place::File("/x".into()), most: 1 << 20 });
+    }
+    for role in [Role::Bridge, Role::HostLocal, Role::Loopback, Role::Tuning] {
+        let value = json!({"logFile": "journal", "logMaxSize": "1Mi"});
+        let mut problems = Vec::new();
+        let conf = NetConf::read(role, &value, "", Position::Either, &Asked::default(), &mut problems);
+        assert_eq!((conf.log.log.place, conf.log.log.most), (Place::Journal, 1 << 20), "{role:?}");
+        assert!(!problems.iter().any(|p| p.at.starts_with("log")), "{role:?}: {problems:?}");
+    }
 }
 
 #[test]
