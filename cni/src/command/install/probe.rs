@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs `program` as `name`; an error unless it answers as a plugin does.
-pub(super) fn version(program: &Path, name: &str) -> Result<()> {
+pub(crate) fn version(program: &Path, name: &str) -> Result<()> {
     let doing = || format!("ask `{}` for its versions as `{name}`", program.display());
     let end = Instant::now() + DEADLINE;
     let answered = start(program, name, end).and_then(|child| ended(child, end));
