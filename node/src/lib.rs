@@ -13,6 +13,7 @@ pub mod log;
 pub mod mountinfo;
 pub mod namespace;
 pub mod root;
+pub mod stay;
 pub mod step;
 pub mod store;
 

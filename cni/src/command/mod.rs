@@ -1,5 +1,6 @@
 //! What a person may ask the program for. A runtime never comes here: it sets `CNI_COMMAND`.
 
+pub mod bounded;
 pub mod dry_run;
 pub mod install;
 pub mod ipam;
