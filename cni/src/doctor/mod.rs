@@ -29,12 +29,12 @@ const NAMED: usize = 3;
 
 /// Looks at this node; `root` is where its `/` is mounted, where that is not here.
 pub fn examine(root: Option<&Path>) -> Result<Report> {
+    let mut report = Report::default();
+    let (runtime, found) = runtime::find(root.unwrap_or(Path::new("/")));
     if let Some(root) = root {
         node::root::enter(root)?;
     }
-    let mut report = Report::default();
-    let runtime = runtime::find();
-    report.add(runtime.findings());
+    report.add(found);
     report.add(plugins::folder(&runtime));
     report.add(plugins::programs(&runtime));
     let networks = networks::read(&runtime);

@@ -9,12 +9,15 @@ use node::store;
 use serde_json::Value;
 
 use super::plugins::is_ours;
-use super::runtime::Runtime;
+use super::runtime::newest;
 use super::{listed, unread};
 use crate::command::validate::{compose, role_of, validate};
+use crate::config::reader::Problem;
 use crate::config::wanted::Asked;
 use crate::config::{NetConf, Position};
 use crate::role::{OWN, Role};
+use crate::runtime::Runtime;
+use crate::runtime::lists::{self, Network};
 use crate::version::Version;
 
 const FOLDER: &str = "configuration folder";
@@ -22,9 +25,6 @@ const TAKEN: &str = "configuration";
 const BESIDE: &str = "other configurations";
 const HIDDEN: &str = "half-written files";
 const PLUGINS: &str = "plugins it names";
-
-/// What a runtime takes for a configuration (libcni's `ConfFiles`), hidden ones too.
-const ENDINGS: [&str; 3] = ["conf", "conflist", "json"];
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -37,26 +37,24 @@ pub(super) struct Networks {
 /// A file of the folder.
 #[derive(Debug)]
 struct File {
-    name: String,
+    network: Network,
     path: PathBuf,
     text: String,
-    /// None where it is no JSON.
-    document: Option<Value>,
+    document: Value,
 }
 
 impl File {
-    fn read(folder: &Path, name: &str) -> Self {
-        let path = folder.join(name);
+    fn read(folder: &Path, network: Network) -> Self {
+        let path = folder.join(&network.file);
         let text = fs::read_to_string(&path).unwrap_or_default();
-        let document = serde_json::from_str(&text).ok();
-        Self { name: name.to_owned(), path, text, document }
+        let document = serde_json::from_str(&text).unwrap_or_default();
+        Self { network, path, text, document }
     }
 
     fn entries(&self) -> Vec<&Value> {
-        let Some(document) = &self.document else { return Vec::new() };
-        match document.get("plugins").and_then(Value::as_array) {
+        match self.document.get("plugins").and_then(Value::as_array) {
             Some(plugins) => plugins.iter().collect(),
-            None => vec![document],
+            None => vec![&self.document],
         }
     }
 
@@ -77,13 +75,14 @@ impl File {
 
     /// Whether it names this program, by one of its names in `runtime`'s folders.
     fn is_ours(&self, runtime: &Runtime) -> bool {
-        self.programs().iter().any(|name| name == OWN || is_ours(&found(runtime, name).unwrap_or_default()))
+        let called = |name: &String| found(runtime, name).is_some_and(|path| is_ours(&path));
+        self.programs().iter().any(|name| name == OWN || called(name))
     }
 
     fn shown(&self) -> String {
         let plugins = self.programs();
-        let plugins = if plugins.is_empty() { "no JSON".to_owned() } else { plugins.join(", ") };
-        format!("`{}` ({plugins})", self.name)
+        let plugins = if plugins.is_empty() { "broken".to_owned() } else { plugins.join(", ") };
+        format!("`{}` ({plugins})", self.network.file)
     }
 }
 
@@ -94,60 +93,75 @@ fn in_process(name: &str) -> bool {
 
 /// Where the runtime finds a program.
 fn found(runtime: &Runtime, name: &str) -> Option<PathBuf> {
-    runtime.plugins.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+    runtime.bin_dirs.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// Looks at the folder.
 pub(super) fn read(runtime: &Runtime) -> Networks {
-    let folder = &runtime.networks;
     let mut all = Networks::default();
-    let mut names = match store::names(folder) {
-        Ok(names) => names,
+    let folder = &runtime.conf_dir;
+    let looked = lists::list(folder).and_then(|networks| Ok((networks, store::names(folder)?)));
+    let (networks, names) = match looked {
+        Ok(looked) => looked,
         Err(error) => {
             all.findings.push(unread(FOLDER, &error));
             return all;
         }
     };
-    names.sort();
-    let (taken, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_taken(name));
-    all.findings.extend(hidden(folder, &others, &taken));
-    let files: Vec<File> = taken.into_iter().map(|name| File::read(folder, name)).collect();
-    let Some((first, rest)) = files.split_first() else {
-        let why = format!("`{}` has no network configuration: the node stays NotReady", folder.display());
-        let remedy = format!(
-            "write one, such as README.md has it, as {0}/.10-pods.new, look at it by `nodeplug-cni validate`, and \
-             rename it to {0}/10-pods.conflist",
-            folder.display()
-        );
-        all.findings.push(Finding::problem(FOLDER, why, remedy));
+    all.findings.extend(hidden(folder, &names));
+    let pick = runtime.pick(&networks);
+    let file = |network: &&Network| File::read(folder, (*network).clone());
+    let beside: Vec<File> = pick.beside.iter().map(file).collect();
+    if let Some(broken) = pick.stopped_by {
+        all.findings.push(stopped(&File::read(folder, broken.clone()), &beside, runtime));
         return all;
-    };
-    all.findings.extend(picked(first, rest, runtime));
-    all.findings.extend(missing_programs(first, runtime));
-    all.findings.extend(beside(first, rest, runtime));
-    all.configurations = configurations(first, runtime);
+    }
+    all.findings.extend(pick.skipped.iter().map(|broken| skipped(&File::read(folder, (*broken).clone()))));
+    let taken: Vec<File> = pick.taken.iter().map(file).collect();
+    if taken.is_empty() {
+        all.findings.push(none(folder, runtime));
+        return all;
+    }
+    let ours = taken.iter().filter(|file| file.is_ours(runtime));
+    let ours: Vec<&File> = ours.collect();
+    if ours.is_empty() {
+        all.findings.extend(others(&taken, &beside, runtime));
+    }
+    for file in ours {
+        all.findings.extend(judged(file, runtime));
+        all.configurations.extend(configurations(file, runtime));
+    }
+    for file in &taken {
+        all.findings.extend(missing_programs(file, runtime));
+    }
+    all.findings.extend(behind(&taken, &beside, runtime));
     all
 }
 
-fn is_taken(name: &str) -> bool {
-    let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
-    // `.conf` alone is a hidden file without an ending here, and is `.conf` in Go.
-    ending.is_some_and(|ending| ENDINGS.contains(&ending)) || ENDINGS.iter().any(|e| *name == format!(".{e}"))
+fn none(folder: &Path, runtime: &Runtime) -> Finding {
+    let which = runtime.default_network.as_ref();
+    let which = which.map_or_else(String::new, |name| format!(" named `{name}` (cni_default_network)"));
+    let why = format!("`{}` has no network configuration{which}: the node stays NotReady", folder.display());
+    let remedy = format!(
+        "write one, such as README.md has it, as {0}/.10-pods.new, look at it by `nodeplug-cni validate`, and rename \
+         it to {0}/10-pods.conflist",
+        folder.display()
+    );
+    Finding::problem(FOLDER, why, remedy)
 }
 
 /// Files that somebody began to write. A hidden one with a configuration's ending is taken, and sorts first.
-fn hidden(folder: &Path, others: &[&String], taken: &[&String]) -> Vec<Finding> {
+fn hidden(folder: &Path, names: &[String]) -> Vec<Finding> {
+    let hidden = names.iter().filter(|name| name.starts_with('.'));
+    let (taken, others): (Vec<_>, Vec<_>) = hidden.partition(|name| lists::is_loaded(name));
     let mut found = Vec::new();
-    for name in taken.iter().filter(|name| name.starts_with('.')) {
+    for name in taken {
         let path = folder.join(name);
-        let why = format!("`{}` is hidden and taken all the same, before every other one", path.display());
+        let why = format!("`{}` is hidden, and the runtime takes it before every other one", path.display());
         found.push(Finding::problem(HIDDEN, why, format!("rm {}", path.display())));
     }
-    let left: Vec<String> = others
-        .iter()
-        .filter(|n| n.starts_with('.') && n.strip_suffix(".new").is_some())
-        .map(|n| (*n).clone())
-        .collect();
+    let left: Vec<String> =
+        others.into_iter().filter(|n| n.strip_suffix(".new").is_some()).cloned().collect();
     if !left.is_empty() {
         let paths: Vec<String> = left.iter().map(|n| folder.join(n).display().to_string()).collect();
         let why = format!("{} was begun and not renamed: nobody reads it", listed(&left));
@@ -156,82 +170,87 @@ fn hidden(folder: &Path, others: &[&String], taken: &[&String]) -> Vec<Finding> 
     found
 }
 
-/// The one that the runtime takes.
-fn picked(first: &File, rest: &[File], runtime: &Runtime) -> Vec<Finding> {
+/// The broken file at which the runtime ends.
+fn stopped(file: &File, beside: &[File], runtime: &Runtime) -> Finding {
+    let shown = file.path.display();
+    let why = format!("{} stops at `{shown}`, which {}", runtime.who, broken(file));
+    let remedy = match beside.iter().find(|other| other.is_ours(runtime)) {
+        Some(ours) => format!("mv {shown} {shown}.off; then `{}` is taken", ours.network.file),
+        None => format!("`nodeplug-cni validate {shown}` shows the place"),
+    };
+    Finding::problem(TAKEN, format!("{why}: no pod gets a network"), remedy)
+}
+
+fn skipped(file: &File) -> Finding {
+    let shown = file.path.display();
+    let why = format!("`{shown}` {}, and is passed over", broken(file));
+    Finding::warning(
+        TAKEN,
+        why,
+        format!("`nodeplug-cni validate {shown}` shows the place; or mv {shown} {shown}.off"),
+    )
+}
+
+fn broken(file: &File) -> String {
+    file.network.broken.clone().unwrap_or_default()
+}
+
+/// Networks of others alone are taken.
+fn others(taken: &[File], beside: &[File], runtime: &Runtime) -> Option<Finding> {
+    let first = taken.first()?;
     let shown = first.path.display();
-    if first.document.is_none() {
-        let why = validate(&first.text)
-            .problems
-            .first()
-            .map_or_else(String::new, |p| p.what.lines().next().unwrap_or_default().to_owned());
-        let why = format!("the runtime takes `{shown}` first, which {why}: no pod gets a network");
-        return vec![Finding::problem(TAKEN, why, mend(first, rest, runtime))];
-    }
-    if !first.is_ours(runtime) {
-        let Some(ours) = rest.iter().find(|file| file.is_ours(runtime)) else {
-            let why = format!("the runtime takes {}, and no file names nodeplug-cni", first.shown());
-            return vec![Finding::warning(TAKEN, why, "write a network of nodeplug-cni: see cni/README.md")];
-        };
-        let why = format!(
-            "the runtime takes {}, which sorts before `{}`: pods are in that network",
-            first.shown(),
-            ours.name
-        );
-        return vec![Finding::problem(TAKEN, why, format!("mv {shown} {shown}.off"))];
-    }
-    let mut found = judged(first);
-    found.extend(too_new(first, runtime));
+    let Some(ours) = beside.iter().find(|file| file.is_ours(runtime)) else {
+        let why = format!("{} takes {}, and no file names nodeplug-cni", runtime.who, first.shown());
+        return Some(Finding::warning(
+            TAKEN,
+            why,
+            "where pods are to be in a network of nodeplug-cni, write one",
+        ));
+    };
+    let why = format!(
+        "{} takes {}, which sorts before `{}`: pods are in that network",
+        runtime.who,
+        first.shown(),
+        ours.network.file
+    );
+    Some(Finding::problem(TAKEN, why, format!("mv {shown} {shown}.off")))
+}
+
+/// What `validate` says of a file that is taken, and whether the runtime understands it.
+fn judged(file: &File, runtime: &Runtime) -> Vec<Finding> {
+    let report = validate(&file.text);
+    let mut found: Vec<Finding> = too_new(file, runtime).into_iter().collect();
+    let problem = told(file, &report.problems).map(|(why, remedy)| Finding::problem(TAKEN, why, remedy));
+    let warning = told(file, &report.warnings).map(|(why, remedy)| Finding::warning(TAKEN, why, remedy));
+    found.extend(problem.into_iter().chain(warning));
     if found.is_empty() {
-        let report = validate(&first.text);
-        let network = report.network.unwrap_or_default();
-        let version = first.document.as_ref().map_or(Version::DEFAULT, Version::of_answer);
-        let why = format!("`{shown}` is taken: network `{network}`, cniVersion {version}");
+        let (network, version) = (&file.network.name, Version::of_answer(&file.document));
+        let why = format!("`{}` is taken: network `{network}`, cniVersion {version}", file.path.display());
         found.push(Finding::fine(TAKEN, why));
     }
     found
 }
 
-/// What is to be done about a file that nobody can read.
-fn mend(first: &File, rest: &[File], runtime: &Runtime) -> String {
-    let shown = first.path.display();
-    match rest.iter().find(|file| file.is_ours(runtime)) {
-        Some(ours) => format!("mv {shown} {shown}.off: then `{}` is taken", ours.name),
-        None => format!("`nodeplug-cni validate {shown}` shows the place"),
-    }
-}
-
-/// What `validate` says.
-fn judged(file: &File) -> Vec<Finding> {
-    let report = validate(&file.text);
+/// The first of them.
+fn told(file: &File, problems: &[Problem]) -> Option<(String, String)> {
+    let first = problems.first()?;
     let shown = file.path.display();
-    let see = format!("nodeplug-cni validate {shown}");
-    let place = |at: &str| if at.is_empty() { String::new() } else { format!(": `{at}`") };
-    let told = |problems: &[crate::config::reader::Problem]| {
-        let first = problems.first()?;
-        let more = match problems.len() {
-            1 => String::new(),
-            n => format!(" ({} more)", n - 1),
-        };
-        let hint = first.hint.as_ref().map_or_else(String::new, |hint| format!("{hint}; "));
-        let what = first.what.lines().next().unwrap_or_default();
-        Some((format!("`{shown}`{} {what}{more}", place(&first.at)), format!("{hint}{see}")))
-    };
-    let problems = told(&report.problems).map(|(why, remedy)| Finding::problem(TAKEN, why, remedy));
-    let warnings = told(&report.warnings).map(|(why, remedy)| Finding::warning(TAKEN, why, remedy));
-    problems.into_iter().chain(warnings).collect()
+    let place = if first.at.is_empty() { String::new() } else { format!(": `{}`", first.at) };
+    let more = if problems.len() == 1 { String::new() } else { format!(" ({} more)", problems.len() - 1) };
+    let hint = first.hint.as_ref().map_or_else(String::new, |hint| format!("{hint}; "));
+    let what = first.what.lines().next().unwrap_or_default();
+    Some((format!("`{shown}`{place} {what}{more}"), format!("{hint}nodeplug-cni validate {shown}")))
 }
 
 /// A version that the runtime does not know keeps every pod from starting.
 fn too_new(file: &File, runtime: &Runtime) -> Option<Finding> {
-    let version = Version::of(file.document.as_ref()?).ok()?;
-    (version > runtime.newest).then(|| {
-        let name = runtime.name.as_deref().unwrap_or("the runtime");
-        let why = format!(
-            "`{}` is of cniVersion {version}, and {name} knows {} at most",
-            file.name, runtime.newest
-        );
-        let remedy = format!("set `\"cniVersion\": \"{}\"` in {}", runtime.newest, file.path.display());
-        Finding::problem(TAKEN, why, remedy)
+    let newest = newest(runtime).ok()??;
+    let version = Version::of(&file.document).ok()?;
+    (version > newest).then(|| {
+        let (name, path) = (&runtime.who, file.path.display());
+        let release = runtime.release.map_or_else(String::new, |release| format!(" {release}"));
+        let why = format!("`{path}` is of cniVersion {version}, and {name}{release} knows {newest} at most");
+        Finding::problem(TAKEN, why, format!("set `\"cniVersion\": \"{newest}\"` in {path}"))
     })
 }
 
@@ -239,10 +258,10 @@ fn too_new(file: &File, runtime: &Runtime) -> Option<Finding> {
 fn missing_programs(file: &File, runtime: &Runtime) -> Vec<Finding> {
     let missing = file.programs().into_iter().filter(|name| name != OWN && found(runtime, name).is_none());
     let folders: Vec<String> =
-        runtime.plugins.iter().map(|folder| format!("`{}`", folder.display())).collect();
+        runtime.bin_dirs.iter().map(|folder| format!("`{}`", folder.display())).collect();
     let of = |name: String| {
-        let why = format!("`{}` names `{name}`, which is not in {}", file.name, folders.join(" or "));
-        let folder = runtime.plugins.first().map_or_else(String::new, |folder| folder.display().to_string());
+        let why = format!("`{}` names `{name}`, which is not in {}", file.network.file, folders.join(" or "));
+        let folder = runtime.bin_dirs.first().map_or_else(String::new, |folder| folder.display().to_string());
         let remedy = if Role::named(&name).is_some() {
             format!("nodeplug-cni install --as-reference --only {name} {folder}")
         } else {
@@ -253,22 +272,20 @@ fn missing_programs(file: &File, runtime: &Runtime) -> Vec<Finding> {
     missing.map(of).collect()
 }
 
-/// What lies behind the one that is taken, and would be taken if that went.
-fn beside(first: &File, rest: &[File], runtime: &Runtime) -> Vec<Finding> {
-    if rest.is_empty() || !first.is_ours(runtime) {
-        return Vec::new();
-    }
-    let shown: Vec<String> = rest.iter().map(File::shown).collect();
-    let why = format!("behind `{}`: {}; nobody reads them while it is there", first.name, shown.join(", "));
-    let paths: Vec<String> = rest.iter().map(|f| f.path.display().to_string()).collect();
-    let remedy = format!("where that network is gone from the node: rm {}", paths.join(" "));
-    vec![Finding::warning(BESIDE, why, remedy)]
+/// What lies behind what is taken, and would be taken if that went.
+fn behind(taken: &[File], beside: &[File], runtime: &Runtime) -> Option<Finding> {
+    let first = taken.iter().find(|file| file.is_ours(runtime))?;
+    let last = beside.first()?;
+    let shown: Vec<String> = beside.iter().map(File::shown).collect();
+    let why = format!("beside `{}`: {}; nobody reads it", first.network.file, shown.join(", "));
+    let paths: Vec<String> = beside.iter().map(|f| f.path.display().to_string()).collect();
+    let whose = if last.is_ours(runtime) { "an older configuration" } else { "another network's" };
+    Some(Finding::warning(BESIDE, why, format!("where it is {whose} leftover: rm {}", paths.join(" "))))
 }
 
 /// The entries that are this program's, read as a call would read them.
 fn configurations(file: &File, runtime: &Runtime) -> Vec<NetConf> {
-    let Some(document) = &file.document else { return Vec::new() };
-    let network = document.get("name").and_then(Value::as_str);
+    let network = Some(file.network.name.as_str());
     let mine = |entry: &&Value| match entry.get("type").and_then(Value::as_str) {
         Some(OWN) => true,
         Some(name) => found(runtime, name).is_some_and(|path| is_ours(&path)),
@@ -276,29 +293,8 @@ fn configurations(file: &File, runtime: &Runtime) -> Vec<NetConf> {
     };
     let read = |entry: &Value| {
         let role = role_of(entry)?;
-        let composed = compose(document, entry, network);
+        let composed = compose(&file.document, entry, network);
         Some(NetConf::read(role, &composed, "", Position::Either, &Asked::default(), &mut Vec::new()))
     };
     file.entries().into_iter().filter(mine).filter_map(read).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_runtime_takes_what_libcni_takes() {
-        for (name, taken) in [
-            ("10-a.conflist", true),
-            ("10-a.conf", true),
-            ("10-a.json", true),
-            (".10-a.conflist", true),
-            (".conf", true),
-            (".10-a.new", false),
-            ("10-a.conflist.off", false),
-            ("README", false),
-        ] {
-            assert_eq!(is_taken(name), taken, "{name}");
-        }
-    }
 }

@@ -5,17 +5,19 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 use node::finding::Finding;
 use node::install::{self as files, MODE};
 use node::store;
 
-use super::runtime::Runtime;
 use super::{counted, listed, unread};
+use crate::command::bounded;
 use crate::command::install::{self, ORIGINALS, OURSELVES};
 use crate::role::{OWN, REFERENCE, Role};
+use crate::runtime::Runtime;
 
 const FOLDER: &str = "plugin folder";
 const PROGRAM: &str = "program";
@@ -26,10 +28,12 @@ const LOOPBACK: &str = "loopback";
 const ANYBODY: u32 = 0o022;
 /// An upgrade has the new program beside the old one for a moment.
 const ROOM: u64 = 16 << 20;
+/// A version takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The folder itself: there, the owner's alone, on a file system that may be written and executed from.
 pub(super) fn folder(runtime: &Runtime) -> Vec<Finding> {
-    let Some(folder) = runtime.plugins.first() else { return Vec::new() };
+    let Some(folder) = runtime.bin_dirs.first() else { return Vec::new() };
     let shown = folder.display();
     let about = match fs::metadata(folder) {
         Ok(about) if about.is_dir() => about,
@@ -57,8 +61,7 @@ pub(super) fn folder(runtime: &Runtime) -> Vec<Finding> {
         found.push(Finding::warning(FOLDER, why, format!("make room: df -h {shown}")));
     }
     if found.is_empty() {
-        let whose = runtime.name.as_ref().map_or_else(String::new, |name| format!(", as {name} has it"));
-        found.push(Finding::fine(FOLDER, format!("`{shown}`{whose}")));
+        found.push(Finding::fine(FOLDER, format!("`{shown}` is root's alone")));
     }
     found
 }
@@ -79,12 +82,14 @@ fn writers(path: &Path, about: &Metadata) -> Option<Finding> {
 
 /// The program under its own name and under others.
 pub(super) fn programs(runtime: &Runtime) -> Vec<Finding> {
-    let Some(folder) = runtime.plugins.first() else { return Vec::new() };
+    let Some(folder) = runtime.bin_dirs.first() else { return Vec::new() };
     let mut found = own(folder);
     found.extend(references(folder));
-    found.extend(loopback(folder));
+    if !runtime.own_loopback {
+        found.extend(loopback(folder));
+    }
     found.extend(half_made(folder));
-    let copies = runtime.plugins.iter().skip(1).map(|other| other.join(OWN)).filter(|path| path.exists());
+    let copies = runtime.bin_dirs.iter().skip(1).map(|other| other.join(OWN)).filter(|path| path.exists());
     found.extend(copies.map(|path| {
         let why = format!("there is another copy at `{}`, which is not the one that is run", path.display());
         Finding::warning(PROGRAM, why, format!("rm {}", path.display()))
@@ -153,8 +158,7 @@ fn compared(path: &Path, again: &str) -> Finding {
 /// What `--version` says behind the name.
 fn version(path: &Path) -> Option<String> {
     let mut command = Command::new(path);
-    command.arg("--version").env_clear().stdin(Stdio::null()).stderr(Stdio::null());
-    let said = command.output().ok()?;
+    let said = bounded::output(command.arg("--version").env_clear(), b"", DEADLINE).ok()?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     let version = said.split_whitespace().nth(1)?;
     Some(version.chars().take(32).collect())
