@@ -7,7 +7,7 @@
 //! uninstall goes on from there.
 
 mod originals;
-mod probe;
+pub(crate) mod probe;
 mod report;
 
 use std::fs;
@@ -22,11 +22,12 @@ use node::install::{self, Folder, MODE};
 use node::{Context, Error, Kind, Result, store};
 
 use crate::role::{OWN, REFERENCE};
+pub(crate) use originals::NAME as ORIGINALS;
 use originals::Originals;
 pub use report::{Outcome, Report, Row};
 
 /// This program, even where its file was replaced or removed since it started (proc_pid_exe(5)).
-const OURSELVES: &str = "/proc/self/exe";
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
 
 /// By this, an installed file of any version is known as this program without running it; so it never
 /// changes.
@@ -233,7 +234,8 @@ fn there(folder: &Folder, name: &str) -> Result<There> {
     Ok(if is_ours(&path)? { There::Ours } else { There::Theirs })
 }
 
-fn is_ours(path: &Path) -> Result<bool> {
+/// Whether a file is this program, in any version.
+pub(crate) fn is_ours(path: &Path) -> Result<bool> {
     let bytes = match fs::read(path) {
         // A link to nowhere is somebody's all the same.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
