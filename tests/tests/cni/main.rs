@@ -24,6 +24,8 @@ mod errors;
 mod firewall;
 mod harness_itself;
 mod install;
+mod install_network;
+mod install_stays;
 mod ipam_roles;
 mod log;
 mod losses;
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
         firewall::trials(),
         harness_itself::trials(),
         install::trials(),
+        install_network::trials(),
+        install_stays::trials(),
         ipam_roles::trials(),
         log::trials(),
         losses::trials(),
