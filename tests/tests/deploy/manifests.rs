@@ -77,9 +77,10 @@ fn mounts() {
     let kubelet = "/var/lib/kubelet";
     let plugins = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec";
     let (devices, resources) = (format!("{kubelet}/device-plugins"), format!("{kubelet}/pod-resources"));
+    let cni = ["/etc/cni/net.d", "/opt/cni/bin", "/var/lib/nodeplug/cni"];
     let expect: [(&str, &[&str], &[&str]); 4] = [
-        ("cni/deploy", &["/etc/cni/net.d", "/opt/cni/bin"], &["/etc/containerd"]),
-        ("cni/deploy-file", &["/etc/cni/net.d", "/opt/cni/bin"], &["/etc/containerd"]),
+        ("cni/deploy", &cni, &["/etc/containerd"]),
+        ("cni/deploy-file", &cni, &["/etc/containerd"]),
         ("flexvolume/deploy", &[plugins], &[]),
         ("device-plugin/deploy", &[&devices], &["/dev", "/sys", &resources]),
     ];
