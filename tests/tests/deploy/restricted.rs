@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -28,6 +29,7 @@ use crate::manifests::set;
 pub fn trials() -> Vec<Trial> {
     vec![
         scripted("the_programs_run_in_the_image_s_otherwise_empty_root", TOOLS, empty_root),
+        scripted("kubectl_lets_one_question_through_with_the_rights_of_its_container", API_TOOLS, proxy),
         scripted(
             "the_cni_installer_asks_the_api_and_installs_with_the_rights_of_its_daemonset",
             API_TOOLS,
@@ -195,6 +197,22 @@ fn assert_installed(container: &Running) {
     assert!(container.log().contains(CONFLIST), "{}", container.log());
 }
 
+fn proxy(_: &VolumeNode) {
+    let set = set("cni/deploy");
+    let _api = Api::start("worker-1", "10.244.7.0/24");
+    let mut pod = Pod::new(laws::pod(&set), "worker-1");
+    Api::introduce(&mut pod);
+    let mut proxy = pod.start("kubectl");
+    let socket = pod.volume("kube").join("api.sock");
+    proxy.until("it answers", |_| get(&socket, "/api/v1/nodes/worker-1").contains("10.244.7.0/24"));
+    assert_bare(&proxy);
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o022, 0, "the socket is its owner's");
+    for other in ["/api/v1/nodes/worker-2", "/api/v1/nodes", "/api/v1/namespaces/kube-system/secrets"] {
+        let answer = get(&socket, other);
+        assert!(answer.starts_with("HTTP/1.1 403"), "{other}: {answer}");
+    }
+}
+
 fn cni_by_api(_: &VolumeNode) {
     containerd();
     let set = set("cni/deploy");
@@ -209,12 +227,6 @@ fn cni_by_api(_: &VolumeNode) {
     assert_eq!(subnets(), ["10.244.7.0/24"]);
     assert_installed(&install);
     assert_bare(&install);
-    assert_bare(&proxy);
-    let socket = pod.volume("kube").join("api.sock");
-    assert!(get(&socket, "/api/v1/nodes/worker-1").contains("10.244.7.0/24"));
-    for other in ["/api/v1/nodes/worker-2", "/api/v1/nodes", "/api/v1/namespaces/kube-system/secrets"] {
-        assert!(get(&socket, other).starts_with("HTTP/1.1 403"), "{other}: {}", get(&socket, other));
-    }
     // What somebody takes away comes back.
     fs::remove_file(CONFLIST).unwrap();
     install.until("the conflist is back", |c| is_ready(&set, c));
