@@ -67,7 +67,7 @@ impl<'a> Pod<'a> {
             let path = PathBuf::from(&host.path);
             match host.type_.as_deref() {
                 Some("Directory") => {
-                    assert!(path.is_dir(), "the kubelet refuses a pod without `{}`", host.path)
+                    assert!(path.is_dir(), "the kubelet refuses a pod without `{}`", host.path);
                 }
                 Some("DirectoryOrCreate") => fs::create_dir_all(&path).expect("make a folder of the node"),
                 other => panic!("`{}`: no kubelet here for the type {other:?}", host.path),

@@ -39,7 +39,8 @@ pub fn of_page(page: &str) -> Vec<Value> {
 pub fn files(folder: &str) -> Vec<String> {
     let entries = fs::read_dir(root().join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.filter(|name| name.ends_with(".yaml")).collect();
+    let mut names: Vec<String> =
+        names.filter(|name| name.rsplit_once('.').is_some_and(|(_, ending)| ending == "yaml")).collect();
     names.sort();
     names
 }
