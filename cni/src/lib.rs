@@ -18,6 +18,7 @@ pub mod render;
 pub mod request;
 pub mod result;
 pub mod role;
+pub mod runtime;
 pub mod state;
 pub mod verb;
 pub mod version;

@@ -211,6 +211,35 @@ pub fn write(from: &Path, twin: Option<&Path>, to: &Path, mode: u32) -> Result<(
         .doing(Kind::Io, || format!("copy `{}` to `{}`", from.display(), to.display()))
 }
 
+/// Makes the hidden file that shall become `path`, with `content` and the permission bits `mode`, and syncs it.
+/// What has the hidden name was left by a killed install: one works in a folder at a time.
+pub fn draft(path: &Path, content: &[u8], mode: u32) -> Result<PathBuf> {
+    let hidden = store::beside(path);
+    store::remove(&hidden)?;
+    let put = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&hidden)?;
+        io::Write::write_all(&mut file, content)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()
+    };
+    put()
+        .inspect_err(|_| drop(fs::remove_file(&hidden)))
+        .doing(Kind::Io, || format!("write `{}`", hidden.display()))?;
+    Ok(hidden)
+}
+
+/// Gives the draft of `path` its name, which survives a power loss.
+pub fn publish(path: &Path) -> Result<()> {
+    let doing = || format!("replace `{}`", path.display());
+    fs::rename(store::beside(path), path).doing(Kind::Io, doing)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    match File::open(folder).doing(Kind::Io, doing)?.sync_all() {
+        // A file system that knows no fsync of folders.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other.doing(Kind::Io, doing),
+    }
+}
+
 /// Whether `path` is a plain file with the bytes of `from` and the permission bits `mode`.
 pub fn is_same(from: &Path, path: &Path, mode: u32) -> Result<bool> {
     let about = match fs::symlink_metadata(path) {

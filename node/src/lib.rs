@@ -11,6 +11,7 @@ mod kernel;
 pub mod log;
 pub mod mountinfo;
 pub mod namespace;
+pub mod stay;
 pub mod step;
 pub mod store;
 
