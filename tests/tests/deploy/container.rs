@@ -153,9 +153,12 @@ impl<'a> Pod<'a> {
         assert_eq!(profile.expect("a profile").type_, "RuntimeDefault");
         config["linux"]["seccomp"] = seccomp::runtime_default();
         let limit = container.resources.as_ref().and_then(|r| r.limits.as_ref()?.get("memory"));
-        let mib =
-            limit.and_then(|limit| limit.0.strip_suffix("Mi")?.parse::<u64>().ok()).expect("a limit in Mi");
-        config["linux"]["resources"]["memory"] = json!({"limit": mib << 20});
+        let mib = limit.and_then(|limit| limit.0.strip_suffix("Mi")?.parse::<u64>().ok());
+        let mib = mib.expect("a limit in Mi");
+        // What is copied onto the node's tmpfs counts, and a debug build is larger than all that a pod may have.
+        if archive::is_release() {
+            config["linux"]["resources"]["memory"] = json!({"limit": mib << 20});
+        }
         config
     }
 }
