@@ -233,7 +233,7 @@ fn work(wish: &Install, source: Option<&Source>, manner: Manner<'_>) -> Result<O
     };
     let Some((network, outcome, given)) = due else { return Ok(Some(Done { report, given: None })) };
     let wanted = Wanted { text: network.text()?, network: &network, path: place.conf.join(&wish.conflist) };
-    report.notes.extend(network::remarks(&place, &wanted)?);
+    report.notes.extend(network::remarks(&place, &wanted, outcome)?);
     report.conflist = Some(network::row(&place, &wanted, outcome));
     if !wish.dry_run {
         let _alone = Folder::lock(&place.bin_here())?;
