@@ -42,7 +42,7 @@ pub(super) fn folder(runtime: &Runtime) -> Vec<Finding> {
             return vec![Finding::problem(FOLDER, why, format!("move it away: mv {shown} {shown}.old"))];
         }
         Err(e) => {
-            let remedy = format!("mkdir -p {shown}, and then `nodeplug-cni install {shown}`");
+            let remedy = format!("mkdir -p {shown} && nodeplug-cni install {shown}");
             return vec![Finding::problem(FOLDER, format!("`{shown}`: {e}"), remedy)];
         }
     };
