@@ -1,5 +1,7 @@
 //! The commands for people, as they run them.
 
+use std::cell::RefCell;
+
 use harness::call::{Answer, tool};
 use harness::device_node::DeviceNode;
 use harness::suite::device;
@@ -184,13 +186,12 @@ fn doctor_changes_nothing(node: &DeviceNode) {
         "find /var/lib /run -xdev -printf '%p %m %s %T@ %C@\\n' | sort; nft list ruleset 2>&1; ip -d link";
     let snapshot = || tool(&["sh", "-c", look]);
     // The kubelet writes its checkpoint for each list: none is to come any more.
-    let mut before = snapshot();
+    let last = RefCell::new(String::new());
     until(|| {
         let now = snapshot();
-        let same = now == before;
-        before = now;
-        if same { Ok(()) } else { Err("files change".to_owned()) }
+        if last.replace(now.clone()) == now { Ok(()) } else { Err("files change".to_owned()) }
     });
+    let before = last.into_inner();
     kubelet.forget_events();
     for words in [&["doctor"][..], &["doctor", "-o", "json"]] {
         assert!(node.command(words).exit.is_some());
