@@ -1,46 +1,70 @@
-//! `install` and `uninstall`: the program in the runtime's folder of plugins, and there under the
-//! reference's names, too.
+//! `install` and `uninstall`: the program in the runtime's folder of plugins, there under the reference's names, too,
+//! and a network for the runtime.
 //!
-//! A runtime may exec any name at any time, so each name is a whole program at every moment: the new one is
-//! made hidden beside it, asked for VERSION there, and renamed. What had the name before is kept in a hidden
-//! folder first. A kill leaves some names with the one program and some with the other; the next install or
-//! uninstall goes on from there.
+//! A runtime may exec any name at any time and read the network at any time, so each is whole at every moment: the
+//! new one is made hidden beside it, asked for VERSION or checked there, and renamed. The program comes first and the
+//! network last, and they go the other way round. What had a name before is kept in a hidden folder first. A kill
+//! leaves some names with the one program and some with the other; the next install or uninstall goes on from there.
 
+mod conflist;
+mod kube_api;
+mod living;
+mod names;
+mod network;
 mod originals;
+mod overlap;
+mod place;
 pub(crate) mod probe;
+mod record;
 mod report;
+mod source;
+mod staying;
+mod subnets;
+mod uninstall;
 
-use std::fs;
-use std::hint::black_box;
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use clap::Args;
 use clap::builder::PossibleValuesParser;
-use node::install::{self, Folder, MODE};
-use node::{Context, Error, Kind, Result, store};
+use clap::{Args, ValueEnum};
+use node::install::Folder;
+use node::stay::Signals;
+use node::{Context, Error, Kind, Result};
 
 use crate::role::{OWN, REFERENCE};
+use crate::runtime::{below, lists};
+use crate::version::Version;
+use conflist::Network;
+pub(crate) use names::is_ours;
+use network::Wanted;
 pub(crate) use originals::NAME as ORIGINALS;
 use originals::Originals;
-pub use report::{Outcome, Report, Row};
+use place::{Place, Told};
+use record::Record;
+pub use report::{Conflist, Outcome, Report, Row};
+use source::{Given, Source};
+pub use staying::run as stay;
+pub use uninstall::uninstall;
 
 /// This program, even where its file was replaced or removed since it started (proc_pid_exe(5)).
 pub(crate) const OURSELVES: &str = "/proc/self/exe";
+/// How long one that does not stay waits for the API server.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// What the host calls itself, where nobody names the node.
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
-/// By this, an installed file of any version is known as this program without running it; so it never
-/// changes.
-#[used]
-static MARK: [u8; 37] = *b"nodeplug-cni: this file is the plugin";
-
-/// Puts the program into the runtime's folder of plugins, or upgrades it there.
+/// Puts the program into the runtime's folder of plugins, or upgrades it there; with the pods' subnets, makes the
+/// network, too.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Example, and back:
-  nodeplug-cni validate /etc/cni/net.d/10-pods.conflist     # what would be refused
-  nodeplug-cni install --as-reference /opt/cni/bin
-  nodeplug-cni uninstall /opt/cni/bin
+Examples:
+  nodeplug-cni install --pod-cidr 10.244.1.0/24                 # program and network, where the runtime looks
+  nodeplug-cni install --pod-cidr 10.244.1.0/24,fd00:1::/64 --cluster-cidr 10.244.0.0/16,fd00::/48
+  kubectl get node $(hostname) -o json | nodeplug-cni install --pod-cidr-file -
+  nodeplug-cni install                                          # the program alone
+  nodeplug-cni install --as-reference                           # in place of the reference's plugins
+  nodeplug-cni uninstall
 
 The programs that had the names are kept in DIR/.nodeplug-originals. Running pods are not touched.")]
 pub struct Install {
@@ -54,195 +78,326 @@ pub struct Install {
     /// The program to install.
     #[arg(long, hide = true, default_value = OURSELVES)]
     pub from: PathBuf,
-    /// The folder, usually /opt/cni/bin.
-    pub dir: PathBuf,
+    /// The node's root folder, where it is mounted elsewhere or not booted; all other paths lie below it.
+    #[arg(long)]
+    pub root: Option<PathBuf>,
+    /// The pods' subnets on this node, one for each family: makes the network. [env: NODEPLUG_POD_CIDRS]
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub pod_cidr: Vec<String>,
+    /// The same from a file: a Node object or a list of them (JSON, YAML), flannel's subnet.env, or CIDRs by lines;
+    /// `-` is stdin.
+    #[arg(long, value_name = "FILE")]
+    pub pod_cidr_file: Option<PathBuf>,
+    /// The same from the API server, by the socket of `kubectl proxy --unix-socket`; waits until the node has them.
+    #[arg(long, value_name = "SOCKET")]
+    pub kube_api: Option<PathBuf>,
+    /// The node's name [default: the host's] [env: NODE_NAME]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// The folder of networks [default: the runtime's]
+    #[arg(long, value_name = "DIR")]
+    pub conf_dir: Option<PathBuf>,
+    /// The network's file. Runtimes take the first by name.
+    #[arg(long, value_name = "NAME", default_value = "10-nodeplug.conflist")]
+    pub conflist: String,
+    /// The network's name.
+    #[arg(long, value_name = "NAME", default_value = "pods")]
+    pub network: String,
+    /// How pods are connected.
+    #[arg(long, value_enum, default_value_t = Mode::Routed)]
+    pub mode: Mode,
+    /// The pods' MTU [default: that of the node's default route]
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<u32>,
+    /// Destinations that see the pods' own addresses: all pods' subnets of the cluster.
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub cluster_cidr: Vec<String>,
+    /// The network's cniVersion [default: the newest that the runtime understands]
+    #[arg(long, value_name = "VERSION")]
+    pub cni_version: Option<String>,
+    /// Stay until SIGTERM, and put back what other installers take away or overwrite.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub stay: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where it is refused: into another folder than the runtime's, over a network of somebody else, with subnets
+    /// that are in use.
+    #[arg(long)]
+    pub force: bool,
+    /// The folder [default: the runtime's]
+    pub dir: Option<PathBuf>,
 }
 
-/// Takes the program out of the folder and brings back what had the names before.
+/// How pods are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// By a route to each pod.
+    Routed,
+    /// By a bridge.
+    Bridge,
+}
+
+/// Takes out the network that an install made, then the program, and brings back what had the names before.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Example:
-  nodeplug-cni uninstall /opt/cni/bin
+  nodeplug-cni uninstall
   nodeplug-cni uninstall --only bridge,host-local /opt/cni/bin")]
 pub struct Uninstall {
     /// Only these names.
     #[arg(long, value_delimiter = ',', value_name = "NAME",
         value_parser = PossibleValuesParser::new(REFERENCE.map(|(name, _)| name).into_iter().chain([OWN])))]
     pub only: Vec<String>,
-    /// The folder, usually /opt/cni/bin.
-    pub dir: PathBuf,
+    /// The node's root folder, where it is mounted elsewhere or not booted.
+    #[arg(long)]
+    pub root: Option<PathBuf>,
+    /// The folder of networks [default: the runtime's]
+    #[arg(long, value_name = "DIR")]
+    pub conf_dir: Option<PathBuf>,
+    /// Also while pods need the program to be deleted.
+    #[arg(long)]
+    pub force: bool,
+    /// The folder [default: where it was installed, else the runtime's]
+    pub dir: Option<PathBuf>,
 }
 
-/// What has a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum There {
-    Nothing,
-    /// This program, in any version.
-    Ours,
-    /// Another program.
-    Theirs,
+/// How an install goes about it.
+#[derive(Clone, Copy)]
+struct Manner<'a> {
+    /// How long it waits for the API server; `None` for as long as it takes.
+    patience: Option<Duration>,
+    /// What ends the waiting.
+    signals: Option<&'a Signals>,
+    /// Whether somebody uninstalled meanwhile.
+    called_off: &'a dyn Fn() -> bool,
+    /// It is done already, and only what others changed is put back.
+    again: bool,
 }
 
-/// Installs under all names or, where something is wrong, under none.
+/// What an install has done.
+#[derive(Debug)]
+struct Done {
+    report: Report,
+    /// What the network was made of.
+    given: Option<Given>,
+}
+
+/// Installs under all names or, where something is wrong, under none; then the network.
 ///
-/// Errors: [`Kind::Config`] where others may write the folder, [`Kind::Conflict`] where a name is no
-/// file's, [`Kind::Mismatch`] where the program answers wrongly.
+/// Errors: [`Kind::Config`] where others may write a folder or the runtime does not use it, [`Kind::Conflict`] where a
+/// name is somebody else's or the subnets are in use, [`Kind::Mismatch`] where the program answers wrongly.
 pub fn install(wish: &Install) -> Result<Report> {
-    let folder = Folder::lock(&wish.dir)?;
-    sweep(&folder)?;
-    let names = names(&wish.only, wish.as_reference);
-    let mut rows = Vec::with_capacity(names.len());
-    for name in &names {
-        rows.push((*name, planned(&wish.from, &folder, name)?));
+    let source = Source::of(wish, &environment)?;
+    let manner = Manner { patience: Some(PATIENCE), signals: None, called_off: &|| false, again: false };
+    let done = work(wish, source.as_ref(), manner)?;
+    done.map(|done| done.report).ok_or_else(|| Error::new(Kind::Internal, "install without an end"))
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// One install. `None` where a signal or an uninstall came first.
+fn work(wish: &Install, source: Option<&Source>, manner: Manner<'_>) -> Result<Option<Done>> {
+    let root = wish.root.as_deref().unwrap_or(Path::new("/"));
+    let told = Told { bin: wish.dir.as_deref(), conf: wish.conf_dir.as_deref(), force: wish.force };
+    let place = place::choose(root, told)?;
+    let mut record = Record::load(root)?.unwrap_or_default();
+    let mut report = Report {
+        folder: place.bin_here(),
+        why: place.why.clone(),
+        dry_run: wish.dry_run,
+        notes: place.notes.clone(),
+        ..Report::default()
+    };
+    // What can be known is known before anything is done. The API server may be asked by way of pods that need
+    // the program first.
+    let plan = |given: Given, report: &mut Report, record: &Record| -> Result<_> {
+        let (network, outcome) = planned(wish, &place, record, &given, manner.again, report)?;
+        Ok((network, outcome, given))
+    };
+    let early = match source {
+        None | Some(Source::Api(_)) => Ok(None),
+        Some(source) => given(wish, source).and_then(|given| plan(given, &mut report, &record)).map(Some),
+    };
+    // A network that cannot be put back is no reason to go without the program.
+    let early = if manner.again { early } else { Ok(early?) };
+    if !programs(wish, &place, &mut record, &mut report, manner.called_off)? {
+        return Ok(None);
     }
-    let result = perform(wish, &folder, &rows);
+    let due = match (early?, source) {
+        (None, Some(Source::Api(socket))) => {
+            let Some(given) = asked(wish, socket, manner)? else { return Ok(None) };
+            Some(plan(given, &mut report, &record)?)
+        }
+        (early, _) => early,
+    };
+    let Some((network, outcome, given)) = due else { return Ok(Some(Done { report, given: None })) };
+    let wanted = Wanted { text: network.text()?, network: &network, path: place.conf.join(&wish.conflist) };
+    report.notes.extend(network::remarks(&place, &wanted)?);
+    report.conflist = Some(network::row(&place, &wanted, outcome));
+    if !wish.dry_run {
+        let _alone = Folder::lock(&place.bin_here())?;
+        if (manner.called_off)() {
+            return Ok(None);
+        }
+        report.notes.extend(network::perform(&place, &wanted, outcome, &mut record)?);
+    }
+    Ok(Some(Done { report, given: Some(given) }))
+}
+
+/// The program under its names. `false` where it was called off meanwhile.
+fn programs(
+    wish: &Install,
+    place: &Place,
+    record: &mut Record,
+    report: &mut Report,
+    called_off: &dyn Fn() -> bool,
+) -> Result<bool> {
+    let here = place.bin_here();
+    let mut names = names::meant(&wish.only, wish.as_reference);
+    let lacks = place.lacks_loopback().then_some("loopback");
+    let also: Vec<&str> = if here.is_dir() { names::taken(&here)? } else { Vec::new() };
+    for name in also.into_iter().chain(lacks) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if wish.dry_run {
+        let rows = names::plan(&wish.from, &here, &names)?;
+        report.names = rows.into_iter().map(|(name, outcome)| Row::new(name, outcome, None)).collect();
+        return Ok(true);
+    }
+    if place.may_make && !here.exists() {
+        record.made.extend(place::make(&place.root, &place.bin, "the folder of plugins")?);
+        report.notes.push(format!("made `{}`, which was not there", here.display()));
+    }
+    place::writable(&here, "the folder of plugins")?;
+    let folder = Folder::lock(&here)?;
+    if called_off() {
+        return Ok(false);
+    }
+    names::sweep(&folder)?;
+    let rows = names::plan(&wish.from, &here, &names)?;
+    let changed =
+        record.folder != place.bin || rows.iter().any(|(_, outcome)| *outcome != Outcome::Unchanged);
+    if changed {
+        env!("CARGO_PKG_VERSION").clone_into(&mut record.version);
+        record.folder.clone_from(&place.bin);
+        record.save(&place.root)?;
+    }
+    let result = names::perform(&wish.from, &folder, &rows);
     if result.is_err() {
         // What stays is hidden, and the next install removes it.
-        let _ = sweep(&folder);
+        let _ = names::sweep(&folder);
     }
     let kept = Originals::of(&folder)?;
-    result.map(|()| Report {
-        folder: wish.dir.clone(),
-        names: rows.into_iter().map(|(name, outcome)| Row::new(name, outcome, kept.path_of(name))).collect(),
-        notes: Vec::new(),
-    })
+    result?;
+    report.names =
+        rows.into_iter().map(|(name, outcome)| Row::new(name, outcome, kept.path_of(name))).collect();
+    Ok(true)
 }
 
-/// Brings the originals back. Names that had no program before have none after.
-pub fn uninstall(wish: &Uninstall) -> Result<Report> {
-    let folder = Folder::lock(&wish.dir)?;
-    sweep(&folder)?;
-    let kept = Originals::of(&folder)?;
-    let mut report = Report { folder: wish.dir.clone(), ..Report::default() };
-    // The program's own name last: it is what a killed uninstall is begun again with.
-    for name in names(&wish.only, wish.only.is_empty()).into_iter().rev() {
-        if name == OWN && !wish.only.is_empty() && !wish.only.iter().any(|n| n == OWN) {
-            continue;
-        }
-        let outcome = give_up(&folder, &kept, name, &mut report.notes)?;
-        report.names.push(Row::new(name, outcome, None));
+/// The network, and what is to be done to its file; refuses what would harm pods or the node.
+fn planned(
+    wish: &Install,
+    place: &Place,
+    record: &Record,
+    given: &Given,
+    again: bool,
+    report: &mut Report,
+) -> Result<(Network, Outcome)> {
+    if !lists::is_loaded(&wish.conflist)
+        || wish.conflist.contains('/')
+        || !wish.conflist.ends_with(".conflist")
+    {
+        return Err(Error::new(Kind::Usage, format!("call the network's file `{}`", wish.conflist))
+            .hint("a name that ends in `.conflist`, such as 10-nodeplug.conflist"));
     }
-    kept.remove_if_empty()?;
-    folder.sync()?;
-    report.names.reverse();
-    Ok(report)
-}
-
-/// Removes what killed installs left of any name.
-fn sweep(folder: &Folder) -> Result<()> {
-    names(&[], true).into_iter().try_for_each(|name| folder.sweep(name))
-}
-
-/// The program's own name, and those of the reference that are meant.
-fn names(only: &[String], reference: bool) -> Vec<&'static str> {
-    let meant = |name: &str| (reference && only.is_empty()) || only.iter().any(|n| n == name);
-    let theirs = REFERENCE.iter().map(|(name, _)| *name).filter(|name| meant(name));
-    std::iter::once(OWN).chain(theirs).collect()
-}
-
-fn planned(from: &Path, folder: &Folder, name: &str) -> Result<Outcome> {
-    let path = folder.path().join(name);
-    Ok(match there(folder, name)? {
-        There::Nothing => Outcome::Installed,
-        There::Theirs => Outcome::Replaced,
-        There::Ours if install::is_same(from, &path, MODE)? && are_one(&path, &folder.path().join(OWN))? => {
-            Outcome::Unchanged
-        }
-        There::Ours => Outcome::Upgraded,
-    })
-}
-
-/// Whether both are names of one file.
-fn are_one(path: &Path, other: &Path) -> Result<bool> {
-    let of = |path: &Path| fs::symlink_metadata(path).map(|a| (a.dev(), a.ino()));
-    match (of(path), of(other)) {
-        (Ok(one), Ok(two)) => Ok(one == two),
-        (_, Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        (Err(e), _) | (_, Err(e)) => Err(e).doing(Kind::Io, || format!("look at `{}`", path.display())),
-    }
-}
-
-/// Makes and asks everything while it is hidden, keeps what has the names, and only then gives them.
-fn perform(wish: &Install, folder: &Folder, rows: &[(&'static str, Outcome)]) -> Result<()> {
-    let hidden = |name: &str| folder.path().join(format!(".{name}.new"));
-    let mut twin = folder.path().join(OWN);
-    let due = || rows.iter().filter(|(_, outcome)| *outcome != Outcome::Unchanged);
-    for (name, _) in due() {
-        let new = hidden(name);
-        // All names are one file: the program's pages are in memory once.
-        let of = Some(twin.as_path()).filter(|_| *name != OWN);
-        install::write(&wish.from, of, &new, MODE)?;
-        if *name == OWN {
-            twin.clone_from(&new);
-        }
-        probe::version(&new, name)?;
-    }
-    let kept = Originals::of(folder)?;
-    for (name, _) in due().filter(|(_, outcome)| *outcome == Outcome::Replaced) {
-        kept.keep(name)?;
-    }
-    for (name, _) in due() {
-        let path = folder.path().join(name);
-        fs::rename(hidden(name), &path)
-            .doing(Kind::Io, || format!("replace `{}`", path.display()))
-            .map_err(|e| e.hint("every name is a whole program: run the same command again"))?;
-    }
-    folder.sync()
-}
-
-fn give_up(folder: &Folder, kept: &Originals, name: &str, notes: &mut Vec<String>) -> Result<Outcome> {
-    let path = folder.path().join(name);
-    let original = kept.path_of(name);
-    Ok(match (there(folder, name)?, original) {
-        (There::Theirs, Some(same)) if are_one(&same, &path)? => {
-            // An install was killed before it gave the name.
-            kept.drop(name)?;
-            Outcome::Kept
-        }
-        (There::Theirs, original) => {
-            let what = format!("`{}` is another program by now and stays", path.display());
-            let more = if original.is_some() { "; the one that it had replaced is dropped" } else { "" };
-            notes.push(format!("{what}{more}"));
-            kept.drop(name)?;
-            Outcome::Kept
-        }
-        (_, Some(_)) => {
-            kept.bring_back(name)?;
-            Outcome::Restored
-        }
-        (There::Ours, None) => {
-            store::remove(&path)?;
-            Outcome::Removed
-        }
-        (There::Nothing, None) => Outcome::Absent,
-    })
-}
-
-fn there(folder: &Folder, name: &str) -> Result<There> {
-    let path = folder.path().join(name);
-    let about = match fs::symlink_metadata(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(There::Nothing),
-        other => other.doing(Kind::Io, || format!("look at `{}`", path.display()))?,
+    let subnets = subnets::read(&given.subnets)?;
+    let words = if wish.cluster_cidr.is_empty() { &given.cluster } else { &wish.cluster_cidr };
+    let cluster = words.iter().map(|word| subnets::network(word)).collect::<Result<Vec<_>>>()?;
+    let network = Network {
+        name: wish.network.clone(),
+        version: version(wish, place, report)?,
+        mode: wish.mode,
+        mtu: wish.mtu.or(given.mtu),
+        subnets,
+        cluster,
     };
-    if !about.is_file() && !about.is_symlink() {
-        return Err(Error::new(
-            Kind::Conflict,
-            format!("use the name `{}`, which is no file's", path.display()),
+    let text = network.text()?;
+    if !wish.force {
+        overlap::none(&place.root, &network)?;
+        living::unharmed(&place.root, &network)?;
+    }
+    let wanted = Wanted { network: &network, text, path: place.conf.join(&wish.conflist) };
+    let outcome = network::plan(place, &wanted, record, wish.force && !again)?;
+    let forwards = |ipv6: bool| {
+        let setting = if ipv6 { "ipv6/conf/all/forwarding" } else { "ipv4/ip_forward" };
+        let path = below(&place.root, Path::new("/proc/sys/net")).join(setting);
+        // A root that is not booted says nothing.
+        std::fs::read_to_string(path).map_or(true, |text| text.trim() != "0")
+    };
+    report.notes.extend(subnets::remarks(&network.subnets, &network.cluster, &forwards));
+    Ok((network, outcome))
+}
+
+fn version(wish: &Install, place: &Place, report: &mut Report) -> Result<Version> {
+    let newest = place.runtime.as_ref().map_or("1.0.0", |runtime| runtime.cni_version());
+    let read = |text: &str| {
+        text.parse::<Version>().doing(Kind::Usage, || "choose the network's cniVersion".to_owned())
+    };
+    let (newest, asked) = (read(newest)?, wish.cni_version.as_deref().map(read).transpose()?);
+    if let Some(asked) = asked.filter(|asked| *asked > newest) {
+        report.notes.push(format!(
+            "the runtime may not understand cniVersion {}; what it surely does is {}",
+            asked.as_str(),
+            newest.as_str()
+        ));
+    }
+    Ok(asked.unwrap_or(newest))
+}
+
+fn given(wish: &Install, source: &Source) -> Result<Given> {
+    match source {
+        Source::Known(given) => Ok(given.clone()),
+        Source::Words(words) => Ok(Given { subnets: words.clone(), ..Given::default() }),
+        Source::File(file) => {
+            let node = wish.node_name.clone().or_else(|| environment("NODE_NAME"));
+            source::parse(&source::text_of(file)?, node.as_deref(), &host())
+        }
+        Source::Api(_) => Err(Error::new(Kind::Internal, "read a socket as a file")),
+    }
+}
+
+/// Waits for the API server; `None` where a signal came first.
+fn asked(wish: &Install, socket: &Path, manner: Manner<'_>) -> Result<Option<Given>> {
+    let node = wish.node_name.clone().or_else(|| environment("NODE_NAME")).unwrap_or_else(host);
+    if wish.dry_run || manner.patience == Some(Duration::ZERO) {
+        let doing = || format!("learn the subnets of the node `{node}`");
+        let given = kube_api::ask(socket, &node)?;
+        return given.map(Some).ok_or_else(|| Error::caused(Kind::TryAgain, doing(), "it has none yet"));
+    }
+    let end = manner.patience.map(|patience| Instant::now() + patience);
+    let wait = |time: Duration| match manner.signals {
+        Some(signals) => signals.came_within(time),
+        None if end.is_some_and(|end| Instant::now() >= end) => Err(Error::caused(
+            Kind::TryAgain,
+            format!("learn the subnets of the node `{node}`"),
+            "they did not come",
         )
-        .hint("move it away"));
-    }
-    Ok(if is_ours(&path)? { There::Ours } else { There::Theirs })
+        .hint("the program is installed: run the same command again when the node has spec.podCIDRs")),
+        None => {
+            thread::sleep(time);
+            Ok(false)
+        }
+    };
+    kube_api::wait(socket, &node, &wait, &staying::tell)
 }
 
-/// Whether a file is this program, in any version.
-pub(crate) fn is_ours(path: &Path) -> Result<bool> {
-    let bytes = match fs::read(path) {
-        // A link to nowhere is somebody's all the same.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        other => other.doing(Kind::Io, || format!("read `{}`", path.display()))?,
-    };
-    let mark = black_box(&MARK);
-    Ok(bytes.windows(mark.len()).any(|window| window == mark))
+fn host() -> String {
+    std::fs::read_to_string(HOSTNAME).unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 #[cfg(test)]

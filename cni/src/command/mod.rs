@@ -25,10 +25,10 @@ Examples:
   nodeplug-cni ipam list
   nodeplug-cni ipam check --fix
   nodeplug-cni repair
-  nodeplug-cni install --as-reference /opt/cni/bin
+  nodeplug-cni install --pod-cidr 10.244.1.0/24
 
 A container runtime runs this program with CNI_COMMAND set and the network's configuration on stdin.
-Install it as /opt/cni/bin/nodeplug-cni, and under the name `loopback` for the runtime's own call:
+`install` puts it where the runtime looks, and makes a network like this one:
   {\"cniVersion\": \"1.0.0\", \"name\": \"pods\", \"plugins\": [{\"type\": \"nodeplug-cni\", \"ipMasq\": true,
     \"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.88.0.0/16\"}]]}}]}
 
@@ -169,6 +169,11 @@ fn run(arguments: &Arguments) -> Result<(String, i32)> {
             let report = repair::run(*dry_run)?;
             let (text, _) = said(&report.to_json(), &report.to_table(), json);
             Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+        }
+        Some(Command::Install(wish)) if wish.stay => {
+            let print =
+                |report: &install::Report| print(&said(&report.to_json(), &report.to_table(), json).0);
+            install::stay(wish, &print).map(|()| (String::new(), FINE))
         }
         Some(Command::Install(wish)) => {
             install::install(wish).map(|report| said(&report.to_json(), &report.to_table(), json))

@@ -64,6 +64,17 @@ pub fn list(socket: &mut RouteSocket, index: u32) -> Result<Vec<Address>> {
     Ok(messages.filter_map(|m| described(&m)).collect())
 }
 
+/// `ip address show`: every address with the index of its link. For a person's command, never for a pod's call.
+pub fn everywhere(socket: &mut RouteSocket) -> Result<Vec<(IpNet, u32)>> {
+    let query = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let found = socket.dump(&query, || "list the node's addresses".to_owned())?;
+    let messages = found.iter().filter_map(|m| match m {
+        RouteNetlinkMessage::NewAddress(m) => Some((described(m)?.net, m.header.index)),
+        _ => None,
+    });
+    Ok(messages.collect())
+}
+
 fn built(index: u32, net: IpNet) -> AddressMessage {
     match net {
         IpNet::V4(net) => AddressMessageBuilder::<Ipv4Addr>::new()

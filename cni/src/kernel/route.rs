@@ -186,18 +186,26 @@ pub fn list(socket: &mut RouteSocket, index: u32) -> Result<Vec<(Route, u32)>> {
     Ok(all)
 }
 
-/// Every route of the main table with its link: for people, and never for a pod's ADD.
-pub fn of_main(socket: &mut RouteSocket) -> Result<Vec<(Route, u32)>> {
+/// `ip route show table all`: every route that leads to a link, with that link's index. For a person's command,
+/// never for a pod's call.
+pub fn everywhere(socket: &mut RouteSocket) -> Result<Vec<(Route, u32)>> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut query = RouteMessage::default();
         query.header.address_family = family;
-        let found = socket.dump(&RouteNetlinkMessage::GetRoute(query), || "list the routes".to_owned())?;
+        let found =
+            socket.dump(&RouteNetlinkMessage::GetRoute(query), || "list the node's routes".to_owned())?;
         all.extend(found.iter().filter_map(|m| match m {
-            RouteNetlinkMessage::NewRoute(m) if m.header.kind == RouteType::Unicast => listed(m),
+            RouteNetlinkMessage::NewRoute(m) => listed(m),
             _ => None,
         }));
     }
+    Ok(all)
+}
+
+/// Those of the main table.
+pub fn of_main(socket: &mut RouteSocket) -> Result<Vec<(Route, u32)>> {
+    let mut all = everywhere(socket)?;
     all.retain(|(route, _)| !is_apart(route));
     Ok(all)
 }

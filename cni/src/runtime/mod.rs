@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 
 use node::Result;
 
-use process::Process;
 pub use version::Release;
 
 /// Where runtimes look for plugins unless they are told otherwise.

@@ -4,6 +4,7 @@ use toml::Table;
 
 use super::containerd::read;
 use super::lists::{is_loaded, list, parse};
+use super::process::Process;
 use super::*;
 
 fn table(text: &str) -> Table {

@@ -87,16 +87,15 @@ pub(super) fn checkpoint(config: &Config) -> Vec<Finding> {
     };
     let pods = config.kubelet.device_plugins.parent().map(|root| root.join("pods"));
     let known = known(&data, pods.as_deref());
-    let ours = |name: &str| config.resources.iter().any(|resource| resource.name.as_str() == name);
+    let named = |name: &str| config.resources.iter().find(|resource| resource.name.as_str() == name);
+    let own: Vec<String> = config.resources.iter().map(|r| session::socket_name(&r.name)).collect();
     let live = sockets::live(&config.kubelet);
-    let served = |name: &str| {
-        let own = session::socket_name(name);
-        let is_own = |socket: &String| {
-            config.resources.iter().any(|r| *socket == session::socket_name(r.name.as_str()))
-        };
-        // Whose resource a socket of another plugin serves, nothing tells.
-        if ours(name) { live.contains(&own) } else { live.iter().any(|socket| !is_own(socket)) }
+    // Whose resource a socket of another plugin serves, nothing tells.
+    let served = |name: &str| match named(name) {
+        Some(resource) => live.contains(&session::socket_name(&resource.name)),
+        None => live.iter().any(|socket| !own.contains(socket)),
     };
+    let ours = |name: &str| named(name).is_some();
     let found: Vec<Finding> =
         known.iter().flat_map(|(name, known)| of_resource(name, known, ours(name), served(name))).collect();
     if found.is_empty() {
@@ -266,7 +265,7 @@ mod tests {
         let temp = Folder::new("unserved");
         let config = config(&temp);
         let socket = |name: &str| UnixListener::bind(temp.path(&format!("device-plugins/{name}"))).unwrap();
-        let (_own, other) = (socket(&session::socket_name(OURS)), socket("other.sock"));
+        let (_own, other) = (socket(&session::socket_name(&config.resources[0].name)), socket("other.sock"));
         let id = inventory::id(OURS, "count:0", 0);
         let held = format!(
             r#"[{{"PodUID":"u-1","ContainerName":"c","ResourceName":"{OURS}","DeviceIDs":{{"-1":["{id}"]}}}},

@@ -68,9 +68,9 @@ fn lay_out(node: &Node, entry: &Value) -> Well {
         umount2(&path, MntFlags::MNT_DETACH).unwrap();
         fs::remove_file(&path).unwrap();
     }
-    install(&["--as-reference", "--only", "loopback"]);
     let config = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dirs = ['/opt/cni/bin']\n";
     fs::write("/etc/containerd/config.toml", config).unwrap();
+    install(&["--as-reference", "--only", "loopback"]);
     // A runtime is known by its process's name; this one waits until its input ends.
     executable("/usr/local/bin/containerd", "#!/bin/sh\necho 'containerd x v1.7.24 y'\nread forever\n");
     write(TAKEN, &list(entry));
@@ -332,7 +332,7 @@ fn configurations(node: &Node) {
     is_well();
     fs::remove_file(TAKEN).unwrap();
     let remedy = finding("configuration folder", "problem", "has no network configuration");
-    assert!(remedy.contains("nodeplug-cni validate"), "{remedy}");
+    assert!(remedy.contains("nodeplug-cni install --pod-cidr"), "{remedy}");
     write(&format!("{CONF}/05-other.conflist"), &other);
     finding("configuration", "warning", "no file names nodeplug-cni");
 }

@@ -11,8 +11,14 @@ use crate::command::table;
 pub struct Report {
     /// The folder of plugins.
     pub folder: PathBuf,
+    /// Why this one.
+    pub why: String,
+    /// Nothing was changed; the outcomes are what would be.
+    pub dry_run: bool,
     /// One for each name that was meant.
     pub names: Vec<Row>,
+    /// The network's file, where one was meant.
+    pub conflist: Option<Conflist>,
     /// What a person should know besides.
     pub notes: Vec<String>,
 }
@@ -28,12 +34,29 @@ pub struct Row {
     pub original: Option<PathBuf>,
 }
 
+/// The network's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflist {
+    /// As this process reaches it.
+    pub path: PathBuf,
+    /// What was done.
+    pub outcome: Outcome,
+    /// The network's name.
+    pub network: String,
+    /// The pods' subnets.
+    pub subnets: Vec<String>,
+    /// Its cniVersion.
+    pub version: &'static str,
+    /// What it holds.
+    pub text: String,
+}
+
 /// What was done to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing had it.
     Installed,
-    /// Another program had it, which is kept.
+    /// Another program or file had it, which is kept.
     Replaced,
     /// Another version of this program had it, or a copy.
     Upgraded,
@@ -50,7 +73,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn word(self) -> &'static str {
+    /// As the report says it.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Installed => "installed",
             Self::Replaced => "replaced",
@@ -71,8 +95,21 @@ impl Row {
     }
 }
 
+impl Conflist {
+    fn to_json(&self) -> Value {
+        json!({
+            "path": self.path.display().to_string(),
+            "outcome": self.outcome.word(),
+            "network": self.network,
+            "subnets": self.subnets,
+            "cniVersion": self.version,
+        })
+    }
+}
+
 impl Report {
-    /// For programs: `{folder, names: [{name, outcome, original}], notes: […]}`.
+    /// For programs: `{folder, why, dryRun, names: [{name, outcome, original}], conflist: {path, outcome, network,
+    /// subnets, cniVersion} or null, notes: […]}`.
     pub fn to_json(&self) -> Value {
         let shown = |path: &PathBuf| path.display().to_string();
         let row = |row: &Row| {
@@ -80,10 +117,17 @@ impl Report {
             json!({ "name": row.name, "outcome": row.outcome.word(), "original": original })
         };
         let names: Vec<Value> = self.names.iter().map(row).collect();
-        json!({ "folder": shown(&self.folder), "names": names, "notes": self.notes })
+        json!({
+            "folder": shown(&self.folder),
+            "why": self.why,
+            "dryRun": self.dry_run,
+            "names": names,
+            "conflist": self.conflist.as_ref().map(Conflist::to_json),
+            "notes": self.notes,
+        })
     }
 
-    /// One line a name, then the notes.
+    /// One line a name, the network, then the notes.
     pub fn to_table(&self) -> String {
         let original =
             |row: &Row| row.original.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
@@ -92,8 +136,21 @@ impl Report {
             .iter()
             .map(|r| vec![r.name.clone(), r.outcome.word().to_owned(), original(r)])
             .collect();
-        let notes: Vec<String> = self.notes.iter().map(|note| format!("note: {note}\n")).collect();
-        let all = table(&["NAME", "OUTCOME", "ORIGINAL"], &rows);
-        format!("{all}{}in `{}`\n", notes.concat(), self.folder.display())
+        let mut text = table(&["NAME", "OUTCOME", "ORIGINAL"], &rows);
+        if let Some(conflist) = &self.conflist {
+            let Conflist { path, outcome, network, subnets, version, text: content } = conflist;
+            let (path, outcome, subnets) = (path.display(), outcome.word(), subnets.join(" and "));
+            text.push_str(&format!("network `{network}` of {subnets}, {version}: {outcome} as `{path}`\n"));
+            if self.dry_run {
+                text.push_str(content);
+            }
+        }
+        text.extend(self.notes.iter().map(|note| format!("note: {note}\n")));
+        let why = if self.why.is_empty() { String::new() } else { format!(", {}", self.why) };
+        text.push_str(&format!("in `{}`{why}\n", self.folder.display()));
+        if self.dry_run {
+            text.push_str("dry run: nothing was changed\n");
+        }
+        text
     }
 }

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use clap::Parser;
 
+use super::names::{is_ours, meant};
 use super::*;
 
 #[derive(Debug, Parser)]
@@ -21,9 +22,9 @@ fn names_that_are_not_the_references_are_refused_with_a_suggestion() {
 
 #[test]
 fn the_programs_own_name_comes_first() {
-    assert_eq!(names(&[], false), [OWN]);
-    assert_eq!(names(&[], true).len(), 1 + REFERENCE.len());
-    assert_eq!(names(&["sbr".to_owned(), "ptp".to_owned()], true), [OWN, "ptp", "sbr"]);
+    assert_eq!(meant(&[], false), [OWN]);
+    assert_eq!(meant(&[], true).len(), 1 + REFERENCE.len());
+    assert_eq!(meant(&["sbr".to_owned(), "ptp".to_owned()], true), [OWN, "ptp", "sbr"]);
 }
 
 #[test]
@@ -35,6 +36,7 @@ fn people_get_a_table_and_programs_the_same_as_json() {
             Row::new("sbr", Outcome::Installed, None),
         ],
         notes: vec!["one".to_owned()],
+        ..Report::default()
     };
     assert_eq!(
         report.to_table(),
@@ -47,8 +49,8 @@ fn people_get_a_table_and_programs_the_same_as_json() {
     assert_eq!(
         report.to_json().to_string(),
         concat!(
-            r#"{"folder":"/p","names":[{"name":"bridge","outcome":"replaced","original":"/p/.nodeplug-originals/bridge"},"#,
-            r#"{"name":"sbr","outcome":"installed","original":null}],"notes":["one"]}"#
+            r#"{"folder":"/p","why":"","dryRun":false,"names":[{"name":"bridge","outcome":"replaced","original":"/p/.nodeplug-originals/bridge"},"#,
+            r#"{"name":"sbr","outcome":"installed","original":null}],"conflist":null,"notes":["one"]}"#
         )
     );
 }

@@ -1,0 +1,87 @@
+//! The node's own addresses and routes in the pods' subnets: packets of either would go astray.
+
+use std::fs;
+use std::path::Path;
+
+use ipnet::IpNet;
+use node::{Error, Kind, Result};
+
+use super::Mode;
+use super::conflist::Network;
+use super::subnets::overlap;
+use crate::kernel::socket::RouteSocket;
+use crate::kernel::{address, link, route};
+use crate::owner::Owner;
+use crate::runtime::below;
+
+/// The bridge of a generated network in bridge mode.
+const BRIDGE: &str = "cni0";
+/// The kernel's own table of local addresses.
+const LOCAL: u32 = 255;
+
+/// Refuses subnets that the node uses otherwise. Nothing is looked at where the node below `root` does not run, or
+/// runs in another network namespace than this process.
+pub(super) fn none(root: &Path, network: &Network) -> Result<()> {
+    if !is_this_node(root) {
+        return Ok(());
+    }
+    let mut socket = RouteSocket::open()?;
+    for used in used(&mut socket)? {
+        let Some(subnet) = network.subnets.iter().find(|subnet| used.meets(subnet)) else { continue };
+        let name = link::find_index(&mut socket, used.link)?.map(|link| link.name).unwrap_or_default();
+        if !is_pods(&name, network.mode) {
+            let why = format!("`{name}` has the {} `{}`", used.what, used.net);
+            return Err(Error::caused(Kind::Conflict, format!("give pods addresses of `{subnet}`"), why).hint(
+                "choose another subnet; where another plugin's pods left it there, drain the node and delete the \
+                 link, or add `--force`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A network that the node uses.
+#[derive(Debug)]
+struct Used {
+    net: IpNet,
+    link: u32,
+    what: &'static str,
+    /// A route by a router loses to the pods' own routes where it is wider than their subnet.
+    by_router: bool,
+}
+
+impl Used {
+    fn meets(&self, subnet: &IpNet) -> bool {
+        if self.by_router { subnet.contains(&self.net) } else { overlap(subnet, &self.net) }
+    }
+}
+
+fn used(socket: &mut RouteSocket) -> Result<Vec<Used>> {
+    let addresses = address::everywhere(socket)?.into_iter();
+    let mut found: Vec<Used> =
+        addresses.map(|(net, link)| Used { net, link, what: "address", by_router: false }).collect();
+    let routes = route::everywhere(socket)?.into_iter();
+    let routes = routes.filter(|(route, _)| route.table != Some(LOCAL) && route.dst.prefix_len() > 0);
+    found.extend(routes.map(|(route, link)| Used {
+        net: route.dst,
+        link,
+        what: "route",
+        by_router: route.gw.is_some(),
+    }));
+    Ok(found)
+}
+
+/// What pods of this network are behind.
+fn is_pods(link: &str, mode: Mode) -> bool {
+    Owner::is_host_ifname(link) || (mode == Mode::Bridge && link == BRIDGE)
+}
+
+fn is_this_node(root: &Path) -> bool {
+    if root == Path::new("/") {
+        return true;
+    }
+    let first = below(root, Path::new("/proc/1"));
+    let theirs = fs::read_link(first.join("ns/net"));
+    first.exists()
+        && theirs.map_or(true, |theirs| fs::read_link("/proc/self/ns/net").is_ok_and(|own| own == theirs))
+}
