@@ -5,6 +5,7 @@ pub mod attachment;
 pub mod claims;
 pub mod command;
 pub mod config;
+pub mod doctor;
 pub mod ipam;
 pub mod kernel;
 pub mod log;

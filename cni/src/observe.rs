@@ -95,7 +95,7 @@ pub fn ifbs(socket: &mut RouteSocket) -> Result<Vec<(String, Owner)>> {
 
 /// The MTU of the device that the default route leaves by, IPv4's before IPv6's: the one towards an
 /// address that no network routes more specifically (RFC 5737, RFC 3849).
-fn default_mtu(socket: &mut RouteSocket) -> Result<Option<u32>> {
+pub fn default_mtu(socket: &mut RouteSocket) -> Result<Option<u32>> {
     for probe in [IpAddr::from([192, 0, 2, 1]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])] {
         if let Some(found) = route::matching(socket, probe)? {
             return Ok(

@@ -177,7 +177,8 @@ impl State {
         store::write_whole(&self.marker_path(), text.as_bytes())
     }
 
-    fn is_this_boots(&self) -> Result<bool> {
+    /// Whether the memory was made this boot's own.
+    pub fn is_this_boots(&self) -> Result<bool> {
         Ok(self.marker()?.is_some_and(|(boot, _)| boot == self.boot))
     }
 

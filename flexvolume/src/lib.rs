@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod backend;
 pub mod command;
+pub mod doctor;
 pub mod kernel;
 pub mod name;
 pub mod observe;

@@ -79,6 +79,11 @@ impl Node {
         node
     }
 
+    /// Makes a folder of the host's, such as /etc, this node's own: what is written there goes with the node.
+    pub fn own(&self, folder: &str) {
+        lay_over(Path::new(SCRATCH), folder);
+    }
+
     /// Installs a program under another name, as an operator would by copying it.
     pub fn install(&self, from: &Path, name: &str) {
         put_program(from, name);
@@ -230,7 +235,20 @@ fn add_address(inside: &[&str], family: &str, address: &str, link: &str) {
     tool(&words);
 }
 
-pub(crate) fn cover(folder: &str) {
+/// Makes a folder of the host writable without changing it; what is written lies below `scratch`.
+pub(crate) fn lay_over(scratch: &Path, folder: &str) {
+    let own = scratch.join(folder.trim_start_matches('/').replace('/', "-"));
+    let (upper, work) = (own.join("upper"), own.join("work"));
+    fs::create_dir_all(&upper).expect("make an upper folder");
+    fs::create_dir_all(&work).expect("make a work folder");
+    let options = format!("lowerdir={folder},upperdir={},workdir={}", upper.display(), work.display());
+    let none = MsFlags::empty();
+    mount(Some("overlay"), folder, Some("overlay"), none, Some(options.as_str()))
+        .unwrap_or_else(|e| panic!("lay over `{folder}`: {e}"));
+}
+
+/// An empty folder in the place of one of the host's.
+pub fn cover(folder: &str) {
     let options = Some("mode=755");
     mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), options)
         .unwrap_or_else(|e| panic!("cover `{folder}`: {e}"));

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use crate::call::{self, tool};
 use crate::kernel::cgroup::Cgroup;
 use crate::kubelet::{Kubelet, PLUGINS, hold};
-use crate::node::{BOOT_ID, bind, built, cover};
+use crate::node::{BOOT_ID, bind, built, cover, lay_over};
 use crate::volume_look::{self, Kept, Loop, Territory};
 
 /// The names under which our driver is installed: `nodeplug~NAME/NAME`.
@@ -249,7 +249,7 @@ fn cover_all() -> Territory {
         territory.claim(folder, cover);
     }
     for folder in ["/etc", "/usr/libexec"] {
-        lay_over(folder);
+        lay_over(Path::new(SCRATCH), folder);
     }
     for folder in [PLUGINS, "/var/lib/kubelet/pods", "/run/lock"] {
         fs::create_dir_all(folder).expect(folder);
@@ -261,18 +261,6 @@ fn cover_all() -> Territory {
 
 fn propagate(how: MsFlags) {
     mount(None::<&str>, "/", None::<&str>, how | MsFlags::MS_REC, None::<&str>).expect("change propagation");
-}
-
-/// Makes a folder of the host writable without changing it.
-fn lay_over(folder: &str) {
-    let own = Path::new(SCRATCH).join(folder.trim_start_matches('/').replace('/', "-"));
-    let (upper, work) = (own.join("upper"), own.join("work"));
-    fs::create_dir_all(&upper).expect("make an upper folder");
-    fs::create_dir_all(&work).expect("make a work folder");
-    let options = format!("lowerdir={folder},upperdir={},workdir={}", upper.display(), work.display());
-    let none = MsFlags::empty();
-    mount(Some("overlay"), folder, Some("overlay"), none, Some(options.as_str()))
-        .unwrap_or_else(|e| panic!("lay over `{folder}`: {e}"));
 }
 
 /// One copy, and a hard link for each further name. By a process of its own, as

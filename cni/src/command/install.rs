@@ -14,7 +14,7 @@ mod network;
 mod originals;
 mod overlap;
 mod place;
-mod probe;
+pub(crate) mod probe;
 mod record;
 mod report;
 mod source;
@@ -36,7 +36,9 @@ use crate::role::{OWN, REFERENCE};
 use crate::runtime::{below, lists};
 use crate::version::Version;
 use conflist::Network;
+pub(crate) use names::is_ours;
 use network::Wanted;
+pub(crate) use originals::NAME as ORIGINALS;
 use originals::Originals;
 use place::{Place, Told};
 use record::Record;
@@ -46,7 +48,7 @@ pub use staying::run as stay;
 pub use uninstall::uninstall;
 
 /// This program, even where its file was replaced or removed since it started (proc_pid_exe(5)).
-const OURSELVES: &str = "/proc/self/exe";
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
 /// How long one that does not stay waits for the API server.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// What the host calls itself, where nobody names the node.

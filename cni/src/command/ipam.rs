@@ -25,6 +25,11 @@ use crate::verb::{del, repair};
 /// A record without its link that is younger may be that of an ADD at work.
 const STILL_BEING_MADE: Duration = Duration::from_mins(1);
 
+const YOUNG: &str = "its link is not there; the ADD may still be at work";
+const MAYBE_OTHERS: &str = "no attachment of ours; maybe another plugin's";
+/// How it ends what nobody but the runtime can mend.
+const DELEGATED: [&str; 2] = ["until the runtime calls DEL or GC", "is gone: restart the pod"];
+
 /// What to do with leases.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -154,6 +159,35 @@ fn list(state: &State, place: &Where) -> Result<Report> {
     Ok(Report { heading: &["NETWORK", "ADDRESS", "POD", "HOLDER", "SINCE"], rows, summary, fine: true })
 }
 
+/// Something that `check` finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ailment {
+    pub network: String,
+    pub address: String,
+    pub holder: String,
+    pub what: String,
+    /// `check --fix` mends it.
+    pub mendable: bool,
+    /// An ADD may still be at work.
+    pub young: bool,
+    /// A lease that nobody answers for.
+    pub leaked: bool,
+}
+
+/// What `check` finds on the whole node, for a program. Changes nothing.
+pub(crate) fn ailments(state: &State) -> Result<Vec<Ailment>> {
+    let place = Where { data_dir: DATA_DIR.into(), network: None };
+    let report = check(state, &place, false)?;
+    Ok(report.rows.into_iter().filter_map(ailment).collect())
+}
+
+fn ailment(row: Vec<String>) -> Option<Ailment> {
+    let [network, address, holder, what] = <[String; 4]>::try_from(row).ok()?;
+    let (young, leaked) = (what == YOUNG, what == MAYBE_OTHERS);
+    let mendable = !young && !leaked && !DELEGATED.iter().any(|end| what.ends_with(end));
+    Some(Ailment { network, address, holder, what, mendable, young, leaked })
+}
+
 fn check(state: &State, place: &Where, fix: bool) -> Result<Report> {
     // Records first: an ADD makes its link after its record, and its lease in between.
     let records = state.attachments.all()?;
@@ -188,11 +222,7 @@ fn check(state: &State, place: &Where, fix: bool) -> Result<Report> {
         if state.lessees.has(owner) {
             continue;
         }
-        let what = if alone {
-            "no pod is left on this node"
-        } else {
-            "no attachment of ours; maybe another plugin's"
-        };
+        let what = if alone { "no pod is left on this node" } else { MAYBE_OTHERS };
         rows.push(row(&held.network, &held.lease.address.to_string(), &owner.to_string(), what));
         left += usize::from(!alone);
         if fix
@@ -244,7 +274,7 @@ fn ailing(state: &State, record: &Attachment, hands: &mut Hands) -> Result<Optio
     let age =
         SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(record.since)).unwrap_or_default();
     if record.boot == state.boot && !there && age < STILL_BEING_MADE {
-        return Ok(Some(("its link is not there; the ADD may still be at work".to_owned(), false)));
+        return Ok(Some((YOUNG.to_owned(), false)));
     }
     if record.boot != state.boot || !there {
         return Ok(Some(match &record.delegate {

@@ -15,10 +15,11 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use node::{Context, Error, Kind, Result};
 use serde_json::Value;
 
-use crate::render;
+use crate::{doctor, render};
 
 const EXAMPLE: &str = "\
 Examples:
+  nodeplug-cni doctor
   nodeplug-cni validate /etc/cni/net.d/10-pods.conflist
   nodeplug-cni dry-run /etc/cni/net.d/10-pods.conflist
   nodeplug-cni ipam list
@@ -32,6 +33,13 @@ A container runtime runs this program with CNI_COMMAND set and the network's con
     \"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.88.0.0/16\"}]]}}]}
 
 Exit codes: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
+
+const DOCTOR: &str = "\
+Example, on the node, and from a container that has the node's root at /host:
+  nodeplug-cni doctor
+  nodeplug-cni doctor --root /host -o json
+
+Exit codes: 0 fine or warnings alone, 1 a problem, 2 wrong arguments.";
 
 const FINE: i32 = 0;
 const PROBLEM: i32 = 1;
@@ -81,6 +89,13 @@ enum Command {
     Ipam {
         #[command(subcommand)]
         command: ipam::Command,
+    },
+    /// Look for what keeps pods from their network, and say what to do about it. Changes nothing.
+    #[command(after_help = DOCTOR)]
+    Doctor {
+        /// The node's root folder, where it is mounted elsewhere or not booted; all other paths lie below it.
+        #[arg(long)]
+        root: Option<PathBuf>,
     },
     /// Put back what nf_tables has to hold for every living pod, after somebody flushed it.
     Repair {
@@ -142,6 +157,11 @@ fn run(arguments: &Arguments) -> Result<(String, i32)> {
         }
         Some(Command::Ipam { command }) => {
             let report = command.run()?;
+            let (text, _) = said(&report.to_json(), &report.to_table(), json);
+            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+        }
+        Some(Command::Doctor { root }) => {
+            let report = doctor::examine(root.as_deref())?;
             let (text, _) = said(&report.to_json(), &report.to_table(), json);
             Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
         }

@@ -188,14 +188,14 @@ impl Report {
 
 /// As whom the program reads an entry: as itself, or as the reference's plugin of that name. IPAM plugins
 /// have no entries of their own.
-fn role_of(entry: &Value) -> Option<Role> {
+pub(crate) fn role_of(entry: &Value) -> Option<Role> {
     let name = entry.get("type").and_then(Value::as_str)?;
     if name == OWN { Some(Role::Main) } else { Role::named(name).filter(|role| !role.is_ipam()) }
 }
 
 /// The entry as a runtime hands it to the plugin: with the list's name and version in it
 /// (CNI spec 1.1.0, section 3, "Deriving request configuration from plugin configuration").
-fn compose(document: &Value, entry: &Value, network: Option<&str>) -> Value {
+pub(crate) fn compose(document: &Value, entry: &Value, network: Option<&str>) -> Value {
     let Some(fields) = entry.as_object() else { return entry.clone() };
     let mut out: Map<String, Value> = fields.clone();
     // A list without a proper name has its problem already, and the entry shall not repeat it.

@@ -7,6 +7,7 @@ pub mod link;
 pub mod loopback;
 pub mod neighbour;
 pub mod nft;
+pub mod probe;
 pub mod reaper;
 pub mod route;
 pub mod rule;

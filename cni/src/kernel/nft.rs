@@ -41,7 +41,7 @@ pub use self::element::comment;
 pub use self::filter::{Filter, Trace};
 pub use self::firewall::{Ingress, Passage};
 pub use self::found::Found;
-pub use self::host::MARK;
+pub use self::host::{Dropper, MARK};
 pub use self::layout::TABLE;
 pub use self::masquerade::Masquerade;
 pub use self::ports::{Forward, PortRules};

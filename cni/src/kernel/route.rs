@@ -203,6 +203,13 @@ pub fn everywhere(socket: &mut RouteSocket) -> Result<Vec<(Route, u32)>> {
     Ok(all)
 }
 
+/// Those of the main table.
+pub fn of_main(socket: &mut RouteSocket) -> Result<Vec<(Route, u32)>> {
+    let mut all = everywhere(socket)?;
+    all.retain(|(route, _)| !is_apart(route));
+    Ok(all)
+}
+
 fn listed(message: &RouteMessage) -> Option<(Route, u32)> {
     let found = described(message)?;
     let mut route = Route::direct(found.dst);

@@ -51,6 +51,21 @@ pub fn every(
 ) -> Result<Vec<Mended>> {
     let _one_at_a_time = state.repairing()?;
     hands.repairing = true;
+    let all = each(state, hands, mend, &mut tell)?;
+    hands.repairing = false;
+    if mend && all.iter().all(|m| !matches!(m.outcome, Outcome::Failed(_))) {
+        state.note_mended()?;
+    }
+    Ok(all)
+}
+
+/// Looks at every attachment and holds up nobody. A pod that is on its way out meanwhile may be told of as if
+/// something of it were missing.
+pub fn look(state: &State, hands: &mut Hands) -> Result<Vec<Mended>> {
+    each(state, hands, false, &mut |_| {})
+}
+
+fn each(state: &State, hands: &mut Hands, mend: bool, tell: &mut dyn FnMut(&Mended)) -> Result<Vec<Mended>> {
     let mut all = Vec::new();
     for folder in state.everywhere()? {
         for record in folder.all()?.into_iter().filter(|r| r.boot == state.boot) {
@@ -63,10 +78,6 @@ pub fn every(
             tell(&mended);
             all.push(mended);
         }
-    }
-    hands.repairing = false;
-    if mend && all.iter().all(|m| !matches!(m.outcome, Outcome::Failed(_))) {
-        state.note_mended()?;
     }
     Ok(all)
 }

@@ -38,6 +38,13 @@ stderr, `hint` only where there is one.
 
 Exit codes: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
 
+const DOCTOR: &str = "\
+Example, on the node and in the DaemonSet:
+  nodeplug-device-plugin doctor
+  kubectl -n kube-system exec POD -- /nodeplug-device-plugin doctor -o json
+
+Exit codes: 0 fine or warnings alone, 1 a problem, 2 wrong arguments.";
+
 /// Offers a node's devices to the kubelet: device plugin for Kubernetes nodes.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, after_help = EXAMPLE, arg_required_else_help = true)]
@@ -81,7 +88,12 @@ enum Command {
         timeout: Span,
     },
     /// Look for what keeps devices from pods: folders, sockets, limits, the daemon. Changes nothing.
-    Doctor,
+    #[command(after_help = DOCTOR)]
+    Doctor {
+        /// The node's root folder, where it is mounted elsewhere; all other paths lie below it.
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
     /// Check the configuration and say what it offers.
     Validate,
     /// Look for devices now, and say what each resource has and what it passed over.
@@ -135,7 +147,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(match &arguments.command {
         Command::Run { log, debug } => run::run(&arguments.config, *log, *debug)?,
         Command::WaitRegistered { resources, timeout } => wait::wait(&configured()?, resources, *timeout)?,
-        Command::Doctor => {
+        Command::Doctor { root } => {
+            if let Some(root) = root {
+                node::root::enter(root)?;
+            }
             let examined = doctor::examine(&arguments.config);
             report(examined.is_fine(), &|| examined.to_table(), &|| examined.to_json())
         }

@@ -37,9 +37,9 @@ fn good(path: &Path, config: &Config) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::super::process::tests::Folder;
     use super::*;
+    use node::finding::State;
 
     #[test]
     fn a_configuration_is_valid_or_says_why_not() {

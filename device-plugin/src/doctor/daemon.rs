@@ -77,10 +77,10 @@ mod tests {
 
     use node::store::Lock;
 
-    use super::super::State;
     use super::super::process::tests::Folder;
     use super::*;
     use crate::config::{Http, Kubelet};
+    use node::finding::State;
 
     fn config(temp: &Folder) -> Config {
         Config {

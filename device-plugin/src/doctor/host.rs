@@ -141,9 +141,9 @@ pub(super) fn is_there(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::super::process::tests::Folder;
     use super::*;
+    use node::finding::State;
 
     fn host(temp: &Folder) -> Host {
         Host { dev: temp.path("dev"), sys: temp.path("sys"), ..Host::default() }

@@ -127,9 +127,9 @@ pub(super) fn uevents(process: &Process) -> Finding {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use super::super::State;
     use super::super::process::tests::Folder;
     use super::*;
+    use node::finding::State;
 
     #[test]
     fn limits_are_held_against_what_is_used_and_needed() {

@@ -1,23 +1,21 @@
 //! The kubelet's folders and sockets.
 
-use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
-use serde::Deserialize;
 
 use super::Finding;
 use super::dial::{Dialled, dial};
 use super::process::Process;
-use crate::config::{Config, Kubelet, Registration};
+use crate::config::{Kubelet, Registration};
 use crate::session;
 
 const FOLDER: &str = "kubelet's folder";
-const SOCKET: &str = "kubelet.sock";
-const CHECKPOINT: &str = "kubelet's checkpoint";
+/// The kubelet's own socket.
+pub(super) const SOCKET: &str = "kubelet.sock";
 const PODS: &str = "pod-resources";
 
 /// Others than the owner may write.
@@ -86,82 +84,6 @@ pub(super) fn socket(kubelet: &Kubelet) -> Option<Finding> {
     })
 }
 
-/// The part of the kubelet's checkpoint that tells of resources.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Checkpoint {
-    data: Data,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Data {
-    /// By resource: the healthy devices that it had last.
-    registered_devices: Option<BTreeMap<String, Option<Vec<String>>>>,
-}
-
-/// What the kubelet remembers: resources without a device that nobody offers here any more.
-pub(super) fn checkpoint(config: &Config) -> Vec<Finding> {
-    let path = config.kubelet.device_plugins.join("kubelet_internal_checkpoint");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return vec![Finding::fine(CHECKPOINT, "not there yet: nothing was ever registered")];
-        }
-        Err(e) => {
-            return vec![Finding::warning(CHECKPOINT, format!("`{}`: {e}", path.display()), "run as root")];
-        }
-    };
-    let Ok(Checkpoint { data }) = serde_json::from_str(&text) else {
-        let why = format!("`{}` has another form than is known here", path.display());
-        return vec![Finding::warning(CHECKPOINT, why, "nothing: the kubelet alone has to understand it")];
-    };
-    let known = data.registered_devices.unwrap_or_default();
-    let ghosts: Vec<Finding> = known
-        .iter()
-        .filter(|(name, devices)| {
-            let ours = config.resources.iter().any(|resource| resource.name.as_str() == name.as_str());
-            !ours && devices.as_ref().is_none_or(Vec::is_empty)
-        })
-        .map(|(name, _)| ghost(name))
-        .collect();
-    if ghosts.is_empty() {
-        return vec![Finding::fine(
-            CHECKPOINT,
-            format!("{} known to it, none without an offer", counted(known.len())),
-        )];
-    }
-    ghosts
-}
-
-fn counted(count: usize) -> String {
-    if count == 1 { "1 resource is".to_owned() } else { format!("{count} resources are") }
-}
-
-/// A resource that the node shows though nobody offers it.
-fn ghost(name: &str) -> Finding {
-    Finding::warning(
-        CHECKPOINT,
-        format!(
-            "the kubelet knows `{name}` without a healthy device, and this configuration does not offer it"
-        ),
-        format!(
-            "where no other plugin offers it, take it off five minutes after its plugin ended: `{}`",
-            patch(name)
-        ),
-    )
-}
-
-/// The command that takes a resource off the node's status.
-pub(super) fn patch(name: &str) -> String {
-    // A JSON pointer: RFC 6901, section 3.
-    let pointer = name.replace('~', "~0").replace('/', "~1");
-    format!(
-        "kubectl patch node NAME --subresource=status --type=json \
-         -p '[{{\"op\":\"remove\",\"path\":\"/status/capacity/{pointer}\"}}]'"
-    )
-}
-
 /// The socket that tells who holds which devices.
 pub(super) fn pod_resources(kubelet: &Kubelet) -> Finding {
     let path = &kubelet.pod_resources;
@@ -185,9 +107,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 
-    use super::super::State;
     use super::super::process::tests::Folder;
     use super::*;
+    use node::finding::State;
 
     fn kubelet(folder: &Path) -> Kubelet {
         Kubelet {
@@ -242,27 +164,5 @@ mod tests {
         let watcher = Kubelet { registration: Registration::Watcher, ..kubelet.clone() };
         assert_eq!(socket(&watcher), None);
         assert_eq!(pod_resources(&kubelet).state, State::Warning);
-    }
-
-    #[test]
-    fn a_resource_that_nobody_offers_is_a_ghost() {
-        let temp = Folder::new("checkpoint");
-        let text = "resources: [{name: example.com/ours, devices: [{count: 1}]}]";
-        let config = Config { kubelet: kubelet(&temp.path("")), ..Config::parse(text).unwrap() };
-        assert_eq!(checkpoint(&config).first().unwrap().state, State::Fine, "not there yet");
-        let data = r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":
-            {"example.com/ours":[],"example.com/others":["a"],"example.com/old":[],"example.com/null":null}},
-            "Checksum":1}"#;
-        temp.write("kubelet_internal_checkpoint", data);
-        let found = checkpoint(&config);
-        let names: Vec<&str> = found.iter().filter_map(|f| f.why.split('`').nth(1)).collect();
-        assert_eq!(names, ["example.com/null", "example.com/old"]);
-        assert!(found[1].remedy.as_ref().unwrap().contains("/status/capacity/example.com~1old"));
-        for (text, state) in
-            [(r#"{"Data":{"RegisteredDevices":null},"Checksum":1}"#, State::Fine), ("{}", State::Warning)]
-        {
-            temp.write("kubelet_internal_checkpoint", text);
-            assert_eq!(checkpoint(&config).first().unwrap().state, state, "{text}");
-        }
     }
 }

@@ -1,18 +1,20 @@
 //! What keeps a node's devices from its pods: looks at everything that the daemon needs and changes nothing.
 
+mod checkpoint;
 mod configuration;
 mod daemon;
 mod dial;
-mod finding;
 mod host;
 mod kernel;
 mod kubelet;
 mod process;
 mod runtime;
+mod sockets;
 
 use std::path::Path;
 
-pub use finding::{Finding, Report, State};
+use node::finding::{Finding, Report};
+
 use process::Process;
 
 /// Looks at the node for the configuration at `path`. Without a good one, the usual places are looked at.
@@ -24,7 +26,8 @@ pub fn examine(path: &Path) -> Report {
     report.add([process::user(&process)]);
     report.add([kubelet::folder(&config.kubelet, &process)]);
     report.add(kubelet::socket(&config.kubelet));
-    report.add(kubelet::checkpoint(&config));
+    report.add(checkpoint::checkpoint(&config));
+    report.add(sockets::sockets(&config.kubelet));
     report.add([kubelet::pod_resources(&config.kubelet)]);
     report.add([host::dev(&config.host, &process), host::sys(&config.host), host::links(&config.host)]);
     report.add(host::sensors(&config));

@@ -84,9 +84,9 @@ fn is_set(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::super::process::tests::Folder;
     use super::*;
+    use node::finding::State;
 
     fn config(cdi: &str, folder: &Path) -> Config {
         let text =

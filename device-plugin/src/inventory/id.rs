@@ -36,6 +36,16 @@ pub fn id(resource: &str, identity: &str, replica: u32) -> String {
     text
 }
 
+/// Whether a text has the form of an [`id`]: so that devices of another plugin are known.
+pub fn is_one(text: &str) -> bool {
+    let hash =
+        |part: &str| part.len() == HASH && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let mut parts = text.rsplit('-');
+    let last = parts.next().unwrap_or_default();
+    let replica = !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit());
+    hash(last) || replica && parts.next().is_some_and(hash)
+}
+
 /// 16 hexadecimal digits of a text, for the names of sockets.
 pub fn hash(text: &str) -> String {
     let mut hex = String::with_capacity(HASH);
@@ -117,6 +127,17 @@ mod tests {
     use proto::deviceplugin::{Device, ListAndWatchResponse, NumaNode, TopologyInfo};
 
     /// Pods hold devices by ID: one that changes with a new version of this program costs them theirs.
+    #[test]
+    fn an_id_is_told_from_another_plugins() {
+        for replica in [0, 1, 12] {
+            let own = id("a.b/c", "usb:0403:6001:A50285BI", replica);
+            assert!(is_one(&own), "{own}");
+        }
+        for other in ["", "0", "GPU-8c2a1f", "a-b-3", "0123456789abcdeg", "x-0123456789abcdef-y", "-1"] {
+            assert!(!is_one(other), "{other}");
+        }
+    }
+
     #[test]
     fn an_id_says_which_device_it_is_and_stays() {
         let cases = [

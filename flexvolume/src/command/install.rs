@@ -6,11 +6,11 @@
 //! Nothing here execs any program but the driver itself.
 
 mod change;
-mod find;
+pub(crate) mod find;
 mod kubelet;
 mod mounted;
-mod plan;
-mod probe;
+pub(crate) mod plan;
+pub(crate) mod probe;
 mod report;
 mod staying;
 #[cfg(test)]
@@ -33,9 +33,9 @@ pub use staying::run as stay;
 pub use uninstall::{Uninstall, uninstall};
 
 /// The first part of the driver's name.
-const VENDOR: &str = "nodeplug";
+pub(crate) const VENDOR: &str = "nodeplug";
 /// This program, even where its file was replaced or removed since it started (proc_pid_exe(5)).
-const OURSELVES: &str = "/proc/self/exe";
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
 /// The second part of the names: `volume` for all backends by an option, then each of them.
 pub const NAMES: [&str; 9] = ["volume", "tmpfs", "bind", "image", "overlay", "block", "nfs", "cifs", "fuse"];
 

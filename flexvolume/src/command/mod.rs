@@ -13,12 +13,13 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use node::{Context, Kind, Result};
 use serde_json::{Value, json};
 
-use crate::policy;
 use crate::request::CALLS;
+use crate::{doctor, policy};
 
 const EXAMPLE: &str = "\
 Examples:
   nodeplug-flexvolume install
+  nodeplug-flexvolume doctor
   nodeplug-flexvolume validate
   nodeplug-flexvolume list
   nodeplug-flexvolume repair --remount
@@ -34,9 +35,16 @@ stderr, `hint` only where there is one.
 
 Exit codes of the commands: 0 fine, 1 a problem was found or the command went wrong, 2 wrong arguments.";
 
+const DOCTOR: &str = "\
+Example, on the node, and from a container that has the node's root at /host:
+  nodeplug-flexvolume doctor
+  nodeplug-flexvolume doctor --root /host -o json
+
+Exit codes: 0 fine or warnings alone, 1 a problem, 2 wrong arguments.";
+
 /// The commands' names: a call that nobody knows must not cost a parser of commands.
-const COMMANDS: [&str; 8] =
-    ["install", "uninstall", "validate", "schema", "list", "repair", "gc", "completions"];
+const COMMANDS: [&str; 9] =
+    ["install", "uninstall", "doctor", "validate", "schema", "list", "repair", "gc", "completions"];
 const FLAGS: [&str; 6] = ["-h", "--help", "help", "-V", "--version", "--output"];
 
 const FINE: c_int = 0;
@@ -68,6 +76,13 @@ enum Command {
     Install(install::Install),
     /// Take the driver out of the kubelet's plugin folder.
     Uninstall(install::Uninstall),
+    /// Look for what keeps pods from their volumes, and say what to do about it. Changes nothing.
+    #[command(after_help = DOCTOR)]
+    Doctor {
+        /// The node's root folder, where it is mounted elsewhere or not booted; all other paths lie below it.
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
     /// Check the node's policy and say what it allows.
     Validate {
         /// The policy file.
@@ -145,6 +160,11 @@ fn run(arguments: &Arguments) -> Result<(String, c_int)> {
         Command::Uninstall(uninstall) => {
             let report = install::uninstall(uninstall)?;
             (said(report.to_json(), report.to_table()), FINE)
+        }
+        Command::Doctor { root } => {
+            let report = doctor::examine(root.as_deref())?;
+            let code = if report.is_fine() { FINE } else { PROBLEM };
+            (said(report.to_json(), report.to_table()), code)
         }
         Command::Validate { file } => validate(file, &said)?,
         Command::Schema => (format!("{:#}\n", policy::schema()), FINE),

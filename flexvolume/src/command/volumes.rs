@@ -30,7 +30,7 @@ const BARE: &str = "delete the pod, which may write to the node's own disk";
 
 /// How a volume is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Health {
+pub(crate) enum Health {
     /// Mounted, and answers: size and free space in bytes.
     Fine(u64, u64),
     /// Remembered and not mounted.
@@ -118,7 +118,7 @@ impl List {
 }
 
 /// How many records are none of `all`.
-fn odd(all: &[(String, Record)]) -> Result<usize> {
+pub(crate) fn odd(all: &[(String, Record)]) -> Result<usize> {
     let names = store::names(&Path::new(STATE).join("volumes"))?.into_iter();
     let ids = names
         .filter(|name| !name.starts_with('.'))
@@ -282,7 +282,7 @@ fn target(record: &Record) -> Result<Target> {
 }
 
 /// A volume's name and how it is. What is wrong with one record keeps no other from being told.
-fn looked_at(record: &Record) -> (String, Health) {
+pub(crate) fn looked_at(record: &Record) -> (String, Health) {
     let unknown = |error: Box<Error>| Health::Unknown(error.chain());
     match target(record) {
         Ok(target) => (target.volume().to_owned(), health(&target).unwrap_or_else(unknown)),

@@ -208,7 +208,7 @@ pub(crate) fn unstarted(program: &Path, error: io::Error) -> Box<Error> {
 }
 
 /// The Debian package that has the program.
-fn package(program: &str) -> Option<&'static str> {
+pub fn package(program: &str) -> Option<&'static str> {
     PACKAGES.iter().find(|(name, _)| *name == program).map(|(_, package)| *package)
 }
 

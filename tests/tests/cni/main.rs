@@ -19,6 +19,7 @@ mod containerd;
 mod crashes;
 mod delegation;
 mod deletion;
+mod doctor;
 mod errors;
 mod firewall;
 mod harness_itself;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         crashes::trials(),
         delegation::trials(),
         deletion::trials(),
+        doctor::trials(),
         errors::trials(),
         firewall::trials(),
         harness_itself::trials(),

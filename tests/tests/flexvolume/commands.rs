@@ -54,7 +54,9 @@ fn help(_node: &VolumeNode) {
             );
         }
     }
-    for command in ["install", "uninstall", "validate", "schema", "list", "repair", "gc", "completions"] {
+    for command in
+        ["install", "uninstall", "doctor", "validate", "schema", "list", "repair", "gc", "completions"]
+    {
         let answer = run(&[command, "--help"]);
         assert!(answer.ok() && answer.stdout.contains("Usage:"), "{command}: {answer:?}");
         assert!(run(&["--help"]).stdout.contains(command), "{command}");

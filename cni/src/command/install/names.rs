@@ -165,7 +165,8 @@ fn there(folder: &Path, name: &str) -> Result<There> {
     Ok(if is_ours(&path)? { There::Ours } else { There::Theirs })
 }
 
-pub(super) fn is_ours(path: &Path) -> Result<bool> {
+/// Whether a file is this program, in any version.
+pub(crate) fn is_ours(path: &Path) -> Result<bool> {
     let doing = || format!("read `{}`", path.display());
     let mut file = match File::open(path) {
         // A link to nowhere is somebody's all the same.

@@ -10,7 +10,7 @@ use node::install::{self, Folder};
 use node::{Context, Error, Kind, Result, store};
 
 /// Below the folder of plugins.
-const NAME: &str = ".nodeplug-originals";
+pub(crate) const NAME: &str = ".nodeplug-originals";
 
 /// The hidden folder.
 #[derive(Debug)]

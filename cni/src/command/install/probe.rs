@@ -14,7 +14,7 @@ use crate::command::bounded;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs `program` as `name`; an error unless it answers as a plugin does.
-pub(super) fn version(program: &Path, name: &str) -> Result<()> {
+pub(crate) fn version(program: &Path, name: &str) -> Result<()> {
     let doing = || format!("ask `{}` for its versions as `{name}`", program.display());
     let mut command = Command::new(program);
     command.arg0(name).env("CNI_COMMAND", "VERSION");

@@ -41,6 +41,7 @@ pub(super) const ATTEMPTS: usize = 100;
 
 const FAMILIES: [Family; 3] = [Family::Ip, Family::Ip6, Family::Inet];
 const DROP: u32 = libc::NF_DROP.unsigned_abs();
+const ACCEPT: u32 = libc::NF_ACCEPT.unsigned_abs();
 const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
 const IMMEDIATE_DATA: u16 = 2;
@@ -192,6 +193,14 @@ impl HeldHostRule {
         }
     }
 
+    /// Whether some packet may be accepted by it: what accepts answers to packets that went out before is not
+    /// meant, since no first packet passes it.
+    fn may_accept(&self) -> bool {
+        let accepts = self.verdict().is_some_and(|(code, to)| code == ACCEPT || to.is_some());
+        let answers = self.essential().iter().any(|e| name_of(e) == b"ct");
+        accepts && !answers
+    }
+
     pub fn jumps_to(&self, chain: &str) -> bool {
         self.verdict().is_some_and(|(_, to)| to.as_deref() == Some(chain.as_bytes()))
     }
@@ -242,7 +251,68 @@ impl Base {
     }
 }
 
+/// A forward chain of the host's that drops what none of its rules accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropper {
+    /// `the chain `forward` of `inet filter``.
+    pub place: String,
+    /// Its policy drops; otherwise its last rule does.
+    pub by_policy: bool,
+    /// The rule is there that lets the pods' packets by.
+    pub opened: bool,
+    /// Other rules of it may accept them.
+    pub may_accept: bool,
+}
+
 impl Nft {
+    /// The host's forward chains that drop. Reads the rules of each: for people.
+    pub fn droppers(&mut self) -> Result<Vec<Dropper>> {
+        let mut found = Vec::new();
+        for family in FAMILIES {
+            for base in self.forward_chains(family)? {
+                let rules = self.rules_of(&base.place)?;
+                let stopped = rules.last().is_some_and(HeldHostRule::stops_all);
+                if !base.drops && !stopped {
+                    continue;
+                }
+                let jump = Wanted::Jump(CNI_FORWARD.to_owned(), PLUGIN_RULES);
+                let opened = if base.is_iptables() {
+                    let beside = Place { chain: CNI_FORWARD.to_owned(), ..base.place.clone() };
+                    let inside = self.rules_of(&beside)?;
+                    rules.iter().any(|r| jump.is(r)) && inside.iter().any(|r| Wanted::Accept.is(r))
+                } else {
+                    rules.iter().any(|r| Wanted::Accept.is(r))
+                };
+                let may_accept = rules.iter().any(|r| !jump.is(r) && r.may_accept());
+                found.push(Dropper {
+                    place: base.place.to_string(),
+                    by_policy: base.drops,
+                    opened,
+                    may_accept,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether kube-proxy's rules are there.
+    pub fn has_kube_proxy(&mut self) -> Result<bool> {
+        let nat = |family| Place { family, table: "nat".into(), chain: "KUBE-SERVICES".into() };
+        let own = |family| Place { family, table: "kube-proxy".into(), chain: "services".into() };
+        for place in [nat(Family::Ip), own(Family::Ip), nat(Family::Ip6), own(Family::Ip6)] {
+            if self.has_chain(&place)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn forward_chains(&mut self, family: Family) -> Result<Vec<Base>> {
+        self.channel.list(&Question::Chains(family), |attributes, all| {
+            all.extend(Base::read(family, attributes));
+        })
+    }
+
     /// Lets what carries [`MARK`] through every forward chain of the host that drops. `admin` is the name of
     /// the operator's chain, which goes first in iptables' tables.
     pub(super) fn open_host(&mut self, admin: &str) -> Result<()> {
@@ -270,10 +340,7 @@ impl Nft {
     fn host_lacks(&mut self, admin: &str) -> Result<Vec<Lack>> {
         let mut lacks = Vec::new();
         for family in FAMILIES {
-            let chains = self.channel.list(&Question::Chains(family), |attributes, all| {
-                all.extend(Base::read(family, attributes));
-            })?;
-            for base in chains {
+            for base in self.forward_chains(family)? {
                 let rules = self.rules_of(&base.place)?;
                 if base.is_iptables() {
                     lacks.extend(self.iptables_lacks(&base.place, &rules, admin)?);

@@ -27,7 +27,7 @@ const UNCERTAIN: &str =
 
 /// A folder as the kubelet names it, and why this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Choice {
+pub(crate) struct Choice {
     pub folder: PathBuf,
     pub why: String,
     pub notes: Vec<String>,
@@ -43,7 +43,7 @@ struct Existing {
 }
 
 /// Looks at the node below `root`, and chooses.
-pub(super) fn folder(told: Option<&Path>, root: &Path, vendor: &str) -> Result<Choice> {
+pub(crate) fn folder(told: Option<&Path>, root: &Path, vendor: &str) -> Result<Choice> {
     if let Some(told) = told {
         if !told.is_absolute() {
             return Err(Error::new(Kind::Usage, format!("use `{}` as the plugin folder", told.display()))

@@ -14,7 +14,7 @@ const LARGEST: u64 = 256 << 20;
 
 /// One driver of a plugin folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Driver {
+pub(crate) struct Driver {
     /// As pods name it: `nodeplug/tmpfs`.
     pub title: String,
     /// `tmpfs`.
@@ -31,7 +31,7 @@ pub(super) struct Driver {
 
 /// What is at a driver's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum There {
+pub(crate) enum There {
     /// No folder.
     Nothing,
     /// A folder without its driver.
@@ -80,7 +80,8 @@ pub(super) fn drivers(place: &Place, plugins: &Path) -> Result<Vec<Driver>> {
     Ok(drivers)
 }
 
-fn driver(plugins: &Path, vendor: &str, name: &str) -> Driver {
+/// One by its name.
+pub(crate) fn driver(plugins: &Path, vendor: &str, name: &str) -> Driver {
     let folder_name = format!("{vendor}~{name}");
     let folder = plugins.join(&folder_name);
     Driver {
@@ -117,7 +118,7 @@ pub(super) fn stranger(driver: &Driver, verb: &str) -> Box<Error> {
 }
 
 /// What is there now.
-pub(super) fn look(driver: &Driver, from: &Path) -> Result<There> {
+pub(crate) fn look(driver: &Driver, from: &Path) -> Result<There> {
     match kind(&driver.folder)? {
         None => return Ok(There::Nothing),
         Some(about) if about.is_dir() => {}

@@ -21,7 +21,7 @@ const CAPABILITIES: [&str; 5] =
     ["attach", "selinuxRelabel", "supportsMetrics", "fsGroup", "requiresFSResize"];
 
 /// Runs `program init`; an error unless the kubelet could take the answer.
-pub(super) fn init(program: &Path) -> Result<()> {
+pub(crate) fn init(program: &Path) -> Result<()> {
     let doing = || format!("ask `{}` for `init`", program.display());
     let end = Instant::now() + DEADLINE;
     let (pipe, mut child) =

@@ -1,24 +1,23 @@
-//! What was found, for people and for programs.
+//! What a look at a node found, for people and for programs: the one form of every `doctor`.
 
 use std::fmt::Write;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
-/// How something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// How something is: the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// As it should be.
     Fine,
-    /// Devices can be had, but not all that is meant works.
+    /// Pods are served, but not all that is meant works, or not for long.
     Warning,
-    /// Devices can't be had.
+    /// Pods are not served.
     Problem,
 }
 
 impl State {
-    fn word(self) -> &'static str {
+    /// As it is printed.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Fine => "fine",
             Self::Warning => "warning",
@@ -28,7 +27,7 @@ impl State {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What was looked at.
     pub what: &'static str,
@@ -85,23 +84,26 @@ impl Report {
 
     /// `{"findings": [{"what", "state", "why", "remedy"} …], "fine": BOOL, "problems": N, "warnings": N}`.
     pub fn to_json(&self) -> Value {
+        let finding = |Finding { what, state, why, remedy }: &Finding| json!({"what": what, "state": state.word(), "why": why, "remedy": remedy});
         json!({
-            "findings": self.findings,
+            "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
             "fine": self.is_fine(),
             "problems": self.count(State::Problem),
             "warnings": self.count(State::Warning),
         })
     }
 
-    /// A line a finding, with what to do below it.
+    /// A line a finding, with what to do below it: problems first, and what is fine last.
     pub fn to_table(&self) -> String {
         let width = self.findings.iter().map(|finding| finding.what.len()).max().unwrap_or_default();
         let mut text = String::new();
-        for Finding { what, state, why, remedy } in &self.findings {
-            // Writing into a string cannot fail.
-            let _ = writeln!(text, "{:7}  {what:width$}  {why}", state.word());
-            if let Some(remedy) = remedy {
-                let _ = writeln!(text, "{:7}  {:width$}  → {remedy}", "", "");
+        for wanted in [State::Problem, State::Warning, State::Fine] {
+            for Finding { what, state, why, remedy } in self.findings.iter().filter(|f| f.state == wanted) {
+                // Writing into a string cannot fail.
+                let _ = writeln!(text, "{:7}  {what:width$}  {why}", state.word());
+                if let Some(remedy) = remedy {
+                    let _ = writeln!(text, "{:7}  {:width$}  → {remedy}", "", "");
+                }
             }
         }
         let (problems, warnings) = (self.count(State::Problem), self.count(State::Warning));
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_and_its_json_hold_the_same() {
+    fn a_table_and_its_json_hold_the_same_and_problems_come_first() {
         let mut report = Report::default();
         report.add([Finding::fine("user", "root"), Finding::warning("inotify", "few", "raise it")]);
         assert!(report.is_fine());
@@ -130,16 +132,22 @@ mod tests {
         assert!(!report.is_fine());
         assert_eq!(
             report.to_table(),
-            "fine     user          root\n\
+            "problem  kubelet.sock  nobody listens\n                       → start it\n\
              warning  inotify       few\n                       → raise it\n\
-             problem  kubelet.sock  nobody listens\n                       → start it\n\
+             fine     user          root\n\
              3 things looked at: 1 problem, 1 warning\n"
         );
-        let json = report.to_json();
-        assert_eq!((&json["fine"], &json["problems"]), (&json!(false), &json!(1)));
-        assert_eq!(
-            json["findings"][1],
-            json!({"what": "inotify", "state": "warning", "why": "few", "remedy": "raise it"})
-        );
+        // Programs read this form: it grows, and nothing of it changes.
+        let golden = json!({
+            "findings": [
+                {"what": "user", "state": "fine", "why": "root", "remedy": null},
+                {"what": "inotify", "state": "warning", "why": "few", "remedy": "raise it"},
+                {"what": "kubelet.sock", "state": "problem", "why": "nobody listens", "remedy": "start it"},
+            ],
+            "fine": false,
+            "problems": 1,
+            "warnings": 1,
+        });
+        assert_eq!(report.to_json(), golden);
     }
 }

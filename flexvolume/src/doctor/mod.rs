@@ -1,0 +1,63 @@
+//! What keeps a node's pods from their volumes: looks at everything that the driver needs and meets, says what to do
+//! about it, and changes nothing. No lock is taken, no file written, no module loaded; what is mounted to try the
+//! kernel is nowhere, and goes with its descriptor.
+
+mod backends;
+mod drivers;
+mod kernel;
+mod kubelet;
+mod locks;
+mod policy;
+mod volumes;
+
+use std::path::Path;
+
+use node::finding::{Finding, Report};
+use node::{Error, Result};
+
+/// As many things of a kind as a person reads.
+const NAMED: usize = 3;
+
+/// Looks at this node; `root` is where its `/` is mounted, where that is not here.
+pub fn examine(root: Option<&Path>) -> Result<Report> {
+    // Before the root is entered: a kubelet is found by its process, which may be beside it.
+    let chosen = drivers::chosen(root.unwrap_or(Path::new("/")));
+    if let Some(root) = root {
+        node::root::enter(root)?;
+    }
+    let mut report = Report::default();
+    report.add(drivers::all(chosen));
+    let (policy, found) = policy::read();
+    report.add(found);
+    let is_booted = Path::new("/proc/self/mountinfo").exists();
+    report.add(kubelet::state());
+    if !is_booted {
+        report.add([Finding::warning(
+            "kernel",
+            "there is no /proc below this root: only files were looked at",
+            "boot the node, or mount its /proc there, and ask again",
+        )]);
+        return Ok(report);
+    }
+    report.add(kubelet::pods(&policy.kubelet_root));
+    report.add(kernel::mounts());
+    report.add(backends::all(&policy));
+    report.add(volumes::all());
+    Ok(report)
+}
+
+/// The finding of something that could not be looked at.
+fn unread(what: &'static str, error: &Error) -> Finding {
+    Finding::problem(what, error.chain(), error.advice().unwrap_or("run as root, on the node"))
+}
+
+/// The first of them, and how many more there are.
+fn listed(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(NAMED);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
