@@ -80,6 +80,14 @@ pub fn plain(name: &'static str, body: fn()) -> Trial {
     Trial::ignorable_test(name, move || bounded(name, body))
 }
 
+/// [`plain`] for what needs these programs.
+pub fn with_tools(name: &'static str, tools: &'static [&'static str], body: fn()) -> Trial {
+    Trial::ignorable_test(name, move || match tools.iter().find(|tool| !on_path(tool)) {
+        Some(lacking) => skip(format!("needs `{lacking}`")),
+        None => bounded(name, body),
+    })
+}
+
 fn run(name: &str, body: fn(&Node)) -> Result<Completion, Failed> {
     if let Some(why) = missing() {
         return skip(why);

@@ -142,11 +142,8 @@ fn none(folder: &Path, runtime: &Runtime) -> Finding {
     let which = runtime.default_network.as_ref();
     let which = which.map_or_else(String::new, |name| format!(" named `{name}` (cni_default_network)"));
     let why = format!("`{}` has no network configuration{which}: the node stays NotReady", folder.display());
-    let remedy = format!(
-        "write one, such as README.md has it, as {0}/.10-pods.new, look at it by `nodeplug-cni validate`, and rename \
-         it to {0}/10-pods.conflist",
-        folder.display()
-    );
+    let remedy = "nodeplug-cni install --pod-cidr CIDR, with this node's subnet of the pods (`kubectl get node NAME -o \
+                  jsonpath='{.spec.podCIDRs}'`); or write one and look at it by `nodeplug-cni validate`";
     Finding::problem(FOLDER, why, remedy)
 }
 

@@ -42,7 +42,7 @@ pub(super) fn folder(runtime: &Runtime) -> Vec<Finding> {
             return vec![Finding::problem(FOLDER, why, format!("move it away: mv {shown} {shown}.old"))];
         }
         Err(e) => {
-            let remedy = format!("mkdir -p {shown}, and then `nodeplug-cni install {shown}`");
+            let remedy = format!("mkdir -p {shown} && nodeplug-cni install {shown}");
             return vec![Finding::problem(FOLDER, format!("`{shown}`: {e}"), remedy)];
         }
     };
@@ -123,16 +123,15 @@ fn own(folder: &Path) -> Vec<Finding> {
         }
         Err(error) => return vec![unread(PROGRAM, &error)],
     }
-    if let Err(error) = install::probe::version(&path, OWN) {
-        return vec![Finding::problem(
-            PROGRAM,
-            error.chain(),
-            error.advice().map_or(again.clone(), str::to_owned),
-        )];
+    // What others may have written is not run from here.
+    if let Some(writers) = writers(&path, &about) {
+        return vec![writers];
     }
-    let mut found: Vec<Finding> = writers(&path, &about).into_iter().collect();
-    found.push(compared(&path, &again));
-    found
+    if let Err(error) = install::probe::version(&path, OWN) {
+        let remedy = error.advice().map_or(again, str::to_owned);
+        return vec![Finding::problem(PROGRAM, error.chain(), remedy)];
+    }
+    vec![compared(&path, &again)]
 }
 
 /// The one that is installed beside this one.

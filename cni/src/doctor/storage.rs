@@ -1,5 +1,7 @@
 //! Where the program writes: its records, the leases, the log.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -21,7 +23,16 @@ const FILES: u64 = 64;
 /// The folders of records and leases: every ADD writes there.
 pub(super) fn state() -> Vec<Finding> {
     let folders = [STATE, DATA_DIR];
-    let found: Vec<Finding> = folders.iter().filter_map(|folder| wrong(Path::new(folder))).collect();
+    let mut systems = Vec::new();
+    let mut found = Vec::new();
+    for folder in folders.map(Path::new) {
+        // What is wrong with one file system is told once.
+        let system = fs::metadata(nearest(folder)).map(|about| about.dev()).ok();
+        if !systems.contains(&system) {
+            found.extend(wrong(folder));
+            systems.push(system);
+        }
+    }
     if !found.is_empty() {
         return found;
     }

@@ -203,18 +203,9 @@ pub fn everywhere(socket: &mut RouteSocket) -> Result<Vec<(Route, u32)>> {
     Ok(all)
 }
 
-/// Every route of the main table with its link: for people, and never for a pod's ADD.
+/// Those of the main table.
 pub fn of_main(socket: &mut RouteSocket) -> Result<Vec<(Route, u32)>> {
-    let mut all = Vec::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut query = RouteMessage::default();
-        query.header.address_family = family;
-        let found = socket.dump(&RouteNetlinkMessage::GetRoute(query), || "list the routes".to_owned())?;
-        all.extend(found.iter().filter_map(|m| match m {
-            RouteNetlinkMessage::NewRoute(m) if m.header.kind == RouteType::Unicast => listed(m),
-            _ => None,
-        }));
-    }
+    let mut all = everywhere(socket)?;
     all.retain(|(route, _)| !is_apart(route));
     Ok(all)
 }

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::Finding;
+use super::{Finding, sockets};
 use crate::config::Config;
-use crate::inventory;
+use crate::{inventory, session};
 
 const WHAT: &str = "kubelet's checkpoint";
 const NAME: &str = "kubelet_internal_checkpoint";
@@ -87,9 +87,17 @@ pub(super) fn checkpoint(config: &Config) -> Vec<Finding> {
     };
     let pods = config.kubelet.device_plugins.parent().map(|root| root.join("pods"));
     let known = known(&data, pods.as_deref());
-    let ours = |name: &str| config.resources.iter().any(|resource| resource.name.as_str() == name);
+    let named = |name: &str| config.resources.iter().find(|resource| resource.name.as_str() == name);
+    let own: Vec<String> = config.resources.iter().map(|r| session::socket_name(&r.name)).collect();
+    let live = sockets::live(&config.kubelet);
+    // Whose resource a socket of another plugin serves, nothing tells.
+    let served = |name: &str| match named(name) {
+        Some(resource) => live.contains(&session::socket_name(&resource.name)),
+        None => live.iter().any(|socket| !own.contains(socket)),
+    };
+    let ours = |name: &str| named(name).is_some();
     let found: Vec<Finding> =
-        known.iter().flat_map(|(name, known)| of_resource(name, known, ours(name))).collect();
+        known.iter().flat_map(|(name, known)| of_resource(name, known, ours(name), served(name))).collect();
     if found.is_empty() {
         return vec![Finding::fine(
             WHAT,
@@ -119,7 +127,8 @@ fn known<'a>(data: &'a Data, pods: Option<&Path>) -> BTreeMap<&'a str, Known<'a>
     all
 }
 
-fn of_resource(name: &str, known: &Known<'_>, ours: bool) -> Vec<Finding> {
+/// A kubelet whose plugin has ended does not write that down before the next list of another one comes.
+fn of_resource(name: &str, known: &Known<'_>, ours: bool, served: bool) -> Vec<Finding> {
     if known.healthy.is_empty() {
         return match (known.pods.is_empty(), ours) {
             (false, _) => vec![unserved(name, known, ours)],
@@ -128,7 +137,7 @@ fn of_resource(name: &str, known: &Known<'_>, ours: bool) -> Vec<Finding> {
         };
     }
     if !ours {
-        return Vec::new();
+        return if served || known.pods.is_empty() { Vec::new() } else { vec![unserved(name, known, ours)] };
     }
     let mut found = Vec::new();
     if let Some(foreign) = known.healthy.iter().find(|id| !inventory::id::is_one(id)) {
@@ -139,6 +148,10 @@ fn of_resource(name: &str, known: &Known<'_>, ours: bool) -> Vec<Finding> {
                       the two resources another name";
         found.push(Finding::problem(WHAT, why, remedy));
         return found;
+    }
+    if !served {
+        // Without pods, the finding about the daemon says it.
+        return if known.pods.is_empty() { found } else { vec![unserved(name, known, ours)] };
     }
     let gone: Vec<&str> = known.held.difference(&known.healthy).copied().collect();
     if !gone.is_empty() {
@@ -205,6 +218,8 @@ fn patch(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use node::finding::State;
 
     use super::super::process::tests::Folder;
@@ -249,6 +264,8 @@ mod tests {
     fn what_pods_hold_and_nobody_serves_is_a_problem_as_long_as_the_pods_are_there() {
         let temp = Folder::new("unserved");
         let config = config(&temp);
+        let socket = |name: &str| UnixListener::bind(temp.path(&format!("device-plugins/{name}"))).unwrap();
+        let (_own, other) = (socket(&session::socket_name(&config.resources[0].name)), socket("other.sock"));
         let id = inventory::id(OURS, "count:0", 0);
         let held = format!(
             r#"[{{"PodUID":"u-1","ContainerName":"c","ResourceName":"{OURS}","DeviceIDs":{{"-1":["{id}"]}}}},
@@ -268,6 +285,10 @@ mod tests {
         states(&[("`example.com/ours`", State::Problem), ("knows `x.y/flat` without", State::Warning)]);
         remembers(&temp, &held, &format!(r#"{{"{OURS}":["{id}"],"x.y/flat":["a"]}}"#));
         states(&[("none without an offer", State::Fine)]);
+        // The kubelet has not written down that the other plugin ended.
+        temp.folder("pods/u-2");
+        drop(other);
+        states(&[("nobody serves `x.y/flat`", State::Problem)]);
         let other = inventory::id(OURS, "count:1", 0);
         remembers(&temp, &held, &format!(r#"{{"{OURS}":["{other}"]}}"#));
         states(&[("a pod holds", State::Warning)]);
@@ -277,6 +298,8 @@ mod tests {
     fn a_resource_of_another_plugin_is_told_by_its_devices() {
         let temp = Folder::new("foreign");
         let config = config(&temp);
+        let path = temp.path(&format!("device-plugins/{}", session::socket_name(OURS)));
+        let _own = UnixListener::bind(path).unwrap();
         for (id, state) in
             [("GPU-7f", State::Problem), (inventory::id(OURS, "count:0", 2).as_str(), State::Fine)]
         {

@@ -12,14 +12,25 @@ use crate::session;
 
 const WHAT: &str = "plugins' sockets";
 
-/// Those that nobody listens to.
-pub(super) fn sockets(kubelet: &Kubelet) -> Vec<Finding> {
-    let folder = session::folder(kubelet);
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+/// The sockets of plugins, whoever they are.
+fn all(kubelet: &Kubelet) -> Vec<PathBuf> {
+    let entries = fs::read_dir(session::folder(kubelet)).into_iter().flatten().flatten();
     let is_socket = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_socket());
     let mut all: Vec<PathBuf> = entries.filter(is_socket).map(|entry| entry.path()).collect();
     all.retain(|path| path.file_name().is_some_and(|name| name != SOCKET));
     all.sort();
+    all
+}
+
+/// The names of those that somebody listens to, or may.
+pub(super) fn live(kubelet: &Kubelet) -> Vec<String> {
+    let live = all(kubelet).into_iter().filter(|path| dial(path) != Dialled::Stale);
+    live.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
+}
+
+/// Those that nobody listens to.
+pub(super) fn sockets(kubelet: &Kubelet) -> Vec<Finding> {
+    let all = all(kubelet);
     let stale: Vec<&PathBuf> = all.iter().filter(|path| dial(path) == Dialled::Stale).collect();
     if stale.is_empty() {
         let listened = match all.len() {

@@ -1,11 +1,14 @@
 //! The commands for people, as they run them.
 
+use std::cell::RefCell;
+
 use harness::call::{Answer, tool};
 use harness::device_node::DeviceNode;
 use harness::suite::device;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
+use crate::kubelet_itself::plugin::Plugin;
 use crate::{OTHER, SERIAL, TWO, serial, until, with_other};
 
 pub fn trials() -> Vec<Trial> {
@@ -13,6 +16,8 @@ pub fn trials() -> Vec<Trial> {
         device("validate_tells_what_is_offered_or_what_is_wrong", &[], validate),
         device("discover_and_explain_tell_what_is_there", &[], discover),
         device("doctor_tells_a_problem_from_none", &[], doctor),
+        device("doctor_tells_of_what_nobody_serves_and_who_else_does", &[], unserved),
+        device("doctor_of_devices_changes_nothing", &[], doctor_changes_nothing),
         device("schema_and_completions_are_what_programs_read", &["bash"], for_programs),
         device("what_is_typed_wrong_is_told", &[], typed_wrong),
     ]
@@ -114,6 +119,90 @@ fn doctor(node: &DeviceNode) {
     let unread = node.command(&["doctor", "-o", "json"]);
     assert_eq!(unread.exit, Some(1));
     assert_eq!(state(json(&unread), "kubelet.sock"), "fine");
+}
+
+/// The findings about something, in order: state, why, remedy.
+fn findings(node: &DeviceNode, what: &str) -> Vec<(String, String, String)> {
+    let answer = node.command(&["doctor", "-o", "json"]);
+    let all = json(&answer)["findings"].as_array().expect("findings").clone();
+    let text = |f: &Value, key: &str| f[key].as_str().unwrap_or_default().to_owned();
+    let of = all.iter().filter(|f| f["what"] == what);
+    of.map(|f| (text(f, "state"), text(f, "why"), text(f, "remedy"))).collect()
+}
+
+#[track_caller]
+fn says(node: &DeviceNode, what: &str, state: &str, why: &str) -> String {
+    let all = findings(node, what);
+    let found = all.iter().find(|(s, w, _)| s == state && w.contains(why));
+    found.unwrap_or_else(|| panic!("{what} is {state} with `{why}`: {all:#?}")).2.clone()
+}
+
+fn unserved(node: &DeviceNode) {
+    const CHECKPOINT: &str = "kubelet's checkpoint";
+    const SOCKETS: &str = "plugins' sockets";
+    let kubelet = node.kubelet();
+    serial(node);
+    let daemon = node.offer(TWO);
+    kubelet.wait_for_healthy(SERIAL, 2);
+    let (pod, _) = kubelet.allocate(SERIAL, 2);
+    says(node, CHECKPOINT, "fine", "none without an offer");
+    says(node, SOCKETS, "fine", "somebody listens");
+    // A device that a pod has is pulled out.
+    node.unplug("ttyUSB0");
+    kubelet.wait_for_healthy(SERIAL, 1);
+    let remedy = says(node, CHECKPOINT, "warning", "a pod holds");
+    assert!(remedy.contains(&format!("explain {SERIAL}")), "{remedy}");
+    // The daemon is killed: its socket stays, and the pod has what nobody serves.
+    daemon.kill();
+    daemon.wait();
+    kubelet.wait_for_healthy(SERIAL, 0);
+    let remedy = says(node, CHECKPOINT, "problem", &format!("nobody serves `{SERIAL}`"));
+    assert!(remedy.starts_with("start the daemon"), "{remedy}");
+    let remedy = says(node, SOCKETS, "warning", "was left by a plugin that has ended");
+    let command = remedy.rsplit('`').nth(1).expect("a command");
+    tool(&["sh", "-ec", command]);
+    says(node, SOCKETS, "fine", "there are none");
+    let daemon = node.offer(TWO);
+    kubelet.wait_for_healthy(SERIAL, 1);
+    says(node, CHECKPOINT, "warning", "a pod holds");
+    kubelet.end(&pod);
+    assert!(daemon.stop().success());
+    // The same name by another plugin, whose devices have other IDs.
+    let folder = kubelet.folders().device_plugins.clone();
+    let other = Plugin::serve(&folder, "other.sock");
+    other.list(&["GPU-1"], &[]);
+    other.register(&kubelet, SERIAL).unwrap();
+    kubelet.wait_for_healthy(SERIAL, 1);
+    let remedy = says(node, CHECKPOINT, "problem", "another plugin registered");
+    assert!(remedy.contains("end the other plugin"), "{remedy}");
+}
+
+fn doctor_changes_nothing(node: &DeviceNode) {
+    let kubelet = node.kubelet();
+    serial(node);
+    let _daemon = node.offer(TWO);
+    kubelet.wait_for_healthy(SERIAL, 2);
+    let look =
+        "find /var/lib /run -xdev -printf '%p %m %s %T@ %C@\\n' | sort; nft list ruleset 2>&1; ip -d link";
+    let snapshot = || tool(&["sh", "-c", look]);
+    // The kubelet writes its checkpoint for each list: none is to come any more.
+    let last = RefCell::new(String::new());
+    until(|| {
+        let now = snapshot();
+        if last.replace(now.clone()) == now { Ok(()) } else { Err("files change".to_owned()) }
+    });
+    let before = last.into_inner();
+    kubelet.forget_events();
+    for words in [&["doctor"][..], &["doctor", "-o", "json"]] {
+        assert!(node.command(words).exit.is_some());
+    }
+    assert_eq!(snapshot(), before);
+    assert_eq!(kubelet.events().len(), 0, "{:?}", kubelet.events());
+    for wrong in [&["doctor", "x"][..], &["doctor", "--rot"]] {
+        assert_eq!(node.command(wrong).exit, Some(2), "{wrong:?}");
+    }
+    let nowhere = node.command(&["doctor", "--root", "/run/nowhere"]);
+    assert!(nowhere.exit == Some(1) && nowhere.stderr.contains("look at the node below"), "{nowhere:?}");
 }
 
 fn for_programs(node: &DeviceNode) {

@@ -55,7 +55,7 @@ fn help(_node: &VolumeNode) {
         }
     }
     for command in
-        ["install", "uninstall", "validate", "schema", "list", "repair", "gc", "trace", "completions"]
+        ["install", "uninstall", "doctor", "validate", "schema", "list", "repair", "gc", "trace", "completions"]
     {
         let answer = run(&[command, "--help"]);
         assert!(answer.ok() && answer.stdout.contains("Usage:"), "{command}: {answer:?}");

@@ -16,6 +16,7 @@ mod bind;
 mod block;
 mod commands;
 mod crashes;
+mod doctor;
 mod folders;
 mod fuse;
 mod hostile;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         block::trials(),
         commands::trials(),
         crashes::trials(),
+        doctor::trials(),
         folders::trials(),
         fuse::trials(),
         hostile::trials(),

@@ -165,6 +165,7 @@ fn there(folder: &Path, name: &str) -> Result<There> {
     Ok(if is_ours(&path)? { There::Ours } else { There::Theirs })
 }
 
+/// Whether a file is this program, in any version.
 pub(crate) fn is_ours(path: &Path) -> Result<bool> {
     let doing = || format!("read `{}`", path.display());
     let mut file = match File::open(path) {
