@@ -161,7 +161,6 @@ impl Report {
 
     /// `{lines, sources, now: [{containerID, ifname, pod, records, addresses, lostLeases, link}]}`.
     pub fn to_json(&self) -> Value {
-        let mut json = self.found.to_json();
         let each = self.now.iter().map(|now| {
             json!({
                 "containerID": now.owner.container_id,
@@ -173,8 +172,7 @@ impl Report {
                 "link": now.link,
             })
         });
-        json["now"] = each.collect();
-        json
+        self.found.to_json(&each.collect::<Vec<_>>())
     }
 
     /// The lines in the order of their time, and what is there now.

@@ -94,9 +94,7 @@ impl Report {
                 "mounted": mounted,
             })
         });
-        let mut json = self.found.to_json();
-        json["now"] = now.collect();
-        json
+        self.found.to_json(&now.collect::<Vec<_>>())
     }
 
     /// The lines in the order of their time, and the volumes that are there now.

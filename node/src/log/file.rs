@@ -175,7 +175,8 @@ mod tests {
             append(&scratch.log(), 100, format!("{n:09}\n").as_bytes()).unwrap();
         }
         assert_eq!(fs::metadata(rotated(&scratch.log())).unwrap().len(), 100);
-        assert_eq!(scratch.lines(), Vec::from_iter((10..25).map(|n| format!("{n:09}"))));
+        let kept: Vec<String> = (10..25).map(|n| format!("{n:09}")).collect();
+        assert_eq!(scratch.lines(), kept);
         assert_eq!(fs::metadata(scratch.log()).unwrap().permissions().mode() & 0o7777, 0o640);
         // A line that is larger than the limit has a file of its own.
         append(&scratch.log(), 100, &[b'x'; 300]).unwrap();

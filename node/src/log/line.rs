@@ -39,7 +39,7 @@ impl Line {
         self.fields.insert(key.to_owned(), value.into());
     }
 
-    /// Puts a text, on one line and cut; nothing where it is empty.
+    /// The line without its end.
     pub fn text(&self) -> String {
         // A map of strings and numbers always has a JSON form.
         serde_json::to_string(&self.fields).unwrap_or_default()
@@ -126,18 +126,15 @@ impl Line {
         let whose =
             ["pod", "podUID", "containerID", "network"].into_iter().find_map(text).unwrap_or("the node");
         let mut parts = Vec::new();
-        match text("error") {
-            Some(error) => {
-                parts.push(error.to_owned());
-                parts.extend(text("hint").map(str::to_owned));
-            }
-            None => {
-                let ips = self.fields.get("ips").and_then(Value::as_array).into_iter().flatten();
-                parts.extend(ips.filter_map(Value::as_str).map(str::to_owned));
-                parts.extend(text("volume").map(|v| format!("volume {v}")));
-                let took = self.fields.get("microseconds").and_then(Value::as_u64);
-                parts.extend(took.map(|us| format!("{us} µs")));
-            }
+        if let Some(error) = text("error") {
+            parts.push(error.to_owned());
+            parts.extend(text("hint").map(str::to_owned));
+        } else {
+            let ips = self.fields.get("ips").and_then(Value::as_array).into_iter().flatten();
+            parts.extend(ips.filter_map(Value::as_str).map(str::to_owned));
+            parts.extend(text("volume").map(|v| format!("volume {v}")));
+            let took = self.fields.get("microseconds").and_then(Value::as_u64);
+            parts.extend(took.map(|us| format!("{us} µs")));
         }
         let separator = if self.has("error") { "; " } else { ", " };
         format!("{} {whose}: {}", text("verb").unwrap_or_default(), parts.join(separator))
@@ -173,7 +170,7 @@ mod tests {
         line.steps(&vec![Lap { what: "step".into(), took: Duration::from_micros(7) }; 32]);
         let bytes = line.bytes();
         assert!(bytes.len() < 24 << 10, "{}", bytes.len());
-        assert_eq!(bytes.iter().filter(|b| **b == b'\n').count(), 1);
+        assert_eq!(String::from_utf8_lossy(&bytes).matches('\n').count(), 1);
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(value["errorKind"], "kernel");
         assert_eq!(value["notes"][16], "and 84 more");

@@ -175,13 +175,14 @@ fn journal(program: &str, since: Option<SystemTime>) -> io::Result<Vec<Value>> {
 }
 
 impl Found {
-    /// `{"lines": […], "sources": [{"log": …, "lines": …} or {"log": …, "error": …}]}`.
-    pub fn to_json(&self) -> Value {
+    /// `{"lines": […], "sources": [{"log": …, "lines": …} or {"log": …, "error": …}], "now": […]}`; what is there
+    /// `now` is the program's to say.
+    pub fn to_json(&self, now: &[Value]) -> Value {
         let sources = self.sources.iter().map(|source| match &source.read {
             Ok(lines) => json!({"log": source.name, "lines": lines}),
             Err(why) => json!({"log": source.name, "error": why}),
         });
-        json!({"lines": self.lines, "sources": sources.collect::<Vec<_>>()})
+        json!({"lines": self.lines, "sources": sources.collect::<Vec<_>>(), "now": now})
     }
 
     /// A paragraph a line.

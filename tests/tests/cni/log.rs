@@ -108,9 +108,9 @@ fn each_call_leaves_its_line(node: &Node) {
     named["logFile"] = json!("/run/lo.log");
     assert!(loopback(named).run().ok());
     assert_eq!(lines_of("/run/lo.log")[0]["plugin"], "loopback");
-    let mut none = full("routed");
-    none["logFile"] = json!("none");
-    assert!(Runtime::new(none).del_blind(&id).ok());
+    let mut silent = full("routed");
+    silent["logFile"] = json!("none");
+    assert!(Runtime::new(silent).del_blind(&id).ok());
     assert_eq!(lines().len(), 3);
     look::assert_nothing_left("after DEL");
 }
@@ -311,13 +311,12 @@ fn fields(mut bytes: &[u8]) -> BTreeMap<String, String> {
         let end = bytes.iter().position(|b| *b == b'\n').expect("a line's end");
         let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
         let text = |b: &[u8]| String::from_utf8(b.to_vec()).expect("UTF-8");
-        let (key, value, rest) = match line.iter().position(|b| *b == b'=') {
-            Some(at) => (text(&line[..at]), text(&line[at + 1..]), rest),
-            None => {
-                let length = usize::try_from(u64::from_le_bytes(rest[..8].try_into().unwrap())).unwrap();
-                assert_eq!(rest[8 + length], b'\n');
-                (text(line), text(&rest[8..8 + length]), &rest[9 + length..])
-            }
+        let (key, value, rest) = if let Some(at) = line.iter().position(|b| *b == b'=') {
+            (text(&line[..at]), text(&line[at + 1..]), rest)
+        } else {
+            let length = usize::try_from(u64::from_le_bytes(rest[..8].try_into().unwrap())).unwrap();
+            assert_eq!(rest[8 + length], b'\n');
+            (text(line), text(&rest[8..8 + length]), &rest[9 + length..])
         };
         assert!(key.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'), "{key}");
         assert!(fields.insert(key.clone(), value).is_none(), "{key} twice");

@@ -176,8 +176,8 @@ fn traced(node: &VolumeNode) {
         shown.ok() && shown.stdout.contains("slowest: ") && shown.stdout.contains(": mounted"),
         "{shown:?}"
     );
-    let none = Call::of("volume", &["trace", "default/none"]).run();
-    assert!(none.exit == Some(1) && none.stdout.contains(LOG), "{none:?}");
+    let missing = Call::of("volume", &["trace", "default/none"]).run();
+    assert!(missing.exit == Some(1) && missing.stdout.contains(LOG), "{missing:?}");
     Call::unmount(&other).succeeds();
     end(node, &[&volume, &other]);
 }
