@@ -109,6 +109,7 @@ pub fn stay(
                 false
             }
             Ok(Look::Dismissed) => {
+                drop(watch);
                 tell("uninstalled by somebody on the node: nothing is put back from here on");
                 while !signals.came_within(PERIOD)? {}
                 return Ok(());

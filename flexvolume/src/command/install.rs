@@ -12,6 +12,7 @@ mod mounted;
 pub(crate) mod plan;
 pub(crate) mod probe;
 mod report;
+mod staying;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use node::{Context, Error, Kind, Result};
 use change::{Applied, Change};
 use plan::{Driver, Step};
 pub use report::{Outcome, Report, Row};
+pub use staying::run as stay;
 pub use uninstall::{Uninstall, uninstall};
 
 /// The first part of the driver's name.
@@ -70,6 +72,9 @@ pub struct Install {
     /// Replace a driver of this name that is another program.
     #[arg(long)]
     pub force: bool,
+    /// Stay until SIGTERM, and put back what others take away.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub stay: bool,
     /// The program to install.
     #[arg(long, hide = true, default_value = OURSELVES)]
     pub from: PathBuf,
@@ -81,25 +86,34 @@ pub struct Install {
 /// certain or others may write it, [`Kind::Conflict`] where another program has the name,
 /// [`Kind::Mismatch`] where the driver answers `init` wrongly.
 pub fn install(wish: &Install) -> Result<Report> {
+    let done = install_unless(wish, &|| false)?;
+    done.ok_or_else(|| Error::new(Kind::Internal, "install without an end"))
+}
+
+/// The same. `None` where it was called off before the folder was this install's alone.
+fn install_unless(wish: &Install, called_off: &dyn Fn() -> bool) -> Result<Option<Report>> {
     let (plugins, mut report) = open(&wish.place, wish.dry_run)?;
     let drivers = plan::drivers(&wish.place, &plugins)?;
     if wish.dry_run {
         let steps = plan::install(&drivers, &wish.from, wish.force)?;
         report.drivers = drivers.iter().zip(&steps).map(|(d, s)| row(d, *s, false)).collect();
-        return Ok(report);
+        return Ok(Some(report));
     }
     if !plugins.is_dir() {
         make(&plugins)?;
         report.notes.push(format!("made `{}`, which was not there", plugins.display()));
     }
     let folder = Folder::lock(&plugins)?;
+    if called_off() {
+        return Ok(None);
+    }
     for driver in &drivers {
         change::sweep(driver)?;
     }
     let steps = plan::install(&drivers, &wish.from, wish.force)?;
     perform(&drivers, &steps, &wish.from, &folder)?;
     report.drivers = drivers.iter().zip(&steps).map(|(d, s)| row(d, *s, true)).collect();
-    Ok(report)
+    Ok(Some(report))
 }
 
 /// The plugin folder as this process reaches it, and the report's beginning.

@@ -149,6 +149,10 @@ fn run(arguments: &Arguments) -> Result<(String, c_int)> {
         (said(report.to_json(), report.to_table()), code)
     };
     Ok(match &arguments.command {
+        Command::Install(wish) if wish.stay => {
+            install::stay(wish, &|report| print(&said(report.to_json(), report.to_table())))?;
+            (String::new(), FINE)
+        }
         Command::Install(install) => {
             let report = install::install(install)?;
             (said(report.to_json(), report.to_table()), FINE)

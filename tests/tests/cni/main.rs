@@ -24,6 +24,8 @@ mod errors;
 mod firewall;
 mod harness_itself;
 mod install;
+mod install_network;
+mod install_stays;
 mod ipam_roles;
 mod losses;
 mod mending;
@@ -58,6 +60,8 @@ fn main() -> ExitCode {
         firewall::trials(),
         harness_itself::trials(),
         install::trials(),
+        install_network::trials(),
+        install_stays::trials(),
         ipam_roles::trials(),
         losses::trials(),
         mending::trials(),

@@ -128,14 +128,14 @@ pub(super) fn row(place: &Place, wanted: &Wanted<'_>, outcome: Outcome) -> Confl
 }
 
 /// What the runtime will make of the folder with the file in it.
-pub(super) fn remarks(place: &Place, wanted: &Wanted<'_>) -> Result<Vec<String>> {
+pub(super) fn remarks(place: &Place, wanted: &Wanted<'_>, outcome: Outcome) -> Result<Vec<String>> {
     let folder = place.here(&place.conf);
     let own = wanted.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut networks = lists::list(&folder)?;
     networks.retain(|network| network.file != own);
     let runtime = place.runtime.clone().unwrap_or_else(Runtime::unknown);
-    let mut notes = Vec::new();
-    if let Some(before) = runtime.pick(&networks).taken.first().filter(|n| n.file > own) {
+    let (mut notes, is_new) = (Vec::new(), outcome == Outcome::Installed);
+    if let Some(before) = runtime.pick(&networks).taken.first().filter(|n| is_new && n.file > own) {
         notes.push(format!(
             "until now {} took the network `{}` of `{}`: pods that run keep it until they are made anew",
             runtime.who, before.name, before.file

@@ -29,7 +29,9 @@ pub fn uninstall(wish: &Uninstall) -> Result<Report> {
         living::none_left(root)?;
     }
     let mut report = Report { folder: place.bin_here(), why: place.why.clone(), ..Report::default() };
-    let mut record = record.filter(|record| whole && record.folder == place.bin);
+    // Of another folder it is another install's.
+    let is_last = whole && record.as_ref().is_none_or(|record| record.folder == place.bin);
+    let mut record = record.filter(|_| is_last);
     let here = place.bin_here();
     // A folder that nobody named may be gone already.
     let folder = if here.exists() || wish.dir.is_some() { Some(Folder::lock(&here)?) } else { None };
@@ -47,12 +49,12 @@ pub fn uninstall(wish: &Uninstall) -> Result<Report> {
         None => report.notes.push(format!("`{}` is not there", here.display())),
     }
     drop(folder);
-    if let Some(record) = record {
+    if is_last {
         Record::remove(root)?;
-        for made in record.made.iter().rev() {
-            // What is not empty is somebody's.
-            let _ = std::fs::remove_dir(place.here(made));
-        }
+    }
+    for made in record.iter().flat_map(|record| record.made.iter().rev()) {
+        // What is not empty is somebody's.
+        let _ = std::fs::remove_dir(place.here(made));
     }
     if with_own {
         report.notes.extend(orphans(&place)?);

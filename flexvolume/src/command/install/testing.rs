@@ -53,11 +53,23 @@ impl Room {
     }
 
     pub fn install(&self, from: &Path, backends: &[&str]) -> Install {
-        Install { place: self.place(backends), dry_run: false, force: false, from: from.to_owned() }
+        Install {
+            place: self.place(backends),
+            dry_run: false,
+            force: false,
+            stay: false,
+            from: from.to_owned(),
+        }
     }
 
     pub fn uninstall(&self, from: &Path, backends: &[&str]) -> Uninstall {
-        Uninstall { place: self.place(backends), dry_run: false, force: false, from: from.to_owned() }
+        Uninstall {
+            place: self.place(backends),
+            dry_run: false,
+            force: false,
+            stay: false,
+            from: from.to_owned(),
+        }
     }
 
     fn place(&self, backends: &[&str]) -> Place {

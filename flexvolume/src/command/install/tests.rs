@@ -146,7 +146,7 @@ fn an_installer_to_be_killed() {
         backends: TWO.map(String::from).to_vec(),
         root: None,
     };
-    let _ = install(&Install { place, dry_run: false, force: false, from: from.into() });
+    let _ = install(&Install { place, dry_run: false, force: false, stay: false, from: from.into() });
 }
 
 #[test]

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use node::install::Folder;
-use node::{Error, Kind, Result, store};
+use node::{Error, Kind, Result, stay, store};
 
 use super::plan::{self, Driver, There};
-use super::{OURSELVES, Outcome, Place, Report, Row, change, find, kubelet, mounted, open};
+use super::{OURSELVES, Outcome, Place, Report, Row, change, find, kubelet, mounted, open, staying};
 
 /// How many volumes an error names.
 const SHOWN: usize = 5;
+const LET_GO: &str = "a process that keeps them installed (`--stay`) was told to let go; it installs again when it is \
+     started anew: delete its DaemonSet";
 
 /// Takes the driver out of the kubelet's plugin folder.
 #[derive(Debug, Clone, Args)]
@@ -36,11 +38,17 @@ pub struct Uninstall {
 pub fn uninstall(wish: &Uninstall) -> Result<Report> {
     let (plugins, mut report) = open(&wish.place, wish.dry_run)?;
     let drivers = plan::drivers(&wish.place, &plugins)?;
-    let _lock = if wish.dry_run || !plugins.is_dir() { None } else { Some(Folder::lock(&plugins)?) };
+    let lock = if wish.dry_run || !plugins.is_dir() { None } else { Some(Folder::lock(&plugins)?) };
     let there = drivers.iter().map(|driver| plan::look(driver, &wish.from)).collect::<Result<Vec<_>>>()?;
     refuse_strangers(&drivers, &there)?;
     if !wish.force {
         refuse_mounted(&wish.place, &drivers)?;
+    }
+    if let Some(folder) = &lock {
+        // Whoever stays shall put nothing back.
+        if stay::dismiss(folder.path(), staying::PROGRAM)? {
+            report.notes.push(LET_GO.to_owned());
+        }
     }
     for (driver, there) in drivers.iter().zip(there) {
         if !wish.dry_run {
