@@ -54,9 +54,18 @@ fn help(_node: &VolumeNode) {
             );
         }
     }
-    for command in
-        ["install", "uninstall", "doctor", "validate", "schema", "list", "repair", "gc", "trace", "completions"]
-    {
+    for command in [
+        "install",
+        "uninstall",
+        "doctor",
+        "validate",
+        "schema",
+        "list",
+        "repair",
+        "gc",
+        "trace",
+        "completions",
+    ] {
         let answer = run(&[command, "--help"]);
         assert!(answer.ok() && answer.stdout.contains("Usage:"), "{command}: {answer:?}");
         assert!(run(&["--help"]).stdout.contains(command), "{command}");

@@ -63,13 +63,7 @@ impl Room {
     }
 
     pub fn uninstall(&self, from: &Path, backends: &[&str]) -> Uninstall {
-        Uninstall {
-            place: self.place(backends),
-            dry_run: false,
-            force: false,
-            stay: false,
-            from: from.to_owned(),
-        }
+        Uninstall { place: self.place(backends), dry_run: false, force: false, from: from.to_owned() }
     }
 
     fn place(&self, backends: &[&str]) -> Place {
