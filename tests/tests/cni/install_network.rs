@@ -378,7 +378,7 @@ fn killed(_node: &Node) {
                 assert!(answer.ok() && !answer.stdout.contains("stays"), "{when}: {answer:?}");
             }
             let left =
-                harness::call::try_tool(&["find", "/opt/bin", CONF, "/var/lib/nodeplug", "-type", "f"])
+                call::try_tool(&["find", "/opt/bin", CONF, "/var/lib/nodeplug", "-type", "f"])
                     .stdout;
             assert_eq!(left, "", "{when}");
             if let End::Finished(answer) = end {
@@ -487,7 +487,7 @@ fn script_on_a_root() {
         assert!(before.contains(part), "`{part}` in {before}");
     }
     let mut command = Command::new(kit.join("nodeplug-device-plugin"));
-    command.arg("validate").arg(root.join("etc/nodeplug/device-plugin.yaml"));
+    command.args(["validate", "--config"]).arg(root.join("etc/nodeplug/device-plugin.yaml"));
     let valid = call::run(&mut command, b"");
     assert!(valid.ok(), "{valid:?}");
     let again = run(&["--", "--pod-cidr", "10.66.0.0/24"]);
