@@ -115,12 +115,11 @@ pub fn stay(
                 return Ok(());
             }
             Err(error) => {
-                let line = error.complaint("stay", false);
+                let line = error.complaint("install --stay", false);
                 if line != told {
                     tell(line.trim_end());
                     told = line;
                 }
-                pause = (pause * 2).min(PAUSES.1);
                 false
             }
         };
