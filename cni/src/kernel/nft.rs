@@ -12,6 +12,7 @@
 
 mod channel;
 mod check;
+mod droppers;
 mod element;
 mod expression;
 mod filter;
@@ -37,11 +38,12 @@ use self::layout::{Family, Layout};
 use self::operation::{Operation, Question};
 use self::rule::HeldRule;
 
+pub use self::droppers::Dropper;
 pub use self::element::comment;
 pub use self::filter::{Filter, Trace};
 pub use self::firewall::{Ingress, Passage};
 pub use self::found::Found;
-pub use self::host::{Dropper, MARK};
+pub use self::host::MARK;
 pub use self::layout::TABLE;
 pub use self::masquerade::Masquerade;
 pub use self::ports::{Forward, PortRules};

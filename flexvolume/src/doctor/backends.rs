@@ -130,7 +130,7 @@ fn is_executable(program: &Path) -> bool {
         |path: &Path| fs::metadata(path).is_ok_and(|a| a.is_file() && a.permissions().mode() & 0o111 != 0);
     let name = program.file_name().unwrap_or_default();
     is(program)
-        || program.starts_with("/usr/sbin")
+        || program.parent() == Some(Path::new("/usr/sbin"))
             && ["/sbin", "/usr/bin", "/bin"].iter().any(|f| is(&Path::new(f).join(name)))
 }
 

@@ -236,12 +236,9 @@ fn volumes(node: &VolumeNode) {
 
 fn backends(node: &VolumeNode) {
     bring();
-    node.policy("backends: {cifs: {helper: /usr/sbin/none/mount.cifs}}\n");
-    let remedy = finding(
-        "backends",
-        "warning",
-        "`cifs` can't be mounted here: `/usr/sbin/none/mount.cifs` is not there",
-    );
+    node.policy("backends: {cifs: {helper: /usr/none/mount.cifs}}\n");
+    let remedy =
+        finding("backends", "warning", "`cifs` can't be mounted here: `/usr/none/mount.cifs` is not there");
     assert!(remedy.contains("cifs-utils"), "{remedy}");
     node.policy("backends: {tmpfs: {}, image: {roots: [{path: /srv}], fsTypes: [ext4]}}\n");
     is_well();

@@ -3,16 +3,20 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use harness::call::{Answer, tool};
+use harness::call::{Answer, Launch, tool};
 use harness::kernel::trace::{self, End};
 use harness::kubelet::{Kubelet, Outcome};
 use harness::suite::volume;
 use harness::volume_look::files;
 use harness::volume_node::{OURS, VolumeNode};
 use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::ours::{Call, object};
 
@@ -26,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
         volume("a_dry_run_changes_nothing", &[], dry_run),
         volume("only_some_drivers_and_another_vendor", &[], some),
         volume("a_folder_that_cannot_be_used_is_told", &[], bad_folders),
+        volume("an_install_that_stays_puts_back_and_yields_to_an_uninstall", &[], stays),
     ]
 }
 
@@ -280,4 +285,48 @@ fn bad_folders(_node: &VolumeNode) {
     install();
     let init = Call::of("volume", &["init"]).run();
     object("init", &init);
+}
+
+/// Longer than any look takes: only what never comes meets it.
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[track_caller]
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < LIMIT, "{what} did not come");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn stays(node: &VolumeNode) {
+    fs::create_dir(PLUGINS).unwrap();
+    let kubelet = node.kubelet_with(Path::new(PLUGINS));
+    let program = |name: &str| format!("{PLUGINS}/nodeplug~{name}/{name}");
+    let presence = format!("{PLUGINS}/.nodeplug-flexvolume.stay");
+    let start = || {
+        let mut command = Call::of("volume", &["install", "--stay", "--dir", PLUGINS]).command();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        wait_for("its presence", || Path::new(&presence).exists());
+        child
+    };
+    let ends = |mut child: Child| {
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert!(!Path::new(&presence).exists());
+    };
+    let mut staying = start();
+    assert!(kubelet.look_up("nodeplug/tmpfs").is_some());
+    fs::remove_file(program("tmpfs")).unwrap();
+    wait_for("the driver", || Path::new(&program("tmpfs")).exists());
+    fs::remove_dir_all(format!("{PLUGINS}/nodeplug~nfs")).unwrap();
+    wait_for("the folder", || Path::new(&program("nfs")).exists());
+    assert!(staying.try_wait().unwrap().is_none());
+    ends(staying);
+    assert!(Path::new(&program("nfs")).exists(), "what was installed stays");
+    let staying = start();
+    let answer = run(&["uninstall"]);
+    assert!(answer.ok() && answer.stdout.contains("told to let go"), "{answer:?}");
+    ends(staying);
+    assert_eq!(listing().lines().count(), 1, "{}", listing());
 }

@@ -4,6 +4,7 @@ use clap::Parser;
 
 use super::names::{is_ours, meant};
 use super::*;
+use crate::role::{OWN, REFERENCE};
 
 #[derive(Debug, Parser)]
 struct Line {

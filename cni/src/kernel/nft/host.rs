@@ -31,7 +31,7 @@ pub(super) const FILTER: &str = "filter";
 const FORWARD: &str = "FORWARD";
 /// The chain of the reference's firewall plugin, whose place and comments its own look-up expects.
 pub(super) const CNI_FORWARD: &str = "CNI-FORWARD";
-const PLUGIN_RULES: &str = "CNI firewall plugin rules";
+pub(super) const PLUGIN_RULES: &str = "CNI firewall plugin rules";
 const ADMIN_RULES: &str = "CNI firewall plugin admin overrides";
 /// Where the reference drops between bridges: before anything is accepted.
 const ISOLATION: &str = "CNI-ISOLATION-STAGE-1";
@@ -39,7 +39,7 @@ const ISOLATION: &str = "CNI-ISOLATION-STAGE-1";
 /// How often a change is tried anew because somebody else changed the ruleset meanwhile.
 pub(super) const ATTEMPTS: usize = 100;
 
-const FAMILIES: [Family; 3] = [Family::Ip, Family::Ip6, Family::Inet];
+pub(super) const FAMILIES: [Family; 3] = [Family::Ip, Family::Ip6, Family::Inet];
 const DROP: u32 = libc::NF_DROP.unsigned_abs();
 const ACCEPT: u32 = libc::NF_ACCEPT.unsigned_abs();
 const EXPR_NAME: u16 = 1;
@@ -137,7 +137,7 @@ impl Wanted {
 
     /// Whether `held` is this rule, also as iptables writes it when it restores what it saved, or as the
     /// reference's plugin has it.
-    fn is(&self, held: &HeldHostRule) -> bool {
+    pub fn is(&self, held: &HeldHostRule) -> bool {
         let mut ours = Vec::with_capacity(256);
         self.rule().encode(&mut ours);
         let (ours, theirs) = (expressions(&ours), held.essential());
@@ -185,7 +185,7 @@ impl HeldHostRule {
     }
 
     /// Whether nothing passes it.
-    fn stops_all(&self) -> bool {
+    pub fn stops_all(&self) -> bool {
         match self.essential().as_slice() {
             [one] if name_of(one) == b"reject" => true,
             [_] => self.verdict() == Some((DROP, None)),
@@ -195,7 +195,7 @@ impl HeldHostRule {
 
     /// Whether some packet may be accepted by it: what accepts answers to packets that went out before is not
     /// meant, since no first packet passes it.
-    fn may_accept(&self) -> bool {
+    pub fn may_accept(&self) -> bool {
         let accepts = self.verdict().is_some_and(|(code, to)| code == ACCEPT || to.is_some());
         let answers = self.essential().iter().any(|e| name_of(e) == b"ct");
         accepts && !answers
@@ -224,9 +224,9 @@ fn is_comment(expression: &[u8]) -> bool {
 
 /// A base chain at the forward hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Base {
-    place: Place,
-    drops: bool,
+pub(super) struct Base {
+    pub place: Place,
+    pub drops: bool,
 }
 
 impl Base {
@@ -245,69 +245,15 @@ impl Base {
     }
 
     /// Whether it is iptables', whose user may expect chains of the reference's names in it.
-    fn is_iptables(&self) -> bool {
+    pub fn is_iptables(&self) -> bool {
         let ip = matches!(self.place.family, Family::Ip | Family::Ip6);
         ip && self.place.table == FILTER && self.place.chain == FORWARD
     }
 }
 
-/// A forward chain of the host's that drops what none of its rules accepts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dropper {
-    /// `the chain `forward` of `inet filter``.
-    pub place: String,
-    /// Its policy drops; otherwise its last rule does.
-    pub by_policy: bool,
-    /// The rule is there that lets the pods' packets by.
-    pub opened: bool,
-    /// Other rules of it may accept them.
-    pub may_accept: bool,
-}
-
 impl Nft {
-    /// The host's forward chains that drop. Reads the rules of each: for people.
-    pub fn droppers(&mut self) -> Result<Vec<Dropper>> {
-        let mut found = Vec::new();
-        for family in FAMILIES {
-            for base in self.forward_chains(family)? {
-                let rules = self.rules_of(&base.place)?;
-                let stopped = rules.last().is_some_and(HeldHostRule::stops_all);
-                if !base.drops && !stopped {
-                    continue;
-                }
-                let jump = Wanted::Jump(CNI_FORWARD.to_owned(), PLUGIN_RULES);
-                let opened = if base.is_iptables() {
-                    let beside = Place { chain: CNI_FORWARD.to_owned(), ..base.place.clone() };
-                    let inside = self.rules_of(&beside)?;
-                    rules.iter().any(|r| jump.is(r)) && inside.iter().any(|r| Wanted::Accept.is(r))
-                } else {
-                    rules.iter().any(|r| Wanted::Accept.is(r))
-                };
-                let may_accept = rules.iter().any(|r| !jump.is(r) && r.may_accept());
-                found.push(Dropper {
-                    place: base.place.to_string(),
-                    by_policy: base.drops,
-                    opened,
-                    may_accept,
-                });
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether kube-proxy's rules are there.
-    pub fn has_kube_proxy(&mut self) -> Result<bool> {
-        let nat = |family| Place { family, table: "nat".into(), chain: "KUBE-SERVICES".into() };
-        let own = |family| Place { family, table: "kube-proxy".into(), chain: "services".into() };
-        for place in [nat(Family::Ip), own(Family::Ip), nat(Family::Ip6), own(Family::Ip6)] {
-            if self.has_chain(&place)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn forward_chains(&mut self, family: Family) -> Result<Vec<Base>> {
+    /// The base chains of a family that [`MARK`] passes.
+    pub(super) fn forward_chains(&mut self, family: Family) -> Result<Vec<Base>> {
         self.channel.list(&Question::Chains(family), |attributes, all| {
             all.extend(Base::read(family, attributes));
         })
@@ -384,11 +330,11 @@ impl Nft {
         Ok(lacks)
     }
 
-    fn has_chain(&mut self, place: &Place) -> Result<bool> {
+    pub(super) fn has_chain(&mut self, place: &Place) -> Result<bool> {
         Ok(self.channel.ask(&[Question::HostChain(place)], |_| Some(()))?.pop().flatten().is_some())
     }
 
-    fn rules_of(&mut self, place: &Place) -> Result<Vec<HeldHostRule>> {
+    pub(super) fn rules_of(&mut self, place: &Place) -> Result<Vec<HeldHostRule>> {
         self.channel.list(&Question::HostRules(place), HeldHostRule::read)
     }
 }
