@@ -40,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
             TOOLS,
             cni_by_file,
         ),
+        scripted("the_cni_installer_refuses_folders_that_the_runtime_does_not_use", TOOLS, elsewhere),
         scripted("the_drivers_are_installed_with_the_rights_of_their_daemonset", TOOLS, flexvolume),
         scripted("the_device_plugin_serves_with_the_rights_of_its_daemonset", TOOLS, device_plugin),
     ]
@@ -259,6 +260,21 @@ fn cni_by_file(_: &VolumeNode) {
     install.until("it knows", |c| c.log().contains("uninstalled"));
     assert!(!Path::new(PLUGIN).exists() && !Path::new(CONFLIST).exists(), "{}", uninstall.log());
     assert_eq!(install.stop(), 0, "{}", install.log());
+}
+
+/// The manifest's mounts are not what this node's runtime uses: nothing is installed where nobody looks.
+fn elsewhere(_: &VolumeNode) {
+    containerd();
+    let cni = "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.cni]\nbin_dir = '/usr/lib/elsewhere'\n";
+    fs::write("/etc/containerd/config.toml", cni).unwrap();
+    let set = set("cni/deploy-file");
+    let (name, files) = map("cni/deploy-file/configmap.yaml");
+    let mut pod = Pod::new(laws::pod(&set), "worker-2");
+    pod.maps.insert(name, files);
+    let mut install = pod.start("install");
+    assert_ne!(install.wait(), 0, "{}", install.log());
+    assert!(install.log().contains("/usr/lib/elsewhere"), "the log names it: {}", install.log());
+    assert!(!Path::new(PLUGIN).exists() && !Path::new(CONFLIST).exists());
 }
 
 /// What `kubectl debug node/NAME` makes, with fewer rights.
