@@ -14,7 +14,7 @@ use super::{Install, Manner, work};
 use crate::role::OWN;
 
 /// How often the API server is asked again: a node's subnets change only when the Node object is made anew.
-const ASKED_EVERY: Duration = Duration::from_secs(600);
+const ASKED_EVERY: Duration = Duration::from_mins(10);
 
 /// Ends with what the first install says, after `print` has said it, or with an error of it.
 pub fn run(wish: &Install, print: &dyn Fn(&Report)) -> Result<()> {
