@@ -211,7 +211,8 @@ impl Running {
     fn start(bundle: &Path) -> Self {
         static CONTAINERS: AtomicU32 = AtomicU32::new(0);
         let n = CONTAINERS.fetch_add(1, Ordering::Relaxed);
-        let id = format!("nodeplug-tests-{}-{n}", std::process::id());
+        // It names the container's cgroup, too: not one of a node's.
+        let id = format!("nodeplug-pods-{}-{n}", std::process::id());
         let log = bundle.join("log");
         let (out, err) = (File::create(&log).unwrap(), File::options().append(true).open(&log).unwrap());
         let mut command = Command::new("runc");
