@@ -281,9 +281,28 @@ impl Running {
 }
 
 impl Drop for Running {
+    /// Its `runc run` takes the cgroups away when it ends, and leaves them where it is killed before.
     fn drop(&mut self) {
-        drop(call::try_tool(&["runc", "--root", STATE, "delete", "--force", &self.id]));
+        drop(call::try_tool(&["runc", "--root", STATE, "kill", &self.id, "KILL"]));
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < LIMIT {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         drop(self.child.kill());
         drop(self.child.wait());
+        drop(call::try_tool(&["runc", "--root", STATE, "delete", "--force", &self.id]));
+        let start = Instant::now();
+        while !without_cgroups(&self.id) && start.elapsed() < LIMIT {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
+}
+
+/// Removes what runc left because its last process was still dying; whether nothing is left.
+fn without_cgroups(id: &str) -> bool {
+    let root = Path::new("/sys/fs/cgroup");
+    let controllers = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut own =
+        controllers.chain([root.to_owned()]).map(|folder| folder.join(id)).filter(|path| path.exists());
+    own.all(|path| fs::remove_dir(path).is_ok())
 }
