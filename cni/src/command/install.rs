@@ -23,7 +23,7 @@ mod staying;
 mod subnets;
 mod uninstall;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 

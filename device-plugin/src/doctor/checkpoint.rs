@@ -298,7 +298,7 @@ mod tests {
     fn a_resource_of_another_plugin_is_told_by_its_devices() {
         let temp = Folder::new("foreign");
         let config = config(&temp);
-        let path = temp.path(&format!("device-plugins/{}", session::socket_name(OURS)));
+        let path = temp.path(&format!("device-plugins/{}", session::socket_name(&config.resources[0].name)));
         let _own = UnixListener::bind(path).unwrap();
         for (id, state) in
             [("GPU-7f", State::Problem), (inventory::id(OURS, "count:0", 2).as_str(), State::Fine)]
