@@ -20,10 +20,10 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::{Context, Error, Kind, Result, store};
 
 /// How often it looks where nothing tells it to: a watch does not see everything (a mount over a folder).
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 /// Between a change and the look: whoever changes a folder changes more than one file. Doubled each time that
 /// something was put back, because somebody else wants it otherwise; the first again after a quiet period.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(300));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_mins(5));
 
 /// The signals that end it, taken as messages. A process of the number 1 gets no signal that it has not asked for.
 #[derive(Debug)]
@@ -104,7 +104,9 @@ pub fn stay(
         let quiet = match look() {
             Ok(Look::Fine) => true,
             Ok(Look::Mended(lines)) => {
-                lines.iter().for_each(|line| tell(line));
+                for line in &lines {
+                    tell(line);
+                }
                 pause = (pause * 2).min(PAUSES.1);
                 false
             }
@@ -115,12 +117,11 @@ pub fn stay(
                 return Ok(());
             }
             Err(error) => {
-                let line = error.complaint("stay", false);
+                let line = error.complaint("install --stay", false);
                 if line != told {
                     tell(line.trim_end());
                     told = line;
                 }
-                pause = (pause * 2).min(PAUSES.1);
                 false
             }
         };

@@ -104,7 +104,7 @@ enum Command {
         dry_run: bool,
     },
     /// Put the program into the runtime's folder of plugins, under the reference's names as well.
-    Install(install::Install),
+    Install(Box<install::Install>),
     /// Take it out again and bring the originals back.
     Uninstall(install::Uninstall),
     /// Print the error codes and what they mean.

@@ -64,7 +64,8 @@ pub(super) fn running(root: &Path) -> Result<Vec<Process>> {
         if mounts.is_some() && theirs.is_some() && mounts != theirs {
             return None;
         }
-        let line = fs::read(folder.join("cmdline")).ok()?;
+        // One that has ended and that nobody waits for has none.
+        let line = fs::read(folder.join("cmdline")).ok().filter(|line| !line.is_empty())?;
         let words = line.split(|b| *b == 0).filter(|word| !word.is_empty());
         let arguments = words.skip(1).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         Some(Process { pid, command, arguments, exe: fs::read_link(folder.join("exe")).ok() })

@@ -62,7 +62,7 @@ pub(crate) fn person(words: &[&str]) -> Person {
 /// Whatever the machine's own runtime uses: these folders are nobody's.
 fn run(words: &[&str]) -> Answer {
     let mut words = words.to_vec();
-    if words[0] == "install" {
+    if words[0] == "install" && !words.contains(&"--force") {
         words.push("--force");
     }
     plainly(&words)

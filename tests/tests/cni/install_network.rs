@@ -12,7 +12,7 @@ use std::thread;
 use harness::call::{self, Answer, Launch, tool};
 use harness::kernel::trace::{self, End};
 use harness::look;
-use harness::node::{Node, PLUGINS, our_binary};
+use harness::node::{Namespace, Node, PLUGINS, our_binary};
 use harness::runtime::Runtime;
 use harness::suite::{ours, plain};
 use libtest_mimic::Trial;
@@ -36,6 +36,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Where the installs of this file go; the harness's own plugins are mounts, which nothing replaces.
+const BIN: &str = "/opt/bin";
 pub(crate) const CONF: &str = "/run/net.d";
 pub(crate) const LIST: &str = "/run/net.d/10-nodeplug.conflist";
 const RECORD: &str = "/var/lib/nodeplug/cni/installed.json";
@@ -89,8 +91,15 @@ fn entry() -> Value {
     entry
 }
 
+/// A call of the program that was installed.
+fn call(runtime: &Runtime, verb: &str, id: &str, pod: &Namespace, previous: Option<&Value>) -> Answer {
+    let mut call = runtime.call(verb, id, pod.name(), previous).env("CNI_PATH", BIN);
+    call.plugin = format!("{BIN}/nodeplug-cni");
+    call.run()
+}
+
 fn serves(node: &Node) {
-    let _containerd = Containerd::looking_in(PLUGINS);
+    let _containerd = Containerd::looking_in(BIN);
     let table: [(&str, &[&str]); 3] = [
         ("10.66.0.0/24", &["10.66.0."]),
         ("fd00:66::/64", &["fd00:66::"]),
@@ -103,7 +112,7 @@ fn serves(node: &Node) {
             assert!(plainly(&["validate", LIST]).ok(), "{when}");
             let runtime = Runtime::new(entry());
             let (pod, id) = (node.pod(), id("made"));
-            let result = runtime.added(&id, &pod);
+            let result = call(&runtime, "ADD", &id, &pod, None).success();
             let found = ips(&result);
             assert_eq!(found.len(), starts.len(), "{when}: {result}");
             for start in starts {
@@ -111,12 +120,13 @@ fn serves(node: &Node) {
             }
             refused(&["uninstall"], "1 pod");
             assert!(Path::new(LIST).exists() && Path::new(RECORD).exists(), "nothing was done");
-            assert!(runtime.del(&id, &pod, &result).ok(), "{when}");
+            let gone = call(&runtime, "DEL", &id, &pod, Some(&result));
+            assert!(gone.ok(), "{when}: {gone:?}");
             let answer = plainly(&["uninstall"]);
             assert!(answer.ok(), "{answer:?}");
-            assert!(!Path::new(LIST).exists() && !Path::new(CONF).exists() && !Path::new(RECORD).exists());
-            assert!(!Path::new(PLUGINS).join("nodeplug-cni").exists(), "{when}");
-            node.install(&our_binary(), "nodeplug-cni");
+            for path in [LIST, CONF, RECORD, BIN] {
+                assert!(!Path::new(path).exists(), "{when}: {path}");
+            }
             drop(call::try_tool(&["ip", "link", "del", "cni0"]));
         }
     }
@@ -377,9 +387,7 @@ fn killed(_node: &Node) {
                 let answer = plainly(&uninstall);
                 assert!(answer.ok() && !answer.stdout.contains("stays"), "{when}: {answer:?}");
             }
-            let left =
-                harness::call::try_tool(&["find", "/opt/bin", CONF, "/var/lib/nodeplug", "-type", "f"])
-                    .stdout;
+            let left = call::try_tool(&["find", "/opt/bin", CONF, "/var/lib/nodeplug", "-type", "f"]).stdout;
             assert_eq!(left, "", "{when}");
             if let End::Finished(answer) = end {
                 assert!(answer.ok() && n > 6, "{n} changes: {answer:?}");
@@ -391,7 +399,7 @@ fn killed(_node: &Node) {
 
 fn under_load(node: &Node) {
     const AT_ONCE: usize = 8;
-    let _containerd = Containerd::looking_in(PLUGINS);
+    let _containerd = Containerd::looking_in(BIN);
     let mut other = fs::read(our_binary()).unwrap();
     other.extend_from_slice(b"another build");
     fs::write("/opt/other", other).unwrap();
@@ -402,7 +410,7 @@ fn under_load(node: &Node) {
     let (over, calls, reads) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let pods: Vec<_> = (0..AT_ONCE).map(|_| node.pod()).collect();
     let kept = (node.pod(), id("kept"));
-    let result = runtime.added(&kept.1, &kept.0);
+    let result = call(&runtime, "ADD", &kept.1, &kept.0, None).success();
     thread::scope(|scope| {
         for (number, pod) in pods.iter().enumerate() {
             let (runtime, over, calls) = (&runtime, &over, &calls);
@@ -410,9 +418,9 @@ fn under_load(node: &Node) {
                 let mut round = 0;
                 while !over.load(Ordering::Relaxed) {
                     let id = id(&format!("load-{number}-{round}"));
-                    let answer = runtime.add(&id, pod);
+                    let answer = call(runtime, "ADD", &id, pod, None);
                     assert!(answer.ok(), "{answer:?}");
-                    let answer = runtime.del(&id, pod, &answer.success());
+                    let answer = call(runtime, "DEL", &id, pod, Some(&answer.success()));
                     assert!(answer.ok(), "{answer:?}");
                     calls.fetch_add(2, Ordering::Relaxed);
                     round += 1;
@@ -441,8 +449,8 @@ fn under_load(node: &Node) {
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
     assert!(calls.load(Ordering::Relaxed) >= AT_ONCE && reads.load(Ordering::Relaxed) > 0);
-    assert!(runtime.check(&kept.1, &kept.0, &result).ok(), "a pod that runs notices nothing");
-    assert!(runtime.del(&kept.1, &kept.0, &result).ok());
+    assert!(call(&runtime, "CHECK", &kept.1, &kept.0, Some(&result)).ok(), "a pod that runs notices nothing");
+    assert!(call(&runtime, "DEL", &kept.1, &kept.0, Some(&result)).ok());
     look::assert_nothing_left("after upgrades and downgrades");
 }
 
@@ -487,7 +495,7 @@ fn script_on_a_root() {
         assert!(before.contains(part), "`{part}` in {before}");
     }
     let mut command = Command::new(kit.join("nodeplug-device-plugin"));
-    command.arg("validate").arg(root.join("etc/nodeplug/device-plugin.yaml"));
+    command.args(["validate", "--config"]).arg(root.join("etc/nodeplug/device-plugin.yaml"));
     let valid = call::run(&mut command, b"");
     assert!(valid.ok(), "{valid:?}");
     let again = run(&["--", "--pod-cidr", "10.66.0.0/24"]);

@@ -32,7 +32,7 @@ const OWN: &str = "/opt/bin/nodeplug-cni";
 const PRESENCE: &str = "/opt/bin/.nodeplug-cni.stay";
 
 /// Longer than any look takes, and shorter than a person waits: only what never comes meets it.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 #[track_caller]
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {

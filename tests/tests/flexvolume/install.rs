@@ -288,7 +288,7 @@ fn bad_folders(_node: &VolumeNode) {
 }
 
 /// Longer than any look takes: only what never comes meets it.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 #[track_caller]
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {

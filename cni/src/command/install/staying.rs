@@ -14,7 +14,7 @@ use super::{Install, Manner, work};
 use crate::role::OWN;
 
 /// How often the API server is asked again: a node's subnets change only when the Node object is made anew.
-const ASKED_EVERY: Duration = Duration::from_secs(600);
+const ASKED_EVERY: Duration = Duration::from_mins(10);
 
 /// Ends with what the first install says, after `print` has said it, or with an error of it.
 pub fn run(wish: &Install, print: &dyn Fn(&Report)) -> Result<()> {
@@ -25,7 +25,14 @@ pub fn run(wish: &Install, print: &dyn Fn(&Report)) -> Result<()> {
     print(&done.report);
     let presence = RefCell::new(Presence::of(&done.report.folder, OWN));
     presence.borrow_mut().show()?;
-    let mut keeper = Keeper { wish, source, settled: done.given, asked: Instant::now(), signals: &signals };
+    let mut keeper = Keeper {
+        wish,
+        source,
+        settled: done.given,
+        asked: Instant::now(),
+        complaint: String::new(),
+        signals: &signals,
+    };
     let folders = || -> Vec<PathBuf> {
         let conf = done.report.conflist.as_ref().and_then(|made| made.path.parent());
         std::iter::once(done.report.folder.clone()).chain(conf.map(PathBuf::from)).collect()
@@ -42,6 +49,8 @@ struct Keeper<'a> {
     /// What the source said last: where it does not answer, the network stays as it is.
     settled: Option<Given>,
     asked: Instant,
+    /// What was said of the source last.
+    complaint: String,
     signals: &'a Signals,
 }
 
@@ -55,16 +64,30 @@ impl Keeper<'_> {
             again: true,
         };
         let settled = self.settled.clone().map(Source::Known);
-        let Some(done) = work(self.wish, settled.as_ref(), manner)? else { return Ok(Look::Dismissed) };
-        let mut lines = changes(&done.report);
+        let done = work(self.wish, settled.as_ref(), manner);
         // The folder may have been made just now.
-        presence.borrow_mut().show()?;
+        let shown = presence.borrow_mut().show();
+        let Some(done) = done? else { return Ok(Look::Dismissed) };
+        shown?;
+        let mut lines = changes(&done.report);
         if let Some(source) = self.source.as_ref().filter(|source| self.is_due(source)) {
-            let done = work(self.wish, Some(source), manner)?;
             self.asked = Instant::now();
-            let Some(done) = done else { return Ok(Look::Dismissed) };
-            lines.extend(changes(&done.report));
-            self.settled = done.given;
+            match work(self.wish, Some(source), manner) {
+                Ok(None) => return Ok(Look::Dismissed),
+                Ok(Some(done)) => {
+                    lines.extend(changes(&done.report));
+                    self.settled = done.given;
+                    self.complaint.clear();
+                }
+                // What is there stays as it is.
+                Err(error) => {
+                    let complaint = format!("the subnets stay as they are: {}", error.chain());
+                    if complaint != self.complaint {
+                        tell(&complaint);
+                        self.complaint = complaint;
+                    }
+                }
+            }
         }
         Ok(if lines.is_empty() { Look::Fine } else { Look::Mended(lines) })
     }
