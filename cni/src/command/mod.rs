@@ -108,7 +108,7 @@ enum Command {
     /// Print what the log has of a pod, and what is there of it now.
     Trace(trace::Trace),
     /// Put the program into the runtime's folder of plugins, under the reference's names as well.
-    Install(install::Install),
+    Install(Box<install::Install>),
     /// Take it out again and bring the originals back.
     Uninstall(install::Uninstall),
     /// Print the error codes and what they mean.

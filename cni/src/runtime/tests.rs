@@ -218,8 +218,8 @@ fn a_runtime_takes_the_first_by_name_and_stops_at_or_passes_over_a_broken_one() 
     }
     let all = Runtime { max_conf_num: 0, ..Runtime::unknown() };
     assert_eq!(all.pick(&networks).taken.len(), 2);
-    let named = Runtime { default_network: Some("c".to_owned()), ..crio.clone() };
-    assert_eq!(names(&named.pick(&networks).taken), "30-c.conflist");
+    let told = Runtime { default_network: Some("c".to_owned()), ..crio.clone() };
+    assert_eq!(names(&told.pick(&networks).taken), "30-c.conflist");
     root.file("/net.d/.00-hidden.conflist", "{");
     let networks = list(&folder).unwrap();
     let pick = containerd.pick(&networks);

@@ -1,12 +1,13 @@
 //! Which release a runtime is.
 
 use std::fmt;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use node::Result;
+use node::{Context, Kind, Result};
 
 use super::{Runtime, below};
 use crate::command::bounded;
@@ -45,7 +46,10 @@ pub(super) fn of_package(root: &Path, packages: &[&str], exe: Option<&Path>) -> 
         return Ok(None);
     }
     // Larger than any state file of ours.
-    let Ok(text) = std::fs::read(below(root, Path::new(PACKAGES))) else { return Ok(None) };
+    let text = match std::fs::read(below(root, Path::new(PACKAGES))) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.doing(Kind::Io, || format!("read `{PACKAGES}`"))?,
+    };
     Ok(packaged(&String::from_utf8_lossy(&text), packages))
 }
 

@@ -291,7 +291,7 @@ mod tests {
         states(&[("nobody serves `x.y/flat`", State::Problem)]);
         let other = inventory::id(OURS, "count:1", 0);
         remembers(&temp, &held, &format!(r#"{{"{OURS}":["{other}"]}}"#));
-        states(&[("a pod holds", State::Warning)]);
+        states(&[("a pod holds", State::Warning), ("nobody serves `x.y/flat`", State::Problem)]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use node::{Error, Kind, Result};
 use super::Mode;
 use super::conflist::Network;
 use super::subnets::overlap;
+use crate::kernel::link::Link;
 use crate::kernel::socket::RouteSocket;
 use crate::kernel::{address, link, route};
 use crate::owner::Owner;
@@ -28,7 +29,8 @@ pub(super) fn none(root: &Path, network: &Network) -> Result<()> {
     let mut socket = RouteSocket::open()?;
     for used in used(&mut socket)? {
         let Some(subnet) = network.subnets.iter().find(|subnet| used.meets(subnet)) else { continue };
-        let name = link::find_index(&mut socket, used.link)?.map(|link| link.name).unwrap_or_default();
+        // A pod's may be gone by now.
+        let Some(Link { name, .. }) = link::find_index(&mut socket, used.link)? else { continue };
         if !is_pods(&name, network.mode) {
             let why = format!("`{name}` has the {} `{}`", used.what, used.net);
             return Err(Error::caused(Kind::Conflict, format!("give pods addresses of `{subnet}`"), why).hint(

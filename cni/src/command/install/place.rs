@@ -54,30 +54,24 @@ pub(super) fn choose(root: &Path, told: Told<'_>) -> Result<Place> {
 fn chosen(root: &Path, told: Told<'_>, found: Vec<Runtime>) -> Result<Place> {
     let serving: Vec<Runtime> = found.into_iter().filter(|r| r.serves).collect();
     let some_run = serving.iter().any(|r| r.pid.is_some());
-    let used: Vec<Runtime> = serving.into_iter().filter(|r| !some_run || r.pid.is_some()).collect();
+    let candidates: Vec<Runtime> = serving.into_iter().filter(|r| !some_run || r.pid.is_some()).collect();
     let bin = match told.bin {
         Some(bin) => Some(absolute(bin)?),
-        None => only(&used)?,
+        None => only(&candidates)?,
     };
     let (may_make, uncertain) = (told.bin.is_none() || root != Path::new("/"), bin.is_none());
     let bin = bin.unwrap_or_else(|| PathBuf::from(BIN));
-    let user = used.iter().find(|r| r.bin_dirs.iter().any(|dir| same(root, dir, &bin)));
-    if let (Some(other), None, false) = (used.first(), user, told.force) {
+    let user = candidates.iter().find(|r| r.bin_dirs.iter().any(|dir| same(root, dir, &bin)));
+    if let (Some(other), None, false) = (candidates.first(), user, told.force) {
         return Err(foreign("install into", &bin, other, "plugins", &other.bin_dirs));
     }
-    let runtime = user.or(used.first());
+    let runtime = user.or(candidates.first());
     let conf = told.conf.map(absolute).transpose()?;
     let theirs = runtime.map(|r| r.conf_dir.clone());
-    if let (Some(conf), Some(theirs), Some(user), false) = (&conf, &theirs, runtime, told.force) {
-        if !same(root, conf, theirs) {
-            return Err(foreign(
-                "write the network into",
-                conf,
-                user,
-                "networks",
-                std::slice::from_ref(theirs),
-            ));
-        }
+    if let (Some(conf), Some(theirs), Some(user), false) = (&conf, &theirs, runtime, told.force)
+        && !same(root, conf, theirs)
+    {
+        return Err(foreign("write the network into", conf, user, "networks", std::slice::from_ref(theirs)));
     }
     let mut notes: Vec<String> = runtime.map(|r| r.notes.clone()).unwrap_or_default();
     if uncertain {

@@ -2,6 +2,7 @@
 //! cannot say whose it is.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use node::{Context, Kind, Result, install, store};
@@ -68,7 +69,11 @@ impl Record {
 
 /// SHA-256, in hex.
 pub(super) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not go wrong.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn path(root: &Path) -> PathBuf {

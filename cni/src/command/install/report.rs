@@ -1,5 +1,6 @@
 //! What `install` and `uninstall` say.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -140,14 +141,15 @@ impl Report {
         if let Some(conflist) = &self.conflist {
             let Conflist { path, outcome, network, subnets, version, text: content } = conflist;
             let (path, outcome, subnets) = (path.display(), outcome.word(), subnets.join(" and "));
-            text.push_str(&format!("network `{network}` of {subnets}, {version}: {outcome} as `{path}`\n"));
+            // Writing to a string does not go wrong.
+            let _ = writeln!(text, "network `{network}` of {subnets}, {version}: {outcome} as `{path}`");
             if self.dry_run {
                 text.push_str(content);
             }
         }
         text.extend(self.notes.iter().map(|note| format!("note: {note}\n")));
         let why = if self.why.is_empty() { String::new() } else { format!(", {}", self.why) };
-        text.push_str(&format!("in `{}`{why}\n", self.folder.display()));
+        let _ = writeln!(text, "in `{}`{why}", self.folder.display());
         if self.dry_run {
             text.push_str("dry run: nothing was changed\n");
         }
