@@ -259,12 +259,13 @@ fn cover_all() -> Territory {
     territory
 }
 
-fn propagate(how: MsFlags) {
+/// Changes how all mounts of this thread propagate.
+pub(crate) fn propagate(how: MsFlags) {
     mount(None::<&str>, "/", None::<&str>, how | MsFlags::MS_REC, None::<&str>).expect("change propagation");
 }
 
 /// Makes a folder of the host writable without changing it.
-fn lay_over(folder: &str) {
+pub(crate) fn lay_over(folder: &str) {
     let own = Path::new(SCRATCH).join(folder.trim_start_matches('/').replace('/', "-"));
     let (upper, work) = (own.join("upper"), own.join("work"));
     fs::create_dir_all(&upper).expect("make an upper folder");
