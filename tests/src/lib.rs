@@ -8,6 +8,9 @@
 //! For volumes there is a [`volume_node::VolumeNode`] with mounts and folders of its own, a
 //! [`kubelet::Kubelet`] that calls FlexVolume drivers, and [`volume_look`] for what they leave.
 //!
+//! For real runtimes there is a [`container_node::ContainerNode`] with cgroups and an /etc of its own, on which Debian's
+//! [`containerd::Containerd`] runs pods for a kubelet's calls ([`containerd::Cri`]).
+//!
 //! For devices there is a [`device_node::DeviceNode`] with a /dev and a sysfs of its own and the daemon on it, and a
 //! [`device_manager::DeviceManager`], the part of a kubelet that device plugins meet.
 #![allow(
@@ -20,6 +23,8 @@
 
 pub mod call;
 pub mod chain;
+pub mod container_node;
+pub mod containerd;
 pub mod device_manager;
 pub mod device_node;
 pub mod flow;

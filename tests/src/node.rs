@@ -153,11 +153,12 @@ impl Node {
     }
 }
 
-/// A network namespace with a name. It goes when this does.
+/// A network namespace with a name. One that was made here goes when this does.
 #[derive(Debug)]
 pub struct Namespace {
     /// Its path below /var/run/netns.
     pub path: PathBuf,
+    ours: bool,
 }
 
 impl Namespace {
@@ -170,7 +171,12 @@ impl Namespace {
             bind(Path::new("/proc/thread-self/ns/net"), &target);
         });
         made.join().expect("make a namespace");
-        Self { path }
+        Self { path, ours: true }
+    }
+
+    /// One that a runtime made, and takes away.
+    pub fn of_runtime(path: PathBuf) -> Self {
+        Self { path, ours: false }
     }
 
     /// Its path as text.
@@ -212,16 +218,19 @@ impl Namespace {
         vec!["nsenter".to_owned(), format!("--net={}", self.path.display())]
     }
 
-    /// Removes it now: the path is gone, and its links go with it.
-    pub fn remove(self) {
+    /// Removes it now, whoever made it: the path is gone, and its links go with it.
+    pub fn remove(mut self) {
+        self.ours = true;
         drop(self);
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
-        drop(fs::remove_file(&self.path));
+        if self.ours {
+            let _ = umount2(&self.path, MntFlags::MNT_DETACH);
+            drop(fs::remove_file(&self.path));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::call::try_tool;
+use crate::container_node::ContainerNode;
 use crate::device_node::{DeviceNode, our_daemon};
 use crate::node::{Node, REFERENCE, our_binary};
 use crate::runtime::{Flavour, flavour};
@@ -72,6 +73,17 @@ pub fn device(name: &'static str, tools: &'static [&'static str], body: fn(&Devi
             return skip(format!("needs `{lacking}`"));
         }
         bounded(name, move || body(&DeviceNode::enter()))
+    })
+}
+
+/// A test of our CNI plugin under a real runtime. `tools` are the programs of that runtime.
+pub fn pods(name: &'static str, tools: &'static [&'static str], body: fn(&ContainerNode)) -> Trial {
+    Trial::ignorable_test(name, move || {
+        built(&our_binary(), "nodeplug-cni", "NODEPLUG_CNI")?;
+        if let Some(why) = missing().or_else(|| lacking(tools)) {
+            return skip(why);
+        }
+        bounded(name, move || body(&ContainerNode::enter()))
     })
 }
 
@@ -170,8 +182,11 @@ fn missing_for_volumes(tools: &[&str]) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("needs root, for mounts".to_owned());
     }
-    let all = ["ip", "losetup", "mount", "nsenter", "setpriv", "umount"];
-    let lacking = all.iter().chain(tools).find(|tool| !on_path(tool))?;
+    lacking(&["ip", "losetup", "mount", "nsenter", "setpriv", "umount"]).or_else(|| lacking(tools))
+}
+
+fn lacking(tools: &[&str]) -> Option<String> {
+    let lacking = tools.iter().find(|tool| !on_path(tool))?;
     Some(format!("needs `{lacking}`"))
 }
 

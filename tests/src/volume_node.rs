@@ -259,7 +259,8 @@ fn cover_all() -> Territory {
     territory
 }
 
-fn propagate(how: MsFlags) {
+/// Changes how all mounts of this thread propagate.
+pub(crate) fn propagate(how: MsFlags) {
     mount(None::<&str>, "/", None::<&str>, how | MsFlags::MS_REC, None::<&str>).expect("change propagation");
 }
 

@@ -22,7 +22,12 @@ pub struct Cgroup {
 impl Cgroup {
     /// Makes the cgroup `name` (which may have parents in it). `None` where this machine lets nobody.
     pub fn make(name: &str) -> Option<Self> {
-        let path = hierarchy()?.join(name);
+        Self::make_in(&hierarchy()?, name)
+    }
+
+    /// The same in the hierarchy that is mounted at `root`.
+    pub fn make_in(root: &Path, name: &str) -> Option<Self> {
+        let path = root.join(name);
         fs::create_dir_all(&path).ok()?;
         let procs = OpenOptions::new().write(true).open(path.join("cgroup.procs")).ok()?;
         Some(Self { name: name.to_owned(), path, procs: Arc::new(procs) })

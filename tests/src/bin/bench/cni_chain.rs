@@ -68,7 +68,7 @@ fn ipam() -> Value {
 }
 
 /// A usual conflist of the reference's plugins.
-fn four(main: &str) -> Value {
+pub(crate) fn four(main: &str) -> Value {
     let mut first = json!({"type": main, "ipMasq": true, "ipam": ipam()});
     if main == "bridge" {
         first["bridge"] = json!("cni0");
@@ -83,7 +83,7 @@ fn four(main: &str) -> Value {
 }
 
 /// The same in one plugin of ours.
-fn whole(mode: &str) -> Value {
+pub(crate) fn whole(mode: &str) -> Value {
     let mut config = json!({
         "type": "nodeplug-cni", "mode": mode, "ipMasq": true, "firewall": true,
         "capabilities": {"portMappings": true, "bandwidth": true}, "ipam": ipam(),

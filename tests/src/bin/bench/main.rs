@@ -1,4 +1,4 @@
-//! `bench [cni|cni-chain|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]`: the speed and the
+//! `bench [cni|cni-chain|node|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]`: the speed and the
 //! memory of the programs beside those that people use now, and beside the bare work of the kernel, on
 //! throw-away nodes.
 //!
@@ -17,6 +17,7 @@ mod cni;
 mod cni_chain;
 mod device_plugin;
 mod flexvolume;
+mod node;
 mod volumes;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         None => every(),
         Some("cni") => cni::GROUPS.to_vec(),
         Some("cni-chain") => cni_chain::GROUPS.to_vec(),
+        Some("node") => node::GROUPS.to_vec(),
         Some("flexvolume") => flexvolume::GROUPS.to_vec(),
         Some("device-plugin") => device_plugin::GROUPS.to_vec(),
         Some(_) => Vec::new(),
@@ -65,16 +67,19 @@ fn main() -> ExitCode {
 }
 
 fn every() -> Vec<Group> {
-    let programs: [&[Group]; 4] =
-        [&cni::GROUPS, &cni_chain::GROUPS, &flexvolume::GROUPS, &device_plugin::GROUPS];
+    let programs: [&[Group]; 5] =
+        [&cni::GROUPS, &cni_chain::GROUPS, &node::GROUPS, &flexvolume::GROUPS, &device_plugin::GROUPS];
     programs.concat()
 }
 
 fn usage() -> ExitCode {
     let names = |groups: &[Group]| groups.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("|");
-    eprintln!("usage: bench [cni|cni-chain|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]");
+    eprintln!(
+        "usage: bench [cni|cni-chain|node|flexvolume|device-plugin] [--rounds N] [--json] [--only GROUP]"
+    );
     eprintln!("GROUP of cni: {}", names(&cni::GROUPS));
     eprintln!("GROUP of cni-chain: {}", names(&cni_chain::GROUPS));
+    eprintln!("GROUP of node: {}", names(&node::GROUPS));
     eprintln!("GROUP of flexvolume: {}", names(&flexvolume::GROUPS));
     eprintln!("GROUP of device-plugin: {}", names(&device_plugin::GROUPS));
     ExitCode::from(2)

@@ -1,0 +1,234 @@
+//! Somebody kills what runs: the runtime, a pod's process, a pod's namespace.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::call::tool;
+use harness::container_node::ContainerNode;
+use harness::containerd::v1::PodSandboxState;
+use harness::containerd::{Containerd, Pod, Sandbox, at_once};
+use harness::look;
+use harness::node::Namespace;
+use harness::traffic::{Echo, Protocol, ask};
+use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::crowd::{AT_ONCE, pods};
+use crate::networks::{SUBNETS, chain, containerd, whole};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        containerd("containerd_killed_while_it_starts_pods", runtime_killed),
+        containerd(
+            "plugins_killed_at_any_moment_leave_nothing_that_the_kubelet_does_not_end",
+            plugins_killed,
+        ),
+        containerd("pods_live_on_while_containerd_is_away", away),
+        containerd("a_pod_whose_process_was_killed_is_made_again", pod_killed),
+        containerd("a_pod_whose_namespace_is_gone_is_removed", space_gone),
+        containerd("pods_of_before_a_reboot_take_nothing_of_those_after_it", rebooted),
+    ]
+}
+
+/// The next containerd knows the pods whose network was asked for, and the kubelet ends them as any other. No GC and no
+/// `ipam check --fix` is needed.
+fn runtime_killed(node: &ContainerNode) {
+    node.network("10-pods", &whole("routed", &SUBNETS));
+    let containerd = Containerd::start(node);
+    containerd.kubelet().wait_for_network();
+    for attached in [1, 3, 5, 8, 11] {
+        let kubelet = containerd.kubelet();
+        let started = thread::scope(|scope| {
+            scope.spawn(|| {
+                wait_until("pods are attached", || look::records().len() >= attached);
+                containerd.kill();
+            });
+            at_once(AT_ONCE, &pods(16), |pod| kubelet.run(pod).is_ok())
+        });
+        assert!(started.contains(&false), "killed before the last of {started:?}");
+        containerd.start_again();
+        let kubelet = containerd.kubelet();
+        kubelet.wait_for_network();
+        let refused = kubelet.end_all();
+        assert!(refused.is_empty(), "killed at {attached}: {refused:#?}");
+        // What containerd itself forgets with a kill, and would with any plugin.
+        let its_own = ["cgroup ", "mount ", "network namespace ", "process "];
+        let mut left = node.leftovers();
+        left.retain(|what| !its_own.iter().any(|own| what.starts_with(own)));
+        assert!(left.is_empty(), "killed at {attached}: {left:#?}");
+        for space in spaces() {
+            let links = look::ip_in(&space, &["link"]);
+            assert!(links.iter().all(|l| l["ifname"] == "lo"), "killed at {attached}: {space:?}: {links:?}");
+        }
+    }
+}
+
+/// ADDs and DELs end at any of their steps; the kubelet tries again, and ends what the runtime lists.
+fn plugins_killed(node: &ContainerNode) {
+    node.install(&["--as-reference"]);
+    node.network("10-pods", &chain(SUBNETS[0]));
+    let containerd = Containerd::start(node);
+    let kubelet = containerd.kubelet();
+    kubelet.wait_for_network();
+    let done = AtomicBool::new(false);
+    let (killed, failed) = thread::scope(|scope| {
+        let killer = scope.spawn(|| kill_plugins(node, &done));
+        let failed = at_once(AT_ONCE, &pods(40), |pod| match kubelet.run(pod) {
+            Ok(id) => usize::from(kubelet.stop(&id).is_err()),
+            Err(_) => 1,
+        });
+        done.store(true, Ordering::Relaxed);
+        (killer.join().unwrap(), failed.iter().sum::<usize>())
+    });
+    assert!(killed > 5 && failed > 0, "{killed} killed, {failed} pods failed by that");
+    let refused = kubelet.end_all();
+    assert!(refused.is_empty(), "{refused:#?}");
+    node.assert_nothing_left(&format!("{killed} killed, {failed} pods failed by that"));
+}
+
+/// Kills a plugin that is at work every few milliseconds; how many.
+fn kill_plugins(node: &ContainerNode, done: &AtomicBool) -> usize {
+    const NAMES: [&str; 4] = ["bridge", "portmap", "bandwidth", "firewall"];
+    let mut killed = 0;
+    while !done.load(Ordering::Relaxed) {
+        let plugin = node.cgroups().processes().into_iter().find(|pid| {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            NAMES.contains(&comm.trim())
+        });
+        if plugin.is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok()) {
+            killed += 1;
+            thread::sleep(Duration::from_millis(40));
+        }
+    }
+    killed
+}
+
+fn spaces() -> Vec<Namespace> {
+    let files = fs::read_dir("/run/netns").unwrap().flatten();
+    files.map(|e| Namespace::of_runtime(e.path())).collect()
+}
+
+#[track_caller]
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
+        thread::sleep(Duration::from_micros(500));
+    }
+}
+
+fn away(node: &ContainerNode) {
+    let outside = node.node.outside();
+    node.network("10-pods", &whole("routed", &SUBNETS));
+    let containerd = Containerd::start(node);
+    let kubelet = containerd.kubelet();
+    kubelet.wait_for_network();
+    let sandbox = kubelet.sandbox(&Pod::named("web").host_port(8080, 80));
+    let server = Echo::at(&sandbox.space, SocketAddr::new(sandbox.ip(), 80));
+    let door = "192.0.2.1:8080".parse().unwrap();
+    containerd.kill();
+    ask(&outside, Protocol::Tcp, door).unwrap_or_else(|e| panic!("without containerd: {e}"));
+    containerd.start_again();
+    let kubelet = containerd.kubelet();
+    let told = kubelet.told(&sandbox.id).unwrap().status.unwrap();
+    assert_eq!(told.network.unwrap().ip, sandbox.ip().to_string(), "by the next containerd");
+    ask(&outside, Protocol::Tcp, door).unwrap_or_else(|e| panic!("with the next containerd: {e}"));
+    drop(server);
+    assert!(kubelet.end(&sandbox.id).is_empty());
+    node.assert_nothing_left("when the pod is gone");
+}
+
+/// The kubelet stops what is left, makes a new sandbox, and removes the old one after that.
+fn pod_killed(node: &ContainerNode) {
+    let outside = node.node.outside();
+    node.network("10-pods", &whole("routed", &SUBNETS));
+    let containerd = Containerd::start(node);
+    let kubelet = containerd.kubelet();
+    kubelet.wait_for_network();
+    let pod = Pod::named("web").host_port(8080, 80).rates("20M", "10M");
+    let sandbox = kubelet.sandbox(&pod);
+    kubelet.container(&sandbox, "main", &["/bin/sleep", "1000"]);
+    kill(Pid::from_raw(sandbox.pid), Signal::SIGKILL).unwrap();
+    wait_until("the sandbox is no longer ready", || {
+        kubelet.list()[0].state() == PodSandboxState::SandboxNotready
+    });
+    kubelet.stop(&sandbox.id).unwrap();
+    let next = kubelet.sandbox(&pod.again());
+    kubelet.remove(&sandbox.id).unwrap();
+    let _server = Echo::at(&next.space, SocketAddr::new(next.ip(), 80));
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        ask(&outside, protocol, "192.0.2.1:8080".parse().unwrap()).unwrap();
+    }
+    assert!(kubelet.end(&next.id).is_empty());
+    node.assert_nothing_left("when both are gone");
+}
+
+/// Unmounted and deleted by somebody else. The sandbox's process still is in it.
+fn space_gone(node: &ContainerNode) {
+    for mode in ["routed", "bridge"] {
+        node.network("10-pods", &whole(mode, &SUBNETS));
+        let containerd = Containerd::start(node);
+        let kubelet = containerd.kubelet();
+        kubelet.wait_for_network();
+        let pods = [Pod::named("web").host_port(8080, 80).rates("20M", "10M"), Pod::named("db")];
+        let sandboxes = pods.map(|pod| kubelet.sandbox(&pod));
+        for sandbox in &sandboxes {
+            let path = sandbox.space.name();
+            tool(&["umount", "--lazy", path]);
+            fs::remove_file(path).unwrap();
+        }
+        for sandbox in &sandboxes {
+            assert!(kubelet.end(&sandbox.id).is_empty());
+        }
+        node.assert_nothing_left(mode);
+    }
+}
+
+/// The kubelet starts new pods before it has removed those of the earlier boot. They have the same addresses.
+fn rebooted(node: &ContainerNode) {
+    let outside = node.node.outside();
+    let mut list = whole("routed", &SUBNETS[..1]);
+    let range = json!({"subnet": SUBNETS[0], "rangeStart": "10.66.0.10", "rangeEnd": "10.66.0.11"});
+    list["plugins"][0]["ipam"]["ranges"] = json!([[range]]);
+    node.network("10-pods", &list);
+    let pods = [Pod::named("web").host_port(8080, 80).rates("90M", "90M"), Pod::named("db")];
+    let before = {
+        let containerd = Containerd::start(node);
+        let kubelet = containerd.kubelet();
+        kubelet.wait_for_network();
+        pods.clone().map(|pod| kubelet.sandbox(&pod))
+    };
+    outside.remove();
+    node.reboot();
+    let outside = node.node.outside();
+    let containerd = Containerd::start(node);
+    let kubelet = containerd.kubelet();
+    kubelet.wait_for_network();
+    let after = pods.map(|pod| kubelet.sandbox(&pod.again()));
+    let addresses = |all: &[Sandbox]| all.iter().map(Sandbox::ip).collect::<BTreeSet<_>>();
+    assert_eq!(addresses(&before), addresses(&after), "the leases of the earlier boot are given back");
+    for sandbox in &before {
+        let refused = kubelet.end(&sandbox.id);
+        assert!(refused.is_empty(), "{refused:?}");
+    }
+    let [web, db] = &after;
+    let server = Echo::at(&web.space, SocketAddr::new(web.ip(), 80));
+    ask(&db.space, Protocol::Tcp, server.address).unwrap();
+    ask(&outside, Protocol::Tcp, "192.0.2.1:8080".parse().unwrap()).unwrap();
+    let beyond = Echo::inside(&outside, "192.0.2.2".parse().unwrap());
+    assert_eq!(
+        ask(&db.space, Protocol::Tcp, beyond.address),
+        Ok("192.0.2.1".parse().unwrap()),
+        "masqueraded"
+    );
+    for sandbox in &after {
+        assert!(kubelet.end(&sandbox.id).is_empty());
+    }
+    node.assert_nothing_left("when all pods are gone");
+}
