@@ -29,6 +29,9 @@ const MERGES: Release = Release(2, 0);
 /// More files than anybody imports; an import that names its own folder ends here.
 const MOST: usize = 64;
 
+/// A file and what it holds.
+type Part = (PathBuf, Table);
+
 /// One that runs.
 pub(super) fn running(root: &Path, process: &Process) -> Result<Runtime> {
     let file = process.flag(&["config", "c"]).unwrap_or_else(|| USUAL.to_owned());
@@ -131,8 +134,8 @@ fn version_of(table: &Table) -> i64 {
 }
 
 /// The file and what it imports, each once; what cannot be read is a note.
-fn load(root: &Path, file: &Path) -> Result<(Vec<(PathBuf, Table)>, Vec<String>)> {
-    let (mut done, mut notes) = (Vec::<(PathBuf, Table)>::new(), Vec::new());
+fn load(root: &Path, file: &Path) -> Result<(Vec<Part>, Vec<String>)> {
+    let (mut done, mut notes) = (Vec::<Part>::new(), Vec::new());
     let mut due = vec![file.to_owned()];
     let mut next = 0;
     while let Some(path) = due.get(next).cloned().filter(|_| next < MOST) {
