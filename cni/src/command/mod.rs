@@ -152,8 +152,7 @@ fn run(arguments: &Arguments) -> Result<(String, i32)> {
         None => Err(Error::new(Kind::Usage, "run without a command").hint("see `nodeplug-cni --help`")),
         Some(Command::Validate { conflist }) => {
             let report = validate::validate(&text_of(conflist)?);
-            let (text, _) = said(&report.to_json(), &report.to_table(), json);
-            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+            Ok(found(report.is_fine(), said(&report.to_json(), &report.to_table(), json)))
         }
         Some(Command::DryRun { conflist, ifname, container_id }) => {
             let plan = dry_run::from_file(&text_of(conflist)?, container_id, ifname)?;
@@ -161,23 +160,19 @@ fn run(arguments: &Arguments) -> Result<(String, i32)> {
         }
         Some(Command::Ipam { command }) => {
             let report = command.run()?;
-            let (text, _) = said(&report.to_json(), &report.to_table(), json);
-            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+            Ok(found(report.is_fine(), said(&report.to_json(), &report.to_table(), json)))
         }
         Some(Command::Doctor { root }) => {
             let report = doctor::examine(root.as_deref())?;
-            let (text, _) = said(&report.to_json(), &report.to_table(), json);
-            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+            Ok(found(report.is_fine(), said(&report.to_json(), &report.to_table(), json)))
         }
         Some(Command::Repair { dry_run }) => {
             let report = repair::run(*dry_run)?;
-            let (text, _) = said(&report.to_json(), &report.to_table(), json);
-            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+            Ok(found(report.is_fine(), said(&report.to_json(), &report.to_table(), json)))
         }
         Some(Command::Trace(trace)) => {
             let report = trace.run()?;
-            let (text, _) = said(&report.to_json(), &report.to_table(), json);
-            Ok((text, if report.is_fine() { FINE } else { PROBLEM }))
+            Ok(found(report.is_fine(), said(&report.to_json(), &report.to_table(), json)))
         }
         Some(Command::Install(wish)) if wish.stay => {
             let print =
@@ -190,27 +185,26 @@ fn run(arguments: &Arguments) -> Result<(String, i32)> {
         Some(Command::Uninstall(wish)) => {
             install::uninstall(wish).map(|report| said(&report.to_json(), &report.to_table(), json))
         }
-        Some(Command::Codes) => {
-            let rows = render::CODES
-                .iter()
-                .map(|(code, meaning)| serde_json::json!({"code": code, "meaning": meaning}));
-            let lines: Vec<String> = render::CODES
-                .iter()
-                .map(|(code, meaning)| {
-                    format!(
-                        "{code:>4}  {meaning}
-"
-                    )
-                })
-                .collect();
-            Ok(said(&rows.collect(), &lines.concat(), json))
-        }
+        Some(Command::Codes) => Ok(codes(json)),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "nodeplug-cni", &mut script);
             Ok((String::from_utf8_lossy(&script).into_owned(), FINE))
         }
     }
+}
+
+/// The answer of a command that looked for problems.
+fn found(is_fine: bool, (text, _): (String, i32)) -> (String, i32) {
+    (text, if is_fine { FINE } else { PROBLEM })
+}
+
+fn codes(json: bool) -> (String, i32) {
+    let rows =
+        render::CODES.iter().map(|(code, meaning)| serde_json::json!({"code": code, "meaning": meaning}));
+    let lines: Vec<String> =
+        render::CODES.iter().map(|(code, meaning)| format!("{code:>4}  {meaning}\n")).collect();
+    said(&rows.collect(), &lines.concat(), json)
 }
 
 fn said(json: &Value, table: &str, as_json: bool) -> (String, i32) {

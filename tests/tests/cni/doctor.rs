@@ -220,7 +220,7 @@ impl Attached {
 }
 
 fn well(node: &Node) {
-    let _well = lay_out(node, &masqueraded());
+    let runtime = lay_out(node, &masqueraded());
     is_well();
     let pod = attach(node, masqueraded(), "well");
     is_well();
@@ -237,7 +237,7 @@ fn well(node: &Node) {
         assert_eq!(person(wrong).exit, Some(2), "{wrong:?}");
     }
     // A runtime that has ended is told of, and its configuration is looked at all the same.
-    drop(_well);
+    drop(runtime);
     finding("runtime", "warning", "does not run; it has plugins in `/opt/cni/bin`");
 }
 
@@ -425,7 +425,7 @@ fn firewalls(node: &Node) {
     let rules = "table inet filter { chain forward { type filter hook forward priority 0; policy drop; \
                  ct state established,related accept; }; }";
     let nft = |text: &str| {
-        assert!(call::run(Command::new("nft").args(["-f", "-"]), text.as_bytes()).ok(), "{text}")
+        assert!(call::run(Command::new("nft").args(["-f", "-"]), text.as_bytes()).ok(), "{text}");
     };
     nft(rules);
     let remedy =

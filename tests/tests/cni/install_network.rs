@@ -353,6 +353,9 @@ fn look_at_it(when: &str) {
     }
 }
 
+/// A command's arguments.
+type Words<'a> = &'a [&'a str];
+
 fn killed(_node: &Node) {
     let _containerd = Containerd::looking_in("/opt/bin");
     let source = "/opt/source";
@@ -361,7 +364,7 @@ fn killed(_node: &Node) {
     let other = ["install", "--from", source, "--pod-cidr", "10.66.0.0/24,fd00:66::/64"];
     let uninstall = ["uninstall"];
     // What is there before, what is killed, what comes next.
-    let table: [(Option<&[&str]>, &[&str], &[&str]); 5] = [
+    let table: [(Option<Words<'_>>, Words<'_>, Words<'_>); 5] = [
         (None, &first, &first),
         (None, &first, &uninstall),
         (Some(&first), &other, &other),
