@@ -1,6 +1,6 @@
 # The image of scripts/image, for those who have Docker or podman and no Rust:
 #
-#   docker build -t nodeplug:0.1.0 .
+#   docker build -t localhost/nodeplug:0.1.0 .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/nodeplug:0.1.0 --push .
 #
 # For another processor the compiler runs on this one and makes programs for that one: nothing is emulated.

@@ -16,7 +16,7 @@ use crate::folders::root;
 /// What is in the image, and nothing else.
 pub const PROGRAMS: [&str; 3] = ["nodeplug-cni", "nodeplug-device-plugin", "nodeplug-flexvolume"];
 /// Its name in the archive.
-pub const NAME: &str = concat!("docker.io/library/nodeplug:", env!("CARGO_PKG_VERSION"));
+pub const NAME: &str = concat!("localhost/nodeplug:", env!("CARGO_PKG_VERSION"));
 
 /// Where it is, and what making it printed.
 #[derive(Debug)]

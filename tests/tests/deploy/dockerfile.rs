@@ -96,7 +96,7 @@ fn compiler() {
     let version = cargo.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("rust-version");
     let wanted = format!("ARG RUST_VERSION={}", version.trim_matches('"'));
     assert!(docker.lines().any(|line| line == wanted), "{wanted}");
-    let tag = format!("docker build -t nodeplug:{} .", env!("CARGO_PKG_VERSION"));
+    let tag = format!("docker build -t localhost/nodeplug:{} .", env!("CARGO_PKG_VERSION"));
     assert!(docker.contains(&tag), "{tag}");
     for name in PROGRAMS {
         assert!(docker.contains(&format!("-p {name}")), "{name}");

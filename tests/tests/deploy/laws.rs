@@ -10,7 +10,7 @@ use crate::objects::Object;
 /// The namespace of everything that has one.
 pub const NAMESPACE: &str = "kube-system";
 /// The image of scripts/image.
-pub const IMAGE: &str = concat!("nodeplug:", env!("CARGO_PKG_VERSION"));
+pub const IMAGE: &str = concat!("localhost/nodeplug:", env!("CARGO_PKG_VERSION"));
 /// Kubernetes' own, by the name that an operator gives another to.
 const KUBECTL: &str = "kubectl:";
 
