@@ -88,7 +88,9 @@ fn says() {
     assert!(!label("revision").is_empty() && label("created") == config["created"], "{config}");
     let digest = manifest(&made.archive)["Digest"].as_str().unwrap().to_owned();
     let size = fs::metadata(&made.archive).unwrap().len() >> 10;
-    for part in [&digest, &format!("localhost/nodeplug:{} linux/", env!("CARGO_PKG_VERSION")), text_of(&made.archive)] {
+    for part in
+        [&digest, &format!("localhost/nodeplug:{} linux/", env!("CARGO_PKG_VERSION")), text_of(&made.archive)]
+    {
         assert!(made.said.contains(part), "{part} of {size} KiB: {}", made.said);
     }
     let index = tool(&["tar", "-xOf", text_of(&made.archive), "index.json"]);
