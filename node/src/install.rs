@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Context, Error, Kind, Result, store};
+use crate::{Context, Error, Kind, Result, root, store};
 
 /// What a program has: everybody may run it, its owner may replace it.
 pub const MODE: u32 = 0o755;
@@ -251,7 +251,7 @@ pub fn is_same(from: &Path, path: &Path, mode: u32) -> Result<bool> {
         return Ok(false);
     }
     let equal = || -> io::Result<bool> {
-        let (left, right) = (File::open(from)?, File::open(path)?);
+        let (left, right) = (root::open(from)?, File::open(path)?);
         if left.metadata()?.len() != right.metadata()?.len() {
             return Ok(false);
         }

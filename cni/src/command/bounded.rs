@@ -5,6 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use node::root;
+
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// What `command` answers to `stdin`. The answer has to be shorter than what a pipe holds, because it is waited for
@@ -28,7 +30,7 @@ pub fn output(command: &mut Command, stdin: &[u8], within: Duration) -> io::Resu
 }
 
 fn start(command: &mut Command, end: Instant) -> io::Result<Child> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(root::nothing());
     loop {
         match command.spawn() {
             // Somebody forked while the file was being written and has not come to his exec yet.

@@ -4,10 +4,10 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use node::finding::Finding;
-use node::{Result, store};
+use node::{Result, root, store};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::{counted, listed, unread};
@@ -172,7 +172,7 @@ fn compared(driver: &Driver, there: There) -> Option<Finding> {
 /// What `--version` says behind the name. It has answered `init` in time a moment ago.
 fn version(program: &Path) -> Option<String> {
     let mut command = Command::new(program);
-    command.arg("--version").env_clear().stdin(Stdio::null()).stderr(Stdio::null());
+    command.arg("--version").env_clear().stdin(root::nothing()).stderr(root::nothing());
     let said = command.output().ok()?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     Some(said.split_whitespace().nth(1)?.chars().take(32).collect())

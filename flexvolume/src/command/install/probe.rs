@@ -3,11 +3,11 @@
 
 use std::io::{self, PipeReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use node::{Context, Error, Kind, Result};
+use node::{Context, Error, Kind, Result, root};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
@@ -46,7 +46,7 @@ fn start(program: &Path, end: Instant) -> io::Result<(PipeReader, Child)> {
     loop {
         let (reader, writer) = io::pipe()?;
         let mut command = Command::new(program);
-        command.arg("init").stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        command.arg("init").stdin(root::nothing()).stdout(writer.try_clone()?).stderr(writer);
         match command.spawn() {
             // Somebody forked while the file was being written and has not come to his exec yet.
             Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < end => {
