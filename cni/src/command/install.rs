@@ -84,6 +84,11 @@ pub fn install(wish: &Install) -> Result<Report> {
     done.map(|done| done.report).ok_or_else(|| Error::new(Kind::Internal, "install without an end"))
 }
 
+/// Whether a shell finds what lies in the folder.
+fn is_on_path(folder: &Path) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|one| one == folder))
+}
+
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -98,6 +103,7 @@ fn work(wish: &Install, source: Option<&Source>, manner: Manner<'_>) -> Result<O
         folder: place.bin_here(),
         why: place.why.clone(),
         dry_run: wish.dry_run,
+        off_path: wish.root.is_none() && !wish.stay && !is_on_path(&place.bin_here()),
         notes: place.notes.clone(),
         ..Report::default()
     };

@@ -107,9 +107,9 @@ enum Command {
     },
     /// Print what the log has of a pod, and what is there of it now.
     Trace(trace::Trace),
-    /// Put the program into the runtime's folder of plugins, under the reference's names as well.
+    /// Put the program into the runtime's folder of plugins, and with `--pod-cidr` make the pods' network.
     Install(Box<install::Install>),
-    /// Take it out again and bring the originals back.
+    /// Take network and program out again, and bring back what they replaced.
     Uninstall(install::Uninstall),
     /// Print the error codes and what they mean.
     Codes,

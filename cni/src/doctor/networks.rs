@@ -276,8 +276,8 @@ fn behind(taken: &[File], beside: &[File], runtime: &Runtime) -> Option<Finding>
     let shown: Vec<String> = beside.iter().map(File::shown).collect();
     let why = format!("beside `{}`: {}; nobody reads it", first.network.file, shown.join(", "));
     let paths: Vec<String> = beside.iter().map(|f| f.path.display().to_string()).collect();
-    let whose = if last.is_ours(runtime) { "an older configuration" } else { "another network's" };
-    Some(Finding::warning(BESIDE, why, format!("where it is {whose} leftover: rm {}", paths.join(" "))))
+    let whose = if last.is_ours(runtime) { "an older configuration" } else { "another network" };
+    Some(Finding::warning(BESIDE, why, format!("where it is left of {whose}: rm {}", paths.join(" "))))
 }
 
 /// The entries that are this program's, read as a call would read them.

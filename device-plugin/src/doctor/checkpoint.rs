@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Finding, sockets};
+use super::{Finding, daemon, sockets};
 use crate::config::Config;
 use crate::{inventory, session};
 
@@ -169,9 +169,9 @@ fn of_resource(name: &str, known: &Known<'_>, ours: bool, served: bool) -> Vec<F
 fn unserved(name: &str, known: &Known<'_>, ours: bool) -> Finding {
     let why = format!("nobody serves `{name}`, of which pods hold devices ({})", pods(known));
     let start = if ours {
-        "start the daemon: `nodeplug-device-plugin run`"
+        format!("start the daemon: `{}`", daemon::start())
     } else {
-        "start the plugin that offered it, or put the resource into this configuration"
+        "start the plugin that offered it, or put the resource into this configuration".to_owned()
     };
     Finding::problem(WHAT, why, format!("{start}; until then no container with it starts again"))
 }

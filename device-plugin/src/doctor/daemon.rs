@@ -13,6 +13,8 @@ use crate::daemon::lock_path;
 use crate::http::ask::{Answer, ask};
 
 const DAEMON: &str = "daemon";
+const UNIT: &str = "nodeplug-device-plugin.service";
+const UNITS: [&str; 3] = ["/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
 const READY: &str = "registrations";
 
 /// The daemon, and what it says of the kubelet.
@@ -59,7 +61,17 @@ fn silent(socket: &Path, lock: &Path) -> Finding {
         );
     }
     let why = format!("none answers on `{shown}`, and none holds the node's lock");
-    Finding::problem(DAEMON, why, "start it: `nodeplug-device-plugin run`")
+    Finding::problem(DAEMON, why, format!("start it: `{}`", start()))
+}
+
+/// What starts it here: its unit, where there is one. A daemon by hand beside that would be in the unit's way.
+pub(super) fn start() -> &'static str {
+    let is_unit = |folder| Path::new(folder).join(UNIT).exists();
+    if UNITS.into_iter().any(is_unit) {
+        "systemctl enable --now nodeplug-device-plugin"
+    } else {
+        "nodeplug-device-plugin run"
+    }
 }
 
 /// Whether somebody has the lock. It is shared for the moment of the question, so that a daemon that starts at this

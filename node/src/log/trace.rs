@@ -201,6 +201,7 @@ impl Found {
             // Writing to a String cannot fail.
             let _ = match &source.read {
                 Ok(0) => writeln!(out, "{}: it is empty: no call was made since it is kept", source.name),
+                Ok(1) => writeln!(out, "{}: 1 line, which is not of it", source.name),
                 Ok(lines) => writeln!(out, "{}: {lines} lines, none of it", source.name),
                 Err(why) => writeln!(out, "{}: cannot be read: {why}", source.name),
             };

@@ -484,7 +484,7 @@ fn nothing(_: &Node) {
     let runtime = Runtime::new(plain("routed"));
     assert!(runtime.del_blind(&id("other")).ok());
     let other = command(&["trace", "default/none"]);
-    assert!(other.exit == Some(1) && other.stdout.contains("1 lines, none of it"), "{other:?}");
+    assert!(other.exit == Some(1) && other.stdout.contains("1 line, which is not of it"), "{other:?}");
     fs::create_dir_all("/run/net.d").unwrap();
     fs::write("/run/net.d/a.conflist", r#"{"plugins": [{"logFile": "none"}]}"#).unwrap();
     let none = command(&["trace", "default/none", "--conf-dir", "/run/net.d"]);

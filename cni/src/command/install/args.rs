@@ -97,7 +97,8 @@ pub enum Mode {
 /// Takes out the network that an install made, then the program, and brings back what had the names before.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Example:
+Examples:
+  nodeplug-cni uninstall --dry-run
   nodeplug-cni uninstall
   nodeplug-cni uninstall --only bridge,host-local /opt/cni/bin")]
 pub struct Uninstall {
@@ -111,6 +112,9 @@ pub struct Uninstall {
     /// The folder of networks [default: the runtime's]
     #[arg(long, value_name = "DIR")]
     pub conf_dir: Option<PathBuf>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Also while pods need the program to be deleted.
     #[arg(long)]
     pub force: bool,

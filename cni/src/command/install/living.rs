@@ -30,8 +30,11 @@ pub(super) fn none_left(root: &Path) -> Result<()> {
     if all.is_empty() {
         return Ok(());
     }
-    let why =
-        format!("{} still {} it to be deleted", named(&all), if all.len() == 1 { "needs" } else { "need" });
+    let why = format!(
+        "{} still {} it to be deleted",
+        named(&all),
+        if pods(&all).len() == 1 { "needs" } else { "need" }
+    );
     Err(Error::caused(Kind::Conflict, "take `nodeplug-cni` away", why).hint(
         "drain the node first, or delete these pods; `--force` takes it all the same, and a pod that hangs then ends \
          when the program is installed again",
@@ -47,9 +50,10 @@ pub(super) fn unharmed(root: &Path, network: &Network) -> Result<()> {
         others.into_iter().filter(|a| a.addresses.iter().any(|ip| hold(&network.subnets, *ip))).collect();
     if let Some(first) = twice.first() {
         let why = format!(
-            "{} of the network `{}` have addresses of these subnets, which would be given away again",
+            "{} of the network `{}` {} addresses of these subnets, which would be given away again",
             named(&twice),
-            first.network
+            first.network,
+            if pods(&twice).len() == 1 { "has" } else { "have" }
         );
         return Err(Error::caused(Kind::Conflict, doing(), why).hint(format!(
             "keep its name (`--network {}`), or drain the node first; `--force` does it",
@@ -62,7 +66,8 @@ pub(super) fn unharmed(root: &Path, network: &Network) -> Result<()> {
         .collect();
     if let Some(first) = outside.first() {
         let from: Vec<String> = first.networks.iter().map(|net| format!("`{net}`")).collect();
-        let why = format!("{} have addresses of {}", named(&outside), from.join(" and "));
+        let have = if pods(&outside).len() == 1 { "has" } else { "have" };
+        let why = format!("{} {have} addresses of {}", named(&outside), from.join(" and "));
         return Err(Error::caused(Kind::Conflict, doing(), why).hint(
             "they live on and are deleted as they should be, but nobody routes to them any more once the cluster uses \
              the new subnets: drain the node first, or `--force`",
@@ -73,12 +78,14 @@ pub(super) fn unharmed(root: &Path, network: &Network) -> Result<()> {
     if moved.is_empty() {
         return Ok(());
     }
-    let why = format!("{} are of the other mode, and pods of the two do not reach each other", named(&moved));
+    let are = if pods(&moved).len() == 1 { "is" } else { "are" };
+    let why =
+        format!("{} {are} of the other mode, and pods of the two do not reach each other", named(&moved));
     Err(Error::caused(Kind::Conflict, doing(), why).hint("drain the node first, or `--force`"))
 }
 
-/// `3 pods (`a/b`, `c/d` …)`.
-fn named(all: &[Attachment]) -> String {
+/// Each pod once, whatever interfaces it has.
+fn pods(all: &[Attachment]) -> Vec<String> {
     let mut names: Vec<String> = all
         .iter()
         .map(|a| a.pod.clone().unwrap_or_else(|| a.owner.to_string()))
@@ -86,6 +93,12 @@ fn named(all: &[Attachment]) -> String {
         .collect();
     names.sort_unstable();
     names.dedup();
+    names
+}
+
+/// `3 pods (`a/b`, `c/d` …)`.
+fn named(all: &[Attachment]) -> String {
+    let mut names = pods(all);
     let count = names.len();
     let more = if count > 3 { " …" } else { "" };
     names.truncate(3);

@@ -115,38 +115,43 @@ pub(super) fn perform(from: &Path, folder: &Folder, rows: &[(&'static str, Outco
     due().try_for_each(|(name, _)| probe::version(&folder.path().join(name), name))
 }
 
-/// Takes the program from a name and brings back what had it before.
-pub(super) fn give_up(
+/// What an uninstall does to a name. What was never this program's is none of its affair, unless `asked` for by name.
+pub(super) fn fate(folder: &Folder, kept: &Originals, name: &str, asked: bool) -> Result<Outcome> {
+    Ok(match (there(folder.path(), name)?, kept.path_of(name)) {
+        (There::Theirs, None) if !asked => Outcome::Absent,
+        (There::Theirs, _) => Outcome::Kept,
+        (_, Some(_)) => Outcome::Restored,
+        (There::Ours, None) => Outcome::Removed,
+        (There::Nothing, None) => Outcome::Absent,
+    })
+}
+
+/// What a person should know of it, before it is done.
+pub(super) fn remark(
     folder: &Folder,
     kept: &Originals,
     name: &str,
-    notes: &mut Vec<String>,
-) -> Result<Outcome> {
+    outcome: Outcome,
+) -> Result<Option<String>> {
     let path = folder.path().join(name);
-    let original = kept.path_of(name);
-    Ok(match (there(folder.path(), name)?, original) {
-        (There::Theirs, Some(same)) if are_one(&same, &path)? => {
-            // An install was killed before it gave the name.
-            kept.drop(name)?;
-            Outcome::Kept
-        }
-        (There::Theirs, original) => {
-            let what = format!("`{}` is another program by now and stays", path.display());
-            let more = if original.is_some() { "; the one that it had replaced is dropped" } else { "" };
-            notes.push(format!("{what}{more}"));
-            kept.drop(name)?;
-            Outcome::Kept
-        }
-        (_, Some(_)) => {
-            kept.bring_back(name)?;
-            Outcome::Restored
-        }
-        (There::Ours, None) => {
-            store::remove(&path)?;
-            Outcome::Removed
-        }
-        (There::Nothing, None) => Outcome::Absent,
-    })
+    let more = match kept.path_of(name) {
+        _ if outcome != Outcome::Kept => return Ok(None),
+        // An install was killed before it gave the name.
+        Some(same) if are_one(&same, &path)? => return Ok(None),
+        Some(_) => "; the one that it had replaced is dropped",
+        None => "",
+    };
+    Ok(Some(format!("`{}` is another program by now and stays{more}", path.display())))
+}
+
+/// Takes the program from a name and brings back what had it before.
+pub(super) fn give_up(folder: &Folder, kept: &Originals, name: &str, outcome: Outcome) -> Result<()> {
+    match outcome {
+        Outcome::Kept => kept.drop(name),
+        Outcome::Restored => kept.bring_back(name),
+        Outcome::Removed => store::remove(&folder.path().join(name)),
+        _ => Ok(()),
+    }
 }
 
 fn there(folder: &Path, name: &str) -> Result<There> {

@@ -90,8 +90,7 @@ pub(super) fn perform(
 /// caller's to save.
 pub(super) fn take_away(place: &Place, path: &Path, record: &mut Record) -> Result<Option<String>> {
     let here = place.here(path);
-    let there = store::read(&here)?;
-    let ours = there.as_ref().is_none_or(|bytes| record.wrote(path, bytes));
+    let ours = is_ours(place, path, record)?;
     store::remove(&store::beside(&here))?;
     if ours {
         store::remove(&here)?;
@@ -102,7 +101,17 @@ pub(super) fn take_away(place: &Place, path: &Path, record: &mut Record) -> Resu
         }
     }
     record.conflists.remove(path);
-    Ok((!ours).then(|| format!("`{}` was changed since it was made, and stays", here.display())))
+    Ok((!ours).then(|| changed(&here)))
+}
+
+/// What is said of a file that stays.
+pub(super) fn changed(here: &Path) -> String {
+    format!("`{}` was changed since it was made, and stays", here.display())
+}
+
+/// Whether the file is as an install left it, or gone.
+pub(super) fn is_ours(place: &Place, path: &Path, record: &Record) -> Result<bool> {
+    Ok(store::read(&place.here(path))?.is_none_or(|bytes| record.wrote(path, &bytes)))
 }
 
 /// Keeps what has the name under one that no runtime loads.

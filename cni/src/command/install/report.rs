@@ -22,6 +22,8 @@ pub struct Report {
     pub conflist: Option<Conflist>,
     /// What a person should know besides.
     pub notes: Vec<String>,
+    /// Its folder is none that a shell looks into.
+    pub off_path: bool,
 }
 
 /// One name.
@@ -69,7 +71,7 @@ pub enum Outcome {
     Removed,
     /// Another program has it, and keeps it.
     Kept,
-    /// Nothing had it, and there is no original.
+    /// Nothing had it, or what this program never replaced, and there is no original.
     Absent,
 }
 
@@ -150,6 +152,10 @@ impl Report {
         text.extend(self.notes.iter().map(|note| format!("note: {note}\n")));
         let why = if self.why.is_empty() { String::new() } else { format!(", {}", self.why) };
         let _ = writeln!(text, "in `{}`{why}", self.folder.display());
+        if self.off_path {
+            let folder = self.folder.display();
+            let _ = writeln!(text, "to call it by its name: export PATH=$PATH:{folder}");
+        }
         if self.dry_run {
             text.push_str("dry run: nothing was changed\n");
         }

@@ -1,6 +1,6 @@
 //! `uninstall`: the network first, so that no new pod asks for it, and the program last.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use node::install::Folder;
 use node::{Result, stay};
@@ -28,36 +28,42 @@ pub fn uninstall(wish: &Uninstall) -> Result<Report> {
     if with_own && !wish.force {
         living::none_left(root)?;
     }
-    let mut report = Report { folder: place.bin_here(), why: place.why.clone(), ..Report::default() };
+    let mut report = Report {
+        folder: place.bin_here(),
+        why: place.why.clone(),
+        dry_run: wish.dry_run,
+        ..Report::default()
+    };
     // Of another folder it is another install's.
     let is_last = whole && record.as_ref().is_none_or(|record| record.folder == place.bin);
     let mut record = record.filter(|_| is_last);
     let here = place.bin_here();
     // A folder that nobody named may be gone already.
     let folder = if here.exists() || wish.dir.is_some() { Some(Folder::lock(&here)?) } else { None };
-    if let Some(folder) = folder.as_ref().filter(|_| with_own) {
+    if let Some(folder) = folder.as_ref().filter(|_| with_own && !wish.dry_run) {
         // Whoever stays shall put nothing back.
         if stay::dismiss(folder.path(), OWN)? {
             report.notes.push(LET_GO.to_owned());
         }
     }
+    let mut made = Vec::new();
     if let Some(record) = &mut record {
-        networks(&place, record, &mut report)?;
+        made = networks(&place, record, wish.dry_run, &mut report)?;
     }
     match &folder {
         Some(folder) => programs(wish, folder, with_own, &mut report)?,
         None => report.notes.push(format!("`{}` is not there", here.display())),
     }
     drop(folder);
-    if is_last {
+    if is_last && !wish.dry_run {
         Record::remove(root)?;
-    }
-    for made in record.iter().flat_map(|record| record.made.iter().rev()) {
-        // What is not empty is somebody's.
-        let _ = std::fs::remove_dir(place.here(made));
+        for made in record.iter().flat_map(|record| record.made.iter().rev()) {
+            // What is not empty is somebody's.
+            let _ = std::fs::remove_dir(place.here(made));
+        }
     }
     if with_own {
-        report.notes.extend(orphans(&place)?);
+        report.notes.extend(orphans(&place, &made)?);
     }
     Ok(report)
 }
@@ -75,46 +81,66 @@ fn place_of(wish: &Uninstall, root: &Path, record: Option<&Record>) -> Result<Pl
     Ok(place)
 }
 
-fn networks(place: &Place, record: &mut Record, report: &mut Report) -> Result<()> {
+/// Takes the networks away that an install made; the answer is those that went, or would.
+fn networks(place: &Place, record: &mut Record, dry_run: bool, report: &mut Report) -> Result<Vec<PathBuf>> {
+    let mut gone = Vec::new();
     let paths: Vec<_> = record.conflists.keys().cloned().collect();
     for path in paths {
         let here = place.here(&path);
         let was_there = here.exists();
-        let note = network::take_away(place, &path, record)?;
-        if was_there && note.is_none() {
-            report.notes.push(format!("removed `{}`", here.display()));
+        if network::is_ours(place, &path, record)? {
+            if was_there {
+                report.notes.push(format!("removed `{}`", here.display()));
+            }
+            gone.push(path.clone());
+        } else {
+            report.notes.push(network::changed(&here));
         }
-        report.notes.extend(note);
+        if !dry_run {
+            network::take_away(place, &path, record)?;
+        }
     }
-    record.save(&place.root)
+    if !dry_run {
+        record.save(&place.root)?;
+    }
+    Ok(gone)
 }
 
 fn programs(wish: &Uninstall, folder: &Folder, with_own: bool, report: &mut Report) -> Result<()> {
-    names::sweep(folder)?;
+    if !wish.dry_run {
+        names::sweep(folder)?;
+    }
     let kept = Originals::of(folder)?;
     // The program's own name last: it is what a killed uninstall is begun again with.
     for name in names::meant(&wish.only, wish.only.is_empty()).into_iter().rev() {
         if name == OWN && !with_own {
             continue;
         }
-        let outcome = names::give_up(folder, &kept, name, &mut report.notes)?;
         // Of all names most were never taken.
-        if outcome != Outcome::Absent || name == OWN || !wish.only.is_empty() {
+        let asked = name == OWN || !wish.only.is_empty();
+        let outcome = names::fate(folder, &kept, name, asked)?;
+        report.notes.extend(names::remark(folder, &kept, name, outcome)?);
+        if !wish.dry_run {
+            names::give_up(folder, &kept, name, outcome)?;
+        }
+        if outcome != Outcome::Absent || asked {
             report.names.push(Row::new(name, outcome, None));
         }
     }
-    kept.remove_if_empty()?;
-    folder.sync()?;
     report.names.reverse();
-    Ok(())
+    if wish.dry_run {
+        return Ok(());
+    }
+    kept.remove_if_empty()?;
+    folder.sync()
 }
 
-/// Networks of the runtime's folder that call a program which is not there any more.
-fn orphans(place: &Place) -> Result<Vec<String>> {
+/// Networks of the runtime's folder, but for the `gone` ones, that call a program which is not there any more.
+fn orphans(place: &Place, gone: &[PathBuf]) -> Result<Vec<String>> {
     let networks = lists::list(&place.here(&place.conf))?;
     let orphans = networks.into_iter().filter(|network| network.types.iter().any(|kind| kind == OWN));
-    let path = |network: &lists::Network| place.conf.join(&network.file).display().to_string();
+    let paths = orphans.map(|network| place.conf.join(&network.file)).filter(|path| !gone.contains(path));
     let line =
-        |network| format!("`{}` still calls `{OWN}`: pods wait until it is moved away", path(&network));
-    Ok(orphans.map(line).collect())
+        |path: PathBuf| format!("`{}` still calls `{OWN}`: pods wait until it is moved away", path.display());
+    Ok(paths.map(line).collect())
 }
