@@ -66,8 +66,11 @@ fn silent(socket: &Path, lock: &Path) -> Finding {
 
 /// What starts it here: its unit, where there is one. A daemon by hand beside that would be in the unit's way.
 pub(super) fn start() -> &'static str {
-    let is_unit = |folder| Path::new(folder).join(UNIT).exists();
-    if UNITS.into_iter().any(is_unit) {
+    start_by(&UNITS.map(Path::new))
+}
+
+fn start_by(units: &[&Path]) -> &'static str {
+    if units.iter().any(|folder| folder.join(UNIT).exists()) {
         "systemctl enable --now nodeplug-device-plugin"
     } else {
         "nodeplug-device-plugin run"
@@ -112,6 +115,15 @@ mod tests {
         assert!(daemon(&config).first().unwrap().why.contains("and one holds"));
         drop(held);
         assert!(daemon(&config).first().unwrap().why.contains("none holds the node's lock"));
+    }
+
+    #[test]
+    fn a_daemon_with_a_unit_is_started_by_it() {
+        let temp = Folder::new("unit");
+        let folder = temp.path("");
+        assert_eq!(start_by(&[&folder]), "nodeplug-device-plugin run");
+        std::fs::write(folder.join(UNIT), "").unwrap();
+        assert!(start_by(&[&folder]).starts_with("systemctl "));
     }
 
     #[test]

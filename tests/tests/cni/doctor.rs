@@ -32,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         ours("doctor_finds_ranges_that_are_full_or_clash", ranges),
         ours("doctor_finds_where_nothing_can_be_written", unwritable),
         ours("doctor_looks_below_another_root", rooted),
+        ours("doctor_is_content_with_a_root_that_was_only_installed", staged),
         ours("doctor_changes_nothing", changes_nothing),
         ours("scripts_doctor_asks_each_program", script),
     ]
@@ -555,6 +556,25 @@ fn rooted(node: &Node) {
     let missing = rooted("/run/harness/nowhere");
     assert_eq!(missing.exit, Some(1), "{missing:?}");
     assert!(missing.stderr.contains("look at the node below"), "{missing:?}");
+}
+
+/// A root with neither /dev nor /proc, as an image is made, or as a container has the node's.
+fn staged(node: &Node) {
+    let _well = lay_out(node, &simple());
+    let root = "/run/harness/staged";
+    fs::create_dir_all(root).unwrap();
+    let installed = person(&["install", "--root", root, "--pod-cidr", "10.66.0.0/24"]);
+    assert!(installed.ok(), "{installed:?}");
+    let report = person(&["doctor", "-o", "json", "--root", root]).success();
+    let states: Vec<String> = ill(&report).iter().map(|f| format!("{} {}", f["state"], f["what"])).collect();
+    assert_eq!(states, ["\"warning\" \"kernel\""], "{report:#}");
+    let why = |f: &Value| f["why"].as_str().is_some_and(|why| why.ends_with("as this program"));
+    assert!(report["findings"].as_array().unwrap().iter().any(why), "it knows itself: {report:#}");
+    // And it sees there what is wrong.
+    let program = format!("{root}/opt/cni/bin/nodeplug-cni");
+    executable(&program, "#!/bin/sh\n# nodeplug-cni: this file is the plugin\nexit 1\n");
+    let broken = person(&["doctor", "-o", "json", "--root", root]);
+    assert_eq!(broken.exit, Some(1), "{broken:?}");
 }
 
 /// Files with their content and times, links, rules and settings.

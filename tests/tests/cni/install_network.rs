@@ -457,6 +457,38 @@ fn under_load(node: &Node) {
     look::assert_nothing_left("after upgrades and downgrades");
 }
 
+/// Programs that the distribution has there are none of uninstall's affair, unless they are named.
+fn strangers(root: &Path, cni: &dyn Fn(&[&str]) -> Answer) {
+    let bin = root.join("opt/cni/bin");
+    for name in ["bridge", "portmap"] {
+        fs::write(bin.join(name), "#!/bin/sh\n").unwrap();
+    }
+    let files = || tool(&["find", root.to_str().unwrap(), "-printf", "%P %y %m %s\n"]);
+    let before = files();
+    let would = cni(&["uninstall", "--dry-run"]);
+    assert!(would.ok() && would.stdout.contains("dry run: nothing was changed"), "{would:?}");
+    assert!(would.stdout.contains("removed `") && !would.stdout.contains("still calls"), "{would:?}");
+    assert_eq!(files(), before);
+    let named = cni(&["uninstall", "--only", "bridge"]);
+    assert!(named.ok() && named.stdout.contains("another program by now and stays"), "{named:?}");
+    assert_eq!(files(), before);
+    let done = cni(&["uninstall"]);
+    assert!(done.ok() && done.stdout.contains("nodeplug-cni  removed"), "{done:?}");
+    for word in ["bridge", "portmap", "by now", "kept"] {
+        assert!(!done.stdout.contains(word), "{done:?}");
+    }
+    assert!(bin.join("bridge").exists() && bin.join("portmap").exists());
+    for name in ["bridge", "portmap"] {
+        fs::remove_file(bin.join(name)).unwrap();
+    }
+    let again = cni(&["install", "--pod-cidr", "10.66.0.0/24"]);
+    assert!(again.ok(), "{again:?}");
+    let alone = cni(&["uninstall"]);
+    assert!(alone.ok(), "{alone:?}");
+    let without = cni(&["install"]);
+    assert!(without.ok(), "{without:?}");
+}
+
 /// Where the programs lie beside the script, as in an archive of a release.
 fn script_on_a_root() {
     let base = std::env::temp_dir().join(format!("install-script-{}", std::process::id()));
@@ -504,6 +536,15 @@ fn script_on_a_root() {
     let again = run(&["--", "--pod-cidr", "10.66.0.0/24"]);
     assert!(again.ok() && again.stdout.contains("unchanged"), "{again:?}");
     assert_eq!(files(), before, "twice is once");
+    assert!(!again.stdout.contains("PATH="), "a root that is elsewhere is in nobody's PATH: {again:?}");
+    let upgrade = run(&["cni"]);
+    assert!(upgrade.ok() && !upgrade.stdout.contains("next:"), "it has a network: {upgrade:?}");
+    let cni = |words: &[&str]| {
+        let mut command = Command::new(kit.join("nodeplug-cni"));
+        command.args(words).arg("--root").arg(&root).env("NODEPLUG_POD_CIDRS", "");
+        call::run(&mut command, b"")
+    };
+    strangers(&root, &cni);
     assert!(run(&["--uninstall", "flexvolume"]).ok());
     assert!(!files().contains("flexvolume") && files().contains("nodeplug-cni"));
     let gone = run(&["--uninstall"]);

@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         volume_shared("doctor_finds_volumes_that_are_dead_or_not_mounted", &["bindfs"], volumes),
         volume_shared("doctor_finds_what_a_backend_lacks", &[], backends),
         volume("doctor_finds_mounts_that_do_not_spread", &[], spread),
+        volume_shared("doctor_of_volumes_is_content_with_a_root_that_was_only_installed", &[], staged),
         volume_shared("doctor_of_volumes_changes_nothing", &[], changes_nothing),
     ]
 }
@@ -128,6 +129,22 @@ fn well(node: &VolumeNode) {
     }
     let nowhere = person(&["doctor", "--root", "/srv/nowhere"]);
     assert!(nowhere.exit == Some(1) && nowhere.stderr.contains("look at the node below"), "{nowhere:?}");
+}
+
+/// A root with neither /dev nor /proc, as an image is made, or as a container has the node's.
+fn staged(_: &VolumeNode) {
+    bring();
+    let root = "/srv/staged";
+    fs::create_dir_all(root).unwrap();
+    let installed = person(&["install", "--root", root]);
+    assert!(installed.ok(), "{installed:?}");
+    let looked = person(&["doctor", "-o", "json", "--root", root]);
+    assert_eq!(looked.exit, Some(0), "{looked:?}");
+    let report = looked.json.unwrap();
+    let whats: Vec<Value> = ill(&report).iter().map(|f| f["what"].clone()).collect();
+    assert_eq!(whats, ["kernel"], "only that the root is not booted: {report:#}");
+    assert!(report.to_string().contains("9 drivers of version"), "{report:#}");
+    fs::remove_dir_all(root).unwrap();
 }
 
 fn drivers(node: &VolumeNode) {

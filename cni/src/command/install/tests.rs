@@ -57,6 +57,13 @@ fn people_get_a_table_and_programs_the_same_as_json() {
 }
 
 #[test]
+fn how_to_call_it_is_said_where_no_shell_finds_it() {
+    let said = |off_path| Report { folder: "/usr/lib/cni".into(), off_path, ..Report::default() }.to_table();
+    assert!(said(true).ends_with("\nto call it by its name: export PATH=$PATH:/usr/lib/cni\n"));
+    assert!(!said(false).contains("PATH"));
+}
+
+#[test]
 fn the_program_knows_itself_by_its_mark_and_no_other() {
     assert!(is_ours(Path::new("/proc/self/exe")).unwrap());
     assert!(!is_ours(Path::new("/bin/sh")).unwrap());
