@@ -303,7 +303,7 @@ fn spares(node: &Node) {
     let (pod, id) = (node.pod(), id("lives"));
     let result = runtime.added(&id, &pod);
     let before = fs::read(LIST).unwrap();
-    refused(&["install", "--pod-cidr", "10.67.0.0/24"], "have addresses of `10.66.0.0/24`");
+    refused(&["install", "--pod-cidr", "10.67.0.0/24"], "has addresses of `10.66.0.0/24`");
     refused(&["install", "--pod-cidr", "10.66.0.0/24", "--network", "other"], "given away again");
     refused(&["install", "--pod-cidr", "10.66.0.0/24", "--mode", "bridge"], "the other mode");
     assert_eq!(fs::read(LIST).unwrap(), before);
