@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -140,6 +140,34 @@ pub fn asks_for_status() -> bool {
     let said = try_tool(&["containerd", "--version"]).stdout;
     let version = said.split(' ').nth(2).unwrap_or_default().trim_start_matches('v');
     version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 2)
+}
+
+/// Does the work and, on another thread, `again` over and over until the work has ended, be it by a panic: what came of
+/// the work, and how often `again` says that it did something.
+pub fn meanwhile<T>(mut again: impl FnMut() -> bool + Send, work: impl FnOnce() -> T) -> (T, usize) {
+    let done = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            let mut count = 0;
+            while !done.load(Ordering::Relaxed) {
+                count += usize::from(again());
+            }
+            count
+        });
+        let end = End(done);
+        let result = work();
+        drop(end);
+        (result, other.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+    })
+}
+
+/// Says so when it goes, whatever the reason.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Does something for each item, so many at a time, and gives the results in the items' order.

@@ -1,10 +1,7 @@
 //! Our program is replaced while the runtime calls it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-
 use harness::container_node::{ContainerNode, OTHER, OURS};
-use harness::containerd::{Containerd, at_once};
+use harness::containerd::{Containerd, at_once, meanwhile};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
@@ -26,31 +23,21 @@ fn under_load(node: &ContainerNode, list: &Value) {
     let containerd = Containerd::start(node);
     let kubelet = containerd.kubelet();
     kubelet.wait_for_network();
-    let done = AtomicBool::new(false);
-    let installed = thread::scope(|scope| {
-        let installs = scope.spawn(|| installs(node, &done));
-        let ends = at_once(AT_ONCE, &pods(40), |pod| {
+    let mut builds = [OTHER, OURS].into_iter().cycle();
+    // One build over the other until it is enough.
+    let install = || {
+        let answer = node.install_by(builds.next().unwrap(), &["--as-reference"]);
+        assert!(answer.ok() && answer.stdout.contains("upgraded"), "{answer:?}");
+        true
+    };
+    let (ends, installed) = meanwhile(install, || {
+        at_once(AT_ONCE, &pods(40), |pod| {
             let sandbox = kubelet.run(pod).map_err(|e| format!("{pod:?}: {e}"));
             sandbox.map(|id| kubelet.end(&id))
-        });
-        done.store(true, Ordering::Relaxed);
-        let refused: Vec<_> =
-            ends.iter().filter(|end| end.as_ref().map_or(true, |r| !r.is_empty())).collect();
-        assert!(refused.is_empty(), "{refused:#?}");
-        installs.join().unwrap()
+        })
     });
+    let refused: Vec<_> = ends.iter().filter(|end| end.as_ref().map_or(true, |r| !r.is_empty())).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
     assert!(installed > 10, "{installed} installs");
     node.assert_nothing_left("when all pods are gone");
-}
-
-/// One build over the other until it is enough; how many.
-fn installs(node: &ContainerNode, done: &AtomicBool) -> usize {
-    let builds = [OTHER, OURS].into_iter().cycle();
-    let again = builds.take_while(|_| !done.load(Ordering::Relaxed));
-    again
-        .map(|build| {
-            let answer = node.install_by(build, &["--as-reference"]);
-            assert!(answer.ok() && answer.stdout.contains("upgraded"), "{answer:?}");
-        })
-        .count()
 }

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::call::tool;
 use harness::container_node::ContainerNode;
 use harness::containerd::v1::PodSandboxState;
-use harness::containerd::{Containerd, Pod, Sandbox, at_once};
+use harness::containerd::{Containerd, Pod, Sandbox, at_once, meanwhile};
 use harness::look;
 use harness::node::Namespace;
 use harness::traffic::{Echo, Protocol, ask};
@@ -76,36 +75,27 @@ fn plugins_killed(node: &ContainerNode) {
     let containerd = Containerd::start(node);
     let kubelet = containerd.kubelet();
     kubelet.wait_for_network();
-    let done = AtomicBool::new(false);
-    let (killed, failed) = thread::scope(|scope| {
-        let killer = scope.spawn(|| kill_plugins(node, &done));
-        let failed = at_once(AT_ONCE, &pods(40), |pod| match kubelet.run(pod) {
-            Ok(id) => usize::from(kubelet.stop(&id).is_err()),
-            Err(_) => 1,
-        });
-        done.store(true, Ordering::Relaxed);
-        (killer.join().unwrap(), failed.iter().sum::<usize>())
-    });
+    let start_and_stop = |pod: &Pod| match kubelet.run(pod) {
+        Ok(id) => usize::from(kubelet.stop(&id).is_err()),
+        Err(_) => 1,
+    };
+    let (failed, killed) =
+        meanwhile(|| kill_plugin(node), || at_once(AT_ONCE, &pods(40), start_and_stop).iter().sum::<usize>());
     assert!(killed > 5 && failed > 0, "{killed} killed, {failed} pods failed by that");
     let refused = kubelet.end_all();
     assert!(refused.is_empty(), "{refused:#?}");
     node.assert_nothing_left(&format!("{killed} killed, {failed} pods failed by that"));
 }
 
-/// Kills a plugin that is at work every few milliseconds; how many.
-fn kill_plugins(node: &ContainerNode, done: &AtomicBool) -> usize {
+/// Kills a plugin that is at work, if there is one, and lets those that follow live for a moment.
+fn kill_plugin(node: &ContainerNode) -> bool {
     const NAMES: [&str; 4] = ["bridge", "portmap", "bandwidth", "firewall"];
-    let mut killed = 0;
-    while !done.load(Ordering::Relaxed) {
-        let plugin = node.cgroups().processes().into_iter().find(|pid| {
-            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            NAMES.contains(&comm.trim())
-        });
-        if plugin.is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok()) {
-            killed += 1;
-            thread::sleep(Duration::from_millis(40));
-        }
-    }
+    let plugin = node.cgroups().processes().into_iter().find(|pid| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        NAMES.contains(&comm.trim())
+    });
+    let killed = plugin.is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+    thread::sleep(if killed { Duration::from_millis(40) } else { Duration::from_micros(200) });
     killed
 }
 
