@@ -21,8 +21,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::call::{tool, try_tool};
-use crate::container_node::{ContainerNode, archive};
+use crate::container_node::{CONFIGURATION as NETWORKS, ContainerNode, archive};
 use crate::kubelet::hold;
+use crate::node::PLUGINS;
 
 pub use cri::{Cri, Refusal, v1};
 pub use pod::{Pod, Sandbox};
@@ -51,7 +52,13 @@ pub struct Containerd<'n> {
 impl<'n> Containerd<'n> {
     /// Starts it, and waits until it answers the kubelet.
     pub fn start(node: &'n ContainerNode) -> Self {
-        fs::write(CONFIGURATION, configuration::TEXT).expect("write containerd's configuration");
+        Self::with_folders(node, PLUGINS, NETWORKS)
+    }
+
+    /// The same where it looks for plugins and networks in these folders.
+    pub fn with_folders(node: &'n ContainerNode, plugins: &str, networks: &str) -> Self {
+        fs::write(CONFIGURATION, configuration::text(plugins, networks))
+            .expect("write containerd's configuration");
         let containerd = Self { node, child: Mutex::new(spawn(node)) };
         containerd.answers();
         let image = archive();
