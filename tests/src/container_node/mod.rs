@@ -65,6 +65,7 @@ impl ContainerNode {
         fs::create_dir_all("/etc/cni").expect("make /etc/cni");
         cover("/etc/cni");
         fs::create_dir_all(CONFIGURATION).expect("make the folder of networks");
+        fs::create_dir_all(TEMPORARY).expect("make the folder of the harness");
         bring(program);
         propagate(MsFlags::MS_SHARED);
         Self { node, cgroups: Cgroups::make() }
@@ -130,7 +131,6 @@ impl ContainerNode {
     pub fn service(&self, program: &str, name: &str) -> Command {
         let mut command = Command::new(program);
         // What a service forgets there goes with the node.
-        fs::create_dir_all(TEMPORARY).expect("make a folder for temporary files");
         command.env("TMPDIR", TEMPORARY);
         cgroup::join(&mut command, &self.cgroups.service(name));
         command
