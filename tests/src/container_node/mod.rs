@@ -62,8 +62,11 @@ impl ContainerNode {
         node.own("/etc");
         // podman's locks are there.
         cover("/dev/shm");
-        fs::create_dir_all("/etc/cni").expect("make /etc/cni");
-        cover("/etc/cni");
+        // Debian's containerd brings a configuration, which names folders that are not this node's.
+        for folder in ["/etc/cni", "/etc/containerd"] {
+            fs::create_dir_all(folder).expect(folder);
+            cover(folder);
+        }
         fs::create_dir_all(CONFIGURATION).expect("make the folder of networks");
         fs::create_dir_all(TEMPORARY).expect("make the folder of the harness");
         bring(program);
@@ -163,6 +166,17 @@ impl ContainerNode {
 impl Drop for ContainerNode {
     fn drop(&mut self) {
         self.cgroups.end();
+    }
+}
+
+/// Ends all that containers' nodes of this process still run when it goes: a test that took too long, or that stopped
+/// where nobody waited for it, leaves a runtime. Kept by `main`, where the machine's own cgroups are seen.
+#[derive(Debug)]
+pub struct EndOfAll;
+
+impl Drop for EndOfAll {
+    fn drop(&mut self) {
+        cgroups::end_own();
     }
 }
 
