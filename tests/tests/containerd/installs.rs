@@ -41,7 +41,7 @@ fn kit(program: &str, folder: &str) -> PathBuf {
 }
 
 /// `install` installs the one build or the other.
-fn under_load(node: &ContainerNode, list: &Value, install: impl Fn(usize) -> Answer + Send) {
+fn under_load(node: &ContainerNode, list: &Value, install: impl Fn(usize) -> Answer + Sync) {
     node.install(&["--as-reference"]);
     node.network("10-pods", list);
     let containerd = Containerd::start(node);
