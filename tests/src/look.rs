@@ -206,13 +206,16 @@ impl Snapshot {
         Self(facts.into_iter().filter(|f| keep(f)).collect())
     }
 
-    /// [`Snapshot::take`], and what other plugins make: queues, and the rules of iptables, as `iptables TABLE RULE`
-    /// and `ip6tables TABLE RULE`.
+    /// [`Snapshot::take`], and what other plugins make: queues, rules of routing, and the rules of iptables, as
+    /// `iptables TABLE RULE` and `ip6tables TABLE RULE`.
     pub fn whole(keep: impl Fn(&str) -> bool) -> Self {
         let Self(facts) = Self::take(|_| true);
         // A bridge without ports is down when the kernel's own watch has come round.
         let mut facts: BTreeSet<_> = facts.iter().map(|f| f.replace(r#"["linkdown"]"#, "[]")).collect();
         facts.extend(queues(None).iter().map(|q| format!("qdisc {} {}", text(q, "dev"), text(q, "kind"))));
+        for family in ["-4", "-6"] {
+            facts.extend(ip(&[family, "rule", "show"]).iter().map(|rule| format!("rule {family} {rule}")));
+        }
         for tool in ["iptables", "ip6tables"] {
             facts.extend(saved(tool).iter().map(|rule| format!("{tool} {rule}")));
         }

@@ -18,6 +18,8 @@ use crate::node::Namespace;
 /// How long an answer may take. Refusals in the tests wait this long.
 const PATIENCE: Duration = Duration::from_millis(1500);
 const TURN: Duration = Duration::from_millis(20);
+/// How long one asks again.
+const LONG: Duration = Duration::from_secs(30);
 
 /// Which protocol carries the question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +105,17 @@ fn serve_udp(socket: &UdpSocket, stop: &AtomicBool) {
 /// Asks from inside a namespace: the address that the server sees, or why nothing came back.
 pub fn ask(from: &Namespace, protocol: Protocol, to: SocketAddr) -> Result<IpAddr, String> {
     from.within(move || ask_here(protocol, to))
+}
+
+/// [`ask`], and again for as long as nothing comes back, as clients do: what is busy answers late.
+pub fn ask_again(from: &Namespace, protocol: Protocol, to: SocketAddr) -> Result<IpAddr, String> {
+    let start = Instant::now();
+    loop {
+        let answer = ask(from, protocol, to);
+        if answer.is_ok() || start.elapsed() > LONG {
+            return answer;
+        }
+    }
 }
 
 /// Asks from the node.

@@ -240,10 +240,15 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 /// Looks until nothing is left, or for five seconds; what is left then. Daemons end, and namespaces are
 /// taken apart, a moment after whoever asked for it has its answer.
 pub(crate) fn settled<T>(look: impl Fn() -> Vec<T>) -> Vec<T> {
+    settled_within(Duration::from_secs(5), look)
+}
+
+/// [`settled`] with another limit.
+pub(crate) fn settled_within<T>(limit: Duration, look: impl Fn() -> Vec<T>) -> Vec<T> {
     let start = Instant::now();
     loop {
         let found = look();
-        if found.is_empty() || start.elapsed() > Duration::from_secs(5) {
+        if found.is_empty() || start.elapsed() > limit {
             return found;
         }
         thread::sleep(Duration::from_millis(2));

@@ -27,7 +27,7 @@ pub struct Cgroups {
 impl Cgroups {
     pub(super) fn make() -> Self {
         static NODES: AtomicU32 = AtomicU32::new(0);
-        sweep();
+        sweep(&of_dead);
         let n = NODES.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}-{}-{n}", std::process::id());
         let home = Cgroup::make(&name).expect("a cgroup for containers");
@@ -95,16 +95,25 @@ fn hierarchies() -> Vec<PathBuf> {
     folders.filter(|path| !path.is_symlink() && path.join("cgroup.procs").exists()).collect()
 }
 
-/// Removes those of test runs that were killed.
-fn sweep() {
-    let of_dead = |path: &PathBuf| {
+/// Ends what runs in the cgroups of this process, and removes them: those of tests that did not do it themselves.
+pub(super) fn end_own() {
+    sweep(&|number| number == std::process::id().to_string());
+}
+
+/// Of a test run that was killed.
+fn of_dead(number: &str) -> bool {
+    !Path::new("/proc").join(number).exists()
+}
+
+/// Removes those of processes whose number is meant.
+fn sweep(meant: &dyn Fn(&str) -> bool) {
+    let meant = |path: &PathBuf| {
         let name = name(path);
-        let number = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1)).map(str::to_owned);
-        number.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+        name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1)).is_some_and(meant)
     };
     for root in hierarchies() {
         let cgroups = fs::read_dir(&root).into_iter().flatten().flatten().map(|e| e.path());
-        for path in cgroups.filter(of_dead) {
+        for path in cgroups.filter(meant) {
             if let Some(cgroup) = Cgroup::make_in(&root, &name(&path)) {
                 cgroup.kill();
                 cgroup.remove();

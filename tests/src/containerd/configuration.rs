@@ -1,7 +1,17 @@
 //! containerd's configuration: what is the node's own, and what machines without some rights need.
 
 /// The file, in version 2, which every containerd from 1.5 on reads.
-pub(super) const TEXT: &str = r#"
+pub(super) fn text(plugins: &str, networks: &str) -> String {
+    format!(
+        r#"{TEXT}
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{plugins}"
+    conf_dir = "{networks}"
+"#
+    )
+}
+
+const TEXT: &str = r#"
 version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -33,8 +43,4 @@ disabled_plugins = [
 
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
-
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/opt/cni/bin"
-    conf_dir = "/etc/cni/net.d"
 "#;

@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::call::{tool, try_tool};
-use crate::container_node::{ContainerNode, archive};
+use crate::container_node::{CONFIGURATION as NETWORKS, ContainerNode, archive};
 use crate::kubelet::hold;
+use crate::node::PLUGINS;
 
 pub use cri::{Cri, Refusal, v1};
 pub use pod::{Pod, Sandbox};
@@ -51,7 +52,13 @@ pub struct Containerd<'n> {
 impl<'n> Containerd<'n> {
     /// Starts it, and waits until it answers the kubelet.
     pub fn start(node: &'n ContainerNode) -> Self {
-        fs::write(CONFIGURATION, configuration::TEXT).expect("write containerd's configuration");
+        Self::with_folders(node, PLUGINS, NETWORKS)
+    }
+
+    /// The same where it looks for plugins and networks in these folders.
+    pub fn with_folders(node: &'n ContainerNode, plugins: &str, networks: &str) -> Self {
+        fs::write(CONFIGURATION, configuration::text(plugins, networks))
+            .expect("write containerd's configuration");
         let containerd = Self { node, child: Mutex::new(spawn(node)) };
         containerd.answers();
         let image = archive();
@@ -140,6 +147,34 @@ pub fn asks_for_status() -> bool {
     let said = try_tool(&["containerd", "--version"]).stdout;
     let version = said.split(' ').nth(2).unwrap_or_default().trim_start_matches('v');
     version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 2)
+}
+
+/// Does the work and, on another thread, `again` over and over until the work has ended, be it by a panic: what came of
+/// the work, and how often `again` says that it did something.
+pub fn meanwhile<T>(mut again: impl FnMut() -> bool + Send, work: impl FnOnce() -> T) -> (T, usize) {
+    let done = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            let mut count = 0;
+            while !done.load(Ordering::Relaxed) {
+                count += usize::from(again());
+            }
+            count
+        });
+        let end = End(done);
+        let result = work();
+        drop(end);
+        (result, other.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+    })
+}
+
+/// Says so when it goes, whatever the reason.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Does something for each item, so many at a time, and gives the results in the items' order.

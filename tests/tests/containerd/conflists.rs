@@ -1,5 +1,9 @@
 //! The network's file comes, changes and goes while the runtime runs.
 
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
 use harness::container_node::ContainerNode;
 use harness::containerd::{Containerd, Cri, Pod, asks_for_status};
 use harness::traffic::{Echo, Protocol, ask};
@@ -16,22 +20,31 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A pod that comes too early stays with the runtime until there is a network, by which it can be stopped.
+/// Where this containerd looks. Nothing else on the node tells of it.
+const PLUGINS: &str = "/opt/pods/bin";
+const NETWORKS: &str = "/etc/cni/pods.d";
+
+/// A pod that comes too early stays with the runtime until there is a network, by which it can be stopped. `install`
+/// asks nobody for the runtime's folders, nor for what it understands.
 fn ready(node: &ContainerNode) {
-    let containerd = Containerd::start(node);
+    let outside = node.node.outside();
+    let containerd = Containerd::with_folders(node, PLUGINS, NETWORKS);
     let kubelet = containerd.kubelet();
     let why = kubelet.network().unwrap_err();
     assert!(why.contains("cni plugin not initialized"), "{why}");
     kubelet.set_pod_cidr(SUBNETS[0]).unwrap();
     let refused = kubelet.run(&Pod::named("early")).unwrap_err();
     assert!(refused.message().contains("cni plugin not initialized"), "{refused}");
-    let mut list = whole("routed", &SUBNETS);
-    if asks_for_status() {
-        list["cniVersion"] = json!("1.1.0");
-    }
-    node.network("10-pods", &list);
+    let report = node.person(&["install", "--pod-cidr", "10.66.0.0/24,fd66::/64", "-o", "json"]).success();
     kubelet.wait_for_network();
-    let sandbox = kubelet.sandbox(&Pod::named("web"));
+    let list = fs::read_to_string(Path::new(NETWORKS).join("10-nodeplug.conflist")).unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list["cniVersion"], if asks_for_status() { "1.1.0" } else { "1.0.0" }, "{report:#}");
+    assert!(Path::new(PLUGINS).join("nodeplug-cni").is_file(), "{report:#}");
+    let sandbox = kubelet.sandbox(&Pod::named("web").host_port(8080, 80));
+    assert_eq!(sandbox.ips.len(), 2, "{sandbox:?}");
+    let _web = Echo::at(&sandbox.space, SocketAddr::new(sandbox.ip(), 80));
+    ask(&outside, Protocol::Tcp, "192.0.2.1:8080".parse().unwrap()).unwrap();
     assert!(kubelet.end(&sandbox.id).is_empty());
     assert!(kubelet.end_all().is_empty());
     node.assert_nothing_left("when the pods are gone");

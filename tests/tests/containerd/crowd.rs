@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use harness::container_node::ContainerNode;
 use harness::containerd::{Containerd, Pod, Sandbox, at_once};
-use harness::traffic::{Echo, Protocol, ask};
+use harness::traffic::{Echo, Protocol, ask_again};
 use libtest_mimic::Trial;
 
 use crate::networks::{SUBNETS, containerd, whole};
@@ -42,7 +42,12 @@ fn fifty(node: &ContainerNode, mode: &str) {
         for (own, ip) in from.ips.iter().zip(&to.ips) {
             let server = Echo::inside(&to.space, *ip);
             for protocol in [Protocol::Tcp, Protocol::Udp] {
-                assert_eq!(ask(&from.space, protocol, server.address).as_ref(), Ok(own), "{:?}", from.pod);
+                assert_eq!(
+                    ask_again(&from.space, protocol, server.address).as_ref(),
+                    Ok(own),
+                    "{:?}",
+                    from.pod
+                );
             }
         }
     });

@@ -1,10 +1,12 @@
 //! Our program is replaced while the runtime calls it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use harness::call::{self, Answer, tool};
 use harness::container_node::{ContainerNode, OTHER, OURS};
-use harness::containerd::{Containerd, at_once};
+use harness::containerd::{Containerd, at_once, meanwhile};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
@@ -13,44 +15,54 @@ use crate::networks::{SUBNETS, chain, containerd, whole};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        containerd("installs_under_load_refuse_no_pod", |node| under_load(node, &whole("routed", &SUBNETS))),
+        containerd("installs_by_the_script_under_load_refuse_no_pod", |node| {
+            let kits = [kit(OURS, "/var/lib/harness/kit"), kit(OTHER, "/var/lib/harness/kit.other")];
+            let script = |n: usize| {
+                let mut bash = Command::new("bash");
+                call::run(bash.arg(&kits[n]).args(["cni", "--", "--as-reference"]), b"")
+            };
+            under_load(node, &whole("routed", &SUBNETS), script);
+        }),
         containerd("installs_under_load_refuse_no_pod_of_the_references_names", |node| {
-            under_load(node, &chain(SUBNETS[0]));
+            let program = |n: usize| node.install_by([OURS, OTHER][n], &["--as-reference"]);
+            under_load(node, &chain(SUBNETS[0]), program);
         }),
     ]
 }
 
-fn under_load(node: &ContainerNode, list: &Value) {
+/// An archive of a release, unpacked: the path of its script.
+fn kit(program: &str, folder: &str) -> PathBuf {
+    let scripts = Path::new(folder).join("scripts");
+    fs::create_dir_all(&scripts).unwrap();
+    fs::write(scripts.join("install"), include_str!("../../../scripts/install")).unwrap();
+    fs::write(scripts.join("needs"), include_str!("../../../scripts/needs")).unwrap();
+    tool(&["cp", program, &format!("{folder}/nodeplug-cni")]);
+    scripts.join("install")
+}
+
+/// `install` installs the one build or the other.
+fn under_load(node: &ContainerNode, list: &Value, install: impl Fn(usize) -> Answer + Sync) {
     node.install(&["--as-reference"]);
     node.network("10-pods", list);
     let containerd = Containerd::start(node);
     let kubelet = containerd.kubelet();
     kubelet.wait_for_network();
-    let done = AtomicBool::new(false);
-    let installed = thread::scope(|scope| {
-        let installs = scope.spawn(|| installs(node, &done));
-        let ends = at_once(AT_ONCE, &pods(40), |pod| {
+    let mut build = 0;
+    // One build over the other until it is enough.
+    let install = || {
+        build = 1 - build;
+        let answer = install(build);
+        assert!(answer.ok() && answer.stdout.contains("upgraded"), "{answer:?}");
+        true
+    };
+    let (ends, installed) = meanwhile(install, || {
+        at_once(AT_ONCE, &pods(40), |pod| {
             let sandbox = kubelet.run(pod).map_err(|e| format!("{pod:?}: {e}"));
             sandbox.map(|id| kubelet.end(&id))
-        });
-        done.store(true, Ordering::Relaxed);
-        let refused: Vec<_> =
-            ends.iter().filter(|end| end.as_ref().map_or(true, |r| !r.is_empty())).collect();
-        assert!(refused.is_empty(), "{refused:#?}");
-        installs.join().unwrap()
+        })
     });
+    let refused: Vec<_> = ends.iter().filter(|end| end.as_ref().map_or(true, |r| !r.is_empty())).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
     assert!(installed > 10, "{installed} installs");
     node.assert_nothing_left("when all pods are gone");
-}
-
-/// One build over the other until it is enough; how many.
-fn installs(node: &ContainerNode, done: &AtomicBool) -> usize {
-    let builds = [OTHER, OURS].into_iter().cycle();
-    let again = builds.take_while(|_| !done.load(Ordering::Relaxed));
-    again
-        .map(|build| {
-            let answer = node.install_by(build, &["--as-reference"]);
-            assert!(answer.ok() && answer.stdout.contains("upgraded"), "{answer:?}");
-        })
-        .count()
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::call::tool;
 use harness::container_node::ContainerNode;
 use harness::containerd::v1::PodSandboxState;
-use harness::containerd::{Containerd, Pod, Sandbox, at_once};
+use harness::containerd::{Containerd, Pod, Sandbox, at_once, meanwhile};
 use harness::look;
 use harness::node::Namespace;
 use harness::traffic::{Echo, Protocol, ask};
@@ -24,7 +24,8 @@ use crate::networks::{SUBNETS, chain, containerd, whole};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        containerd("containerd_killed_while_it_starts_pods", runtime_killed),
+        containerd("containerd_killed_while_it_starts_pods", killed_at_starts),
+        containerd("containerd_killed_while_it_ends_pods", killed_at_ends),
         containerd(
             "plugins_killed_at_any_moment_leave_nothing_that_the_kubelet_does_not_end",
             plugins_killed,
@@ -36,37 +37,79 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The next containerd knows the pods whose network was asked for, and the kubelet ends them as any other. No GC and no
-/// `ipam check --fix` is needed.
-fn runtime_killed(node: &ContainerNode) {
+fn killed_at_starts(node: &ContainerNode) {
     node.network("10-pods", &whole("routed", &SUBNETS));
     let containerd = Containerd::start(node);
     containerd.kubelet().wait_for_network();
     for attached in [1, 3, 5, 8, 11] {
         let kubelet = containerd.kubelet();
-        let started = thread::scope(|scope| {
-            scope.spawn(|| {
-                wait_until("pods are attached", || look::records().len() >= attached);
-                containerd.kill();
-            });
-            at_once(AT_ONCE, &pods(16), |pod| kubelet.run(pod).is_ok())
-        });
+        let started = killed_during(
+            &containerd,
+            || look::records().len() >= attached,
+            || at_once(AT_ONCE, &pods(16), |pod| kubelet.run(pod).is_ok()),
+        );
         assert!(started.contains(&false), "killed before the last of {started:?}");
-        containerd.start_again();
-        let kubelet = containerd.kubelet();
-        kubelet.wait_for_network();
-        let refused = kubelet.end_all();
-        assert!(refused.is_empty(), "killed at {attached}: {refused:#?}");
-        // What containerd itself forgets with a kill, and would with any plugin.
-        let its_own = ["cgroup ", "mount ", "network namespace ", "process "];
-        let mut left = node.leftovers();
-        left.retain(|what| !its_own.iter().any(|own| what.starts_with(own)));
-        assert!(left.is_empty(), "killed at {attached}: {left:#?}");
-        for space in spaces() {
-            let links = look::ip_in(&space, &["link"]);
-            assert!(links.iter().all(|l| l["ifname"] == "lo"), "killed at {attached}: {space:?}: {links:?}");
-        }
+        goes_on(node, &containerd, &format!("killed when {attached} were attached"));
     }
+}
+
+fn killed_at_ends(node: &ContainerNode) {
+    node.network("10-pods", &whole("routed", &SUBNETS));
+    let containerd = Containerd::start(node);
+    containerd.kubelet().wait_for_network();
+    for attached in [15, 11, 7] {
+        let kubelet = containerd.kubelet();
+        let ids =
+            at_once(AT_ONCE, &pods(16), |pod| kubelet.run(pod).unwrap_or_else(|e| panic!("{pod:?}: {e}")));
+        let ended = killed_during(
+            &containerd,
+            || look::records().len() <= attached,
+            || at_once(AT_ONCE, &ids, |id| kubelet.stop(id).is_ok()),
+        );
+        assert!(ended.contains(&false), "killed before the last of {ended:?}");
+        goes_on(node, &containerd, &format!("killed when {attached} were still attached"));
+    }
+}
+
+/// Kills containerd in the midst of the work, at a moment.
+fn killed_during<T>(
+    containerd: &Containerd,
+    moment: impl Fn() -> bool + Send,
+    work: impl FnOnce() -> T,
+) -> T {
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            wait_until("pods are attached, or no longer", moment);
+            containerd.kill();
+        });
+        work()
+    })
+}
+
+/// The next containerd knows the pods whose network was asked for, and the kubelet ends them as any other. No GC and no
+/// `ipam check --fix` is needed.
+fn goes_on(node: &ContainerNode, containerd: &Containerd, when: &str) {
+    containerd.start_again();
+    let kubelet = containerd.kubelet();
+    kubelet.wait_for_network();
+    let refused = kubelet.end_all();
+    assert!(refused.is_empty(), "{when}: {refused:#?}");
+    node.assert_nothing_left_but(when, is_the_runtimes);
+    for space in spaces() {
+        let links = look::ip_in(&space, &["link"]);
+        assert!(links.iter().all(|l| l["ifname"] == "lo"), "{when}: {space:?}: {links:?}");
+    }
+}
+
+/// What containerd itself forgets with a kill, and would with any plugin: shims, and what they run and hold.
+fn is_the_runtimes(what: &str) -> bool {
+    const PROGRAMS: [&str; 3] = ["containerd-shim-runc-v2", "runc", "sleep"];
+    if ["cgroup ", "mount ", "network namespace "].iter().any(|kind| what.starts_with(kind)) {
+        return true;
+    }
+    let process = what.starts_with("process ");
+    let program = what.split('`').nth(1).and_then(|line| line.split(' ').next()).unwrap_or_default();
+    process && PROGRAMS.iter().any(|name| Path::new(program).ends_with(name))
 }
 
 /// ADDs and DELs end at any of their steps; the kubelet tries again, and ends what the runtime lists.
@@ -76,36 +119,27 @@ fn plugins_killed(node: &ContainerNode) {
     let containerd = Containerd::start(node);
     let kubelet = containerd.kubelet();
     kubelet.wait_for_network();
-    let done = AtomicBool::new(false);
-    let (killed, failed) = thread::scope(|scope| {
-        let killer = scope.spawn(|| kill_plugins(node, &done));
-        let failed = at_once(AT_ONCE, &pods(40), |pod| match kubelet.run(pod) {
-            Ok(id) => usize::from(kubelet.stop(&id).is_err()),
-            Err(_) => 1,
-        });
-        done.store(true, Ordering::Relaxed);
-        (killer.join().unwrap(), failed.iter().sum::<usize>())
-    });
+    let start_and_stop = |pod: &Pod| match kubelet.run(pod) {
+        Ok(id) => usize::from(kubelet.stop(&id).is_err()),
+        Err(_) => 1,
+    };
+    let (failed, killed) =
+        meanwhile(|| kill_plugin(node), || at_once(AT_ONCE, &pods(40), start_and_stop).iter().sum::<usize>());
     assert!(killed > 5 && failed > 0, "{killed} killed, {failed} pods failed by that");
     let refused = kubelet.end_all();
     assert!(refused.is_empty(), "{refused:#?}");
     node.assert_nothing_left(&format!("{killed} killed, {failed} pods failed by that"));
 }
 
-/// Kills a plugin that is at work every few milliseconds; how many.
-fn kill_plugins(node: &ContainerNode, done: &AtomicBool) -> usize {
+/// Kills a plugin that is at work, if there is one, and lets those that follow live for a moment.
+fn kill_plugin(node: &ContainerNode) -> bool {
     const NAMES: [&str; 4] = ["bridge", "portmap", "bandwidth", "firewall"];
-    let mut killed = 0;
-    while !done.load(Ordering::Relaxed) {
-        let plugin = node.cgroups().processes().into_iter().find(|pid| {
-            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            NAMES.contains(&comm.trim())
-        });
-        if plugin.is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok()) {
-            killed += 1;
-            thread::sleep(Duration::from_millis(40));
-        }
-    }
+    let plugin = node.cgroups().processes().into_iter().find(|pid| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        NAMES.contains(&comm.trim())
+    });
+    let killed = plugin.is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+    thread::sleep(if killed { Duration::from_millis(40) } else { Duration::from_micros(200) });
     killed
 }
 
@@ -169,7 +203,8 @@ fn pod_killed(node: &ContainerNode) {
     node.assert_nothing_left("when both are gone");
 }
 
-/// Unmounted and deleted by somebody else. The sandbox's process still is in it.
+/// Unmounted and deleted by somebody else. The one's process was killed before, and its namespace is no more; the
+/// other's still is in it.
 fn space_gone(node: &ContainerNode) {
     for mode in ["routed", "bridge"] {
         node.network("10-pods", &whole(mode, &SUBNETS));
@@ -178,11 +213,14 @@ fn space_gone(node: &ContainerNode) {
         kubelet.wait_for_network();
         let pods = [Pod::named("web").host_port(8080, 80).rates("20M", "10M"), Pod::named("db")];
         let sandboxes = pods.map(|pod| kubelet.sandbox(&pod));
+        let ends = look::host_ends().len();
+        kill(Pid::from_raw(sandboxes[0].pid), Signal::SIGKILL).unwrap();
         for sandbox in &sandboxes {
             let path = sandbox.space.name();
             tool(&["umount", "--lazy", path]);
             fs::remove_file(path).unwrap();
         }
+        wait_until("the kernel takes the namespace apart", || look::host_ends().len() < ends);
         for sandbox in &sandboxes {
             assert!(kubelet.end(&sandbox.id).is_empty());
         }

@@ -20,6 +20,7 @@ mod podman;
 
 use std::process::ExitCode;
 
+use harness::container_node::EndOfAll;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
@@ -32,5 +33,6 @@ fn main() -> ExitCode {
         one_pod::trials(),
         podman::trials(),
     ];
+    let _end = EndOfAll;
     libtest_mimic::run(&arguments, modules.into_iter().flatten().collect()).exit_code()
 }

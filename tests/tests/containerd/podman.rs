@@ -2,7 +2,7 @@
 //! over as the engine before Kubernetes did.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use harness::call::{self, Answer};
 use harness::container_node::{ContainerNode, IMAGE, archive};
@@ -63,6 +63,9 @@ fn prepare(node: &ContainerNode) {
     fs::create_dir_all("/etc/containers").unwrap();
     fs::write("/etc/containers/containers.conf", CONFIGURATION).unwrap();
     fs::write("/etc/containers/policy.json", POLICY).unwrap();
+    // Without the backend podman refuses the configuration, and says so itself.
+    let backend = run(node, &["info", "--format", "{{.Host.NetworkBackend}}"]);
+    assert_eq!(backend.stdout.trim(), "cni", "this podman was built without its CNI backend: {backend:?}");
     says(node, &["load", "--input", archive().to_str().unwrap()]);
 }
 
@@ -84,6 +87,14 @@ fn own_network(node: &ContainerNode) {
     publishes(node, &own);
 }
 
+/// A container's address and namespace.
+fn place(node: &ContainerNode, network: &str, container: &str) -> (IpAddr, Namespace) {
+    let inspect = |what: &str| says(node, &["inspect", "--format", what, container]);
+    let ip = inspect(&format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}"));
+    let space = inspect("{{.NetworkSettings.SandboxKey}}");
+    (ip.parse().unwrap(), Namespace::of_runtime(space.into()))
+}
+
 fn publishes(node: &ContainerNode, list: &Value) {
     let outside = node.node.outside();
     node.network("87-pods", list);
@@ -94,16 +105,14 @@ fn publishes(node: &ContainerNode, list: &Value) {
         let common = ["run", "--detach", "--network", name, "--cgroup-parent", &parent];
         let own = ["--name", container, "--publish", port, IMAGE, "sleep", "1000"];
         says(node, &[&common[..], &own].concat());
-        let inspect = |what: &str| says(node, &["inspect", "--format", what, container]);
-        let ip = inspect(&format!("{{{{(index .NetworkSettings.Networks \"{name}\").IPAddress}}}}"));
-        let space = inspect("{{.NetworkSettings.SandboxKey}}");
-        (ip.parse().unwrap(), Namespace::of_runtime(space.into()))
+        place(node, name, container)
     };
-    let (web, web_space): (std::net::IpAddr, _) = start("web", "8080:80");
+    let (web, web_space) = start("web", "8080:80");
     let (db, db_space) = start("db", "8081:80/udp");
     let server = Echo::at(&web_space, SocketAddr::new(web, 80));
     assert_eq!(ask(&db_space, Protocol::Tcp, server.address), Ok(db), "from one to the other");
-    ask(&outside, Protocol::Tcp, "192.0.2.1:8080".parse().unwrap()).unwrap();
+    let door = "192.0.2.1:8080".parse().unwrap();
+    ask(&outside, Protocol::Tcp, door).unwrap();
     let _other = Echo::at(&db_space, SocketAddr::new(db, 80));
     ask(&outside, Protocol::Udp, "192.0.2.1:8081".parse().unwrap()).unwrap();
     let beyond = Echo::inside(&outside, "192.0.2.2".parse().unwrap());
@@ -113,8 +122,12 @@ fn publishes(node: &ContainerNode, list: &Value) {
         "masqueraded"
     );
     let refused = run(node, &["run", "--rm", "--network", name, "--publish", "8080:81", IMAGE, "true"]);
-    assert!(!refused.ok(), "the port is taken: {refused:?}");
+    assert!(!refused.ok() && refused.stderr.contains("8080"), "the port is taken: {refused:?}");
+    drop(server);
     says(node, &["restart", "--time", "0", "web"]);
+    let (web, web_space) = place(node, name, "web");
+    let _server = Echo::at(&web_space, SocketAddr::new(web, 80));
+    ask(&outside, Protocol::Tcp, door).unwrap_or_else(|e| panic!("after a restart: {e}"));
     says(node, &["rm", "--force", "--time", "0", "web", "db"]);
     node.assert_nothing_left("when the containers are gone");
 }

@@ -25,6 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::call::Launch;
+use harness::container_node::EndOfAll;
 use harness::measure::{Row, Sample, once};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use serde_json::Value;
@@ -61,7 +62,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     nix::sys::prctl::set_child_subreaper(true).expect("become the reaper of orphans");
+    let end = EndOfAll;
     let rows: Vec<Row> = chosen.iter().flat_map(|(_, run)| run(rounds)).collect();
+    drop(end);
     print(&rows, words.iter().any(|w| w == "--json"));
     ExitCode::SUCCESS
 }
