@@ -112,9 +112,7 @@ pub fn stay(
             }
             Ok(Look::Dismissed) => {
                 drop(watch);
-                tell("uninstalled by somebody on the node: nothing is put back from here on");
-                while !signals.came_within(PERIOD)? {}
-                return Ok(());
+                return rest(signals, tell);
             }
             Err(error) => {
                 let line = error.complaint("install --stay", false);
@@ -122,6 +120,8 @@ pub fn stay(
                     tell(line.trim_end());
                     told = line;
                 }
+                // Something may have been put back before it went wrong. It may be over soon, too.
+                pause = (pause * 2).min(PERIOD).max(pause);
                 false
             }
         };
@@ -138,6 +138,13 @@ pub fn stay(
             return Ok(());
         }
     }
+}
+
+/// Does nothing until a signal comes: whoever ended after an uninstall would be started anew, and install again.
+pub fn rest(signals: &Signals, tell: &dyn Fn(&str)) -> Result<()> {
+    tell("uninstalled by somebody on the node: nothing is put back from here on");
+    while !signals.came_within(PERIOD)? {}
+    Ok(())
 }
 
 /// A watch over the folders, or over what is there above them. `None` where the kernel gives none: then the clock
@@ -203,9 +210,9 @@ impl Presence {
         self.held.as_ref().is_some_and(|file| file.metadata().is_ok_and(|about| about.len() > 0))
     }
 
-    /// Takes the file away.
+    /// Takes the file away. After a word in it the name is gone, or the next one's.
     pub fn end(self) -> Result<()> {
-        if self.held.is_some() { store::remove(&self.path) } else { Ok(()) }
+        if self.held.is_some() && !self.is_dismissed() { store::remove(&self.path) } else { Ok(()) }
     }
 }
 
