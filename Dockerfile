@@ -7,26 +7,31 @@
 ARG RUST_VERSION=1.91
 
 FROM --platform=$BUILDPLATFORM rust:${RUST_VERSION}-bookworm AS build
-# Docker's own: the processor that the image is for, by its Go name.
-ARG TARGETARCH=amd64
+# Docker's own: the processor that the image is for, by its Go name. Without a default, which BuildKit would take for
+# what it was asked for; an older builder says nothing, and means this processor.
+ARG TARGETARCH
 WORKDIR /src
 # gcc links, and the C library is linked in.
 RUN set -eu; \
-    case "$TARGETARCH" in \
-      amd64) triple=x86_64-unknown-linux-gnu gcc=x86-64-linux-gnu libc=amd64 ;; \
-      arm64) triple=aarch64-unknown-linux-gnu gcc=aarch64-linux-gnu libc=arm64 ;; \
-      *) echo "no image for $TARGETARCH: add its triple, gcc and libc here" >&2; exit 1 ;; \
+    here=$(dpkg --print-architecture); \
+    arch=${TARGETARCH:-$here}; \
+    case "$arch" in \
+      amd64) triple=x86_64-unknown-linux-gnu gcc=x86-64-linux-gnu machine=X86-64 ;; \
+      arm64) triple=aarch64-unknown-linux-gnu gcc=aarch64-linux-gnu machine=AArch64 ;; \
+      *) echo "no image for $arch: add its triple, gcc and machine here" >&2; exit 1 ;; \
     esac; \
-    if [ "$(dpkg --print-architecture)" = "$TARGETARCH" ]; then packages="gcc libc6-dev"; \
-    else packages="gcc-$gcc libc6-dev-$libc-cross"; fi; \
+    if [ "$here" = "$arch" ]; then packages="gcc libc6-dev"; \
+    else packages="gcc-$gcc libc6-dev-$arch-cross"; fi; \
     apt-get update; \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages; \
     rm -rf /var/lib/apt/lists/*; \
     rustup target add "$triple"; \
-    echo "$triple" > /triple
+    echo "$triple" > /triple; \
+    echo "$machine" > /machine
 COPY . .
 RUN set -eu; \
     triple=$(cat /triple); \
+    machine=$(cat /machine); \
     export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc; \
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc; \
     cargo build --locked --release --target "$triple" \
@@ -35,6 +40,9 @@ RUN set -eu; \
     for program in nodeplug-cni nodeplug-flexvolume nodeplug-device-plugin; do \
       if readelf -lW "target/$triple/release/$program" | grep -q INTERP; then \
         echo "$program is not static" >&2; exit 1; \
+      fi; \
+      if ! readelf -h "target/$triple/release/$program" | grep -q "Machine:.*$machine"; then \
+        echo "$program is not for $machine" >&2; exit 1; \
       fi; \
       install -m 755 "target/$triple/release/$program" /out/; \
     done

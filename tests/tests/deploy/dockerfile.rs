@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         with_tools("the_dockerfile_s_last_stage_is_the_image", &["buildah", "umoci", "skopeo", "tar"], last),
         with_tools("the_dockerfile_s_commands_are_a_shell_s", &["sh"], commands),
         plain("the_dockerfile_builds_by_the_compiler_that_the_workspace_asks_for", compiler),
+        plain("what_docker_says_of_the_processor_is_not_said_over", processor),
         plain("docker_is_sent_what_cargo_reads", sent),
     ]
 }
@@ -105,6 +106,16 @@ fn compiler() {
     {
         assert!(docker.contains(&format!("{processor}) triple={triple}")), "{processor}");
     }
+}
+
+/// BuildKit takes the default of a stage before the platform that it was asked for.
+fn processor() {
+    let of_docker = |line: &str| {
+        let argument = line.strip_prefix("ARG ").unwrap_or_default();
+        argument.starts_with("TARGET") || argument.starts_with("BUILD")
+    };
+    let said: Vec<String> = instructions().into_iter().filter(|line| of_docker(line)).collect();
+    assert_eq!(said, ["ARG TARGETARCH"]);
 }
 
 fn sent() {

@@ -96,7 +96,7 @@ fn level() {
     for (folder, expect) in [
         ("cni/deploy", &["host namespaces", "hostPath volumes"][..]),
         ("cni/deploy-file", &["host namespaces", "hostPath volumes"]),
-        ("flexvolume/deploy", &["hostPath volumes"]),
+        ("flexvolume/deploy", &["host namespaces", "hostPath volumes"]),
         ("device-plugin/deploy", &["hostPath volumes"]),
     ] {
         let objects = [Object::DaemonSet(Box::new(set(folder)))];

@@ -36,8 +36,9 @@ pub(super) fn none_left(root: &Path) -> Result<()> {
         if pods(&all).len() == 1 { "needs" } else { "need" }
     );
     Err(Error::caused(Kind::Conflict, "take `nodeplug-cni` away", why).hint(
-        "drain the node first, or delete these pods; `--force` takes it all the same, and a pod that hangs then ends \
-         when the program is installed again",
+        "drain the node first, or delete these pods; those that a drain leaves are DaemonSets', which make them anew: \
+         keep these off the node by their nodeSelector or affinity; `--force` takes the program all the same, and a \
+         pod that hangs then ends when it is installed again",
     ))
 }
 
