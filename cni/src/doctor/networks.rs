@@ -1,7 +1,6 @@
 //! The network configurations in the runtime's folder: which one it takes, what is wrong with it, and what lies beside
 //! it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use node::finding::Finding;
@@ -46,7 +45,8 @@ struct File {
 impl File {
     fn read(folder: &Path, network: Network) -> Self {
         let path = folder.join(&network.file);
-        let text = fs::read_to_string(&path).unwrap_or_default();
+        let text = store::read_plain(&path, store::LARGEST).unwrap_or_default();
+        let text = String::from_utf8(text).unwrap_or_default();
         let document = serde_json::from_str(&text).unwrap_or_default();
         Self { network, path, text, document }
     }
