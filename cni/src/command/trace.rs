@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use node::log::Place;
 use node::log::trace::{self, Found, Wanted};
 use node::namespace::Namespace;
-use node::{Context, Error, Kind, Result, store};
+use node::{Error, Kind, Result, store};
 use serde_json::{Value, json};
 
 use super::ipam::ago;
@@ -94,9 +93,9 @@ fn named(folder: &Path) -> Result<Vec<Place>> {
     let mut entries = 0;
     for name in names.iter().filter(|n| [".conf", ".conflist", ".json"].iter().any(|e| n.ends_with(e))) {
         let path = folder.join(name);
-        let text = fs::read_to_string(&path).doing(Kind::Io, || format!("read `{}`", path.display()))?;
-        // What a runtime cannot read, it does not use.
-        let Ok(list) = serde_json::from_str::<Value>(&text) else { continue };
+        // What a runtime cannot read, it does not use, and one file of somebody keeps no other from being read.
+        let Ok(bytes) = store::read_plain(&path, store::LARGEST) else { continue };
+        let Ok(list) = serde_json::from_str::<Value>(&String::from_utf8_lossy(&bytes)) else { continue };
         let plugins = list.get("plugins").and_then(Value::as_array).cloned().unwrap_or_else(|| vec![list]);
         for plugin in plugins {
             entries += 1;
@@ -227,6 +226,8 @@ fn plugin(record: &Attachment) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -242,10 +243,15 @@ mod tests {
         .unwrap();
         fs::write(folder.join("20-b.conf"), r#"{"logFile": "/a"}"#).unwrap();
         fs::write(folder.join("30-c.conflist"), r#"{"plugins": [{}, {"logFile": "none"}]}"#).unwrap();
+        // What is no configuration keeps nobody from reading the others.
+        fs::create_dir(folder.join("05-x.conf")).unwrap();
+        fs::write(folder.join("06-latin.conf"), b"{\"name\": \"caf\xe9\", \"logFile\": \"/l\"}").unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", folder.join("07-dangling.conf")).unwrap();
+        nix::unistd::mkfifo(&folder.join("08-fifo.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         fs::write(folder.join("40-d.conflist"), "{").unwrap();
         fs::write(folder.join("50-e"), r#"{"logFile": "/e"}"#).unwrap();
         let found = named(&folder).unwrap();
         fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(found, [Place::File("/a".into()), Place::Journal, usual, Place::Nowhere]);
+        assert_eq!(found, [Place::File("/l".into()), Place::File("/a".into()), Place::Journal, usual, Place::Nowhere]);
     }
 }
