@@ -166,8 +166,7 @@ fn mended(what: &str, state: &str, why: &str) {
 /// Types what a remedy says: what comes after a comma or before a colon is for later, or says when.
 #[track_caller]
 fn follow(remedy: &str) {
-    let command = remedy.split(", and the same").next().unwrap();
-    let command = command.rsplit_once(": ").map_or(command, |(_, command)| command);
+    let command = remedy.rsplit_once(": ").map_or(remedy, |(_, command)| command);
     let command = command.split("; then").next().unwrap();
     let path = format!("{BROUGHT}:/usr/sbin:/usr/bin:/sbin:/bin");
     let mut shell = Command::new("sh");
@@ -278,9 +277,7 @@ fn folder(node: &Node) {
     mended("plugin folder", "problem", "belongs to uid 7");
     is_well();
     tool(&["mount", "-o", "remount,noexec", "/opt"]);
-    let remedy = finding("plugin folder", "problem", "noexec");
-    assert!(remedy.starts_with("mount -o remount,exec"), "{remedy}");
-    tool(&["mount", "-o", "remount,exec", "/opt"]);
+    mended("plugin folder", "problem", "noexec");
     is_well();
     tool(&["mv", PLUGINS, "/opt/cni/off"]);
     mended("plugin folder", "problem", "No such file");
@@ -378,6 +375,20 @@ fn forwarding(node: &Node) {
     mended("forwarding", "problem", "`net.ipv6.conf.all.forwarding` is 0");
     tool(&["sysctl", "-qw", "net.ipv4.conf.up0.forwarding=0"]);
     mended("forwarding", "problem", "what comes in by `up0` reaches no pod");
+    let kept = fs::read_to_string("/etc/sysctl.d/99-pods.conf").unwrap();
+    let kept: Vec<&str> = kept.lines().collect();
+    assert_eq!(
+        kept,
+        ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.up0.forwarding=1"]
+    );
+    is_well();
+    // With a dot in the link's name.
+    tool(&["ip", "link", "add", "up.5", "type", "dummy"]);
+    tool(&["ip", "link", "set", "up.5", "up"]);
+    tool(&["ip", "route", "add", "default", "dev", "up.5", "metric", "900"]);
+    fs::write("/proc/sys/net/ipv4/conf/up.5/forwarding", "0").unwrap();
+    mended("forwarding", "problem", "what comes in by `up.5` reaches no pod");
+    tool(&["ip", "link", "del", "up.5"]);
     is_well();
     // Forwarding makes the node deaf to the router that it learnt its default route from.
     tool(&["ip", "-6", "route", "del", "default"]);
