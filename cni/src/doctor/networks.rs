@@ -79,6 +79,11 @@ impl File {
         self.programs().iter().any(|name| name == OWN || called(name))
     }
 
+    /// Whether it has nothing but the loopback.
+    fn is_loopback(&self) -> bool {
+        self.programs() == ["loopback"]
+    }
+
     fn shown(&self) -> String {
         let plugins = self.programs();
         let plugins = if plugins.is_empty() { "broken".to_owned() } else { plugins.join(", ") };
@@ -273,15 +278,24 @@ fn missing_programs(file: &File, runtime: &Runtime) -> Vec<Finding> {
     missing.map(of).collect()
 }
 
-/// What lies behind what is taken, and would be taken if that went.
+/// What lies behind what is taken, and would be taken if that went. podman and CRI-O bring one for the loopback
+/// alone, which is no network.
 fn behind(taken: &[File], beside: &[File], runtime: &Runtime) -> Option<Finding> {
     let first = taken.iter().find(|file| file.is_ours(runtime))?;
-    let last = beside.first()?;
-    let shown: Vec<String> = beside.iter().map(File::shown).collect();
-    let why = format!("beside `{}`: {}; nobody reads it", first.network.file, shown.join(", "));
-    let paths: Vec<String> = beside.iter().map(|f| f.path.display().to_string()).collect();
-    let whose = if last.is_ours(runtime) { "an older configuration" } else { "another network's" };
-    Some(Finding::warning(BESIDE, why, format!("where it is {whose} leftover: rm {}", paths.join(" "))))
+    let rest: Vec<&File> = beside.iter().filter(|file| !file.is_loopback()).collect();
+    if rest.is_empty() {
+        return None;
+    }
+    let shown: Vec<String> = rest.iter().map(|file| file.shown()).collect();
+    let why = format!(
+        "beside `{}`: {}; no runtime of the kubelet reads that, podman may",
+        first.network.file,
+        shown.join(", ")
+    );
+    let away: Vec<String> = rest.iter().map(|f| format!("mv {0} {0}.off", typed(&f.path))).collect();
+    let all_ours = rest.iter().all(|file| file.is_ours(runtime));
+    let whose = if all_ours { "an older configuration's" } else { "another network's" };
+    Some(Finding::warning(BESIDE, why, format!("where it is {whose} leftover: {}", away.join("; "))))
 }
 
 /// The entries that are this program's, read as a call would read them.

@@ -326,6 +326,16 @@ fn configurations(node: &Node) {
     mended("half-written files", "warning", "was begun and not renamed");
     write(&format!("{CONF}/20-other.conflist"), &other);
     mended("other configurations", "warning", "`20-other.conflist` (ptp)");
+    let kept = format!("{CONF}/20-other.conflist.off");
+    assert!(Path::new(&kept).is_file(), "moved, since podman may use it");
+    fs::remove_file(kept).unwrap();
+    // What podman and CRI-O bring for the loopback is no network.
+    write(
+        &format!("{CONF}/99-loopback.conf"),
+        r#"{"cniVersion": "1.0.0", "name": "lo", "type": "loopback"}"#,
+    );
+    is_well();
+    fs::remove_file(format!("{CONF}/99-loopback.conf")).unwrap();
     is_well();
     fs::remove_file(TAKEN).unwrap();
     let remedy = finding("configuration folder", "problem", "has no network configuration");
