@@ -1,6 +1,7 @@
 //! What a look at a node found, for people and for programs: the one form of every `doctor`.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -54,6 +55,13 @@ impl Finding {
     pub fn problem(what: &'static str, why: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what, state: State::Problem, why: why.into(), remedy: Some(remedy.into()) }
     }
+}
+
+/// A path as it can be typed into a shell: between quotes where the shell would not take it for one word.
+pub fn typed(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%=,~".contains(c);
+    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// All that was found, in the order in which it was looked at.
@@ -122,6 +130,16 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_can_be_typed() {
+        for path in ["/opt/cni/bin", "/var/lib/é", "/a b", "/it's", "/$(reboot)", "/a;b*"] {
+            let command = format!("printf %s {}", typed(Path::new(path)));
+            let said = std::process::Command::new("sh").args(["-ec", &command]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&said.stdout), path);
+        }
+        assert_eq!(typed(Path::new("/a/nodeplug~tmpfs")), "/a/nodeplug~tmpfs");
+    }
 
     #[test]
     fn a_table_and_its_json_hold_the_same_and_problems_come_first() {

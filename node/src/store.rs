@@ -20,7 +20,7 @@ use crate::{Context, Error, Kind, Result};
 /// Room for every state file but a record with many addresses.
 const USUAL: usize = 1024;
 /// No state file is as large; whatever is, is none of ours.
-const LARGEST: u64 = 1 << 20;
+pub const LARGEST: u64 = 1 << 20;
 
 /// How long [`Lock::within`] sleeps between two tries: from the first to the longest.
 const NAPS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -216,6 +216,21 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// The content of a file that anybody may have put there: what is no plain file could keep the reader waiting (a
+/// FIFO), and is an error at once, as is one of more than `most` bytes.
+pub fn read_plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    let mut content = Vec::with_capacity(USUAL);
+    file.take(most.saturating_add(1)).read_to_end(&mut content)?;
+    if content.len() as u64 > most {
+        return Err(io::Error::other(format!("it is larger than {most} bytes")));
+    }
+    Ok(content)
+}
+
 /// Removes a file; one that is not there is removed already.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
@@ -284,6 +299,21 @@ mod tests {
         remove(&path).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         assert!(names(&folder).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_plain_file_or_too_large_is_an_error_at_once() {
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.0.join(name);
+        fs::write(path("plain"), "12345").unwrap();
+        nix::unistd::mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
+        assert_eq!(read_plain(&path("plain"), 5).unwrap(), b"12345");
+        let why = |name: &str| read_plain(&path(name), 4).unwrap_err().to_string();
+        assert_eq!(why("plain"), "it is larger than 4 bytes");
+        // Nobody writes to it: a reader that waits would wait here.
+        assert_eq!(why("fifo"), "it is no plain file");
+        assert_eq!(why("."), "it is no plain file");
+        assert_eq!(read_plain(&path("none"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -2,21 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use node::log::Place;
 use node::log::trace::{self, Found, Wanted};
+use node::log::{self, Place};
 use node::namespace::Namespace;
-use node::{Context, Error, Kind, Result, store};
+use node::{Error, Kind, Result, store};
 use serde_json::{Value, json};
 
 use super::ipam::ago;
 use crate::apply::Hands;
 use crate::attachment::Attachment;
-use crate::config::log::NetLog;
+use crate::config::log::{FILE, NetLog};
 use crate::ipam::lease;
 use crate::kernel::link;
 use crate::owner::Owner;
@@ -81,22 +80,22 @@ impl Trace {
         if !self.file.is_empty() {
             return Ok(self.file.iter().cloned().map(Place::File).collect());
         }
-        named(&self.conf_dir)
+        named(&self.conf_dir, &Path::new(log::FOLDER).join(FILE))
     }
 }
 
 /// The logs that the configurations in `folder` name; each once. Where there is none, and for plugins that name
-/// none, it is the usual one.
-fn named(folder: &Path) -> Result<Vec<Place>> {
+/// none, it is the usual one. A DEL that came without its configuration is there as well, whatever that names.
+fn named(folder: &Path, usual: &Path) -> Result<Vec<Place>> {
     let mut names = store::names(folder)?;
     names.sort_unstable();
     let mut logs: Vec<Place> = Vec::new();
     let mut entries = 0;
     for name in names.iter().filter(|n| [".conf", ".conflist", ".json"].iter().any(|e| n.ends_with(e))) {
         let path = folder.join(name);
-        let text = fs::read_to_string(&path).doing(Kind::Io, || format!("read `{}`", path.display()))?;
-        // What a runtime cannot read, it does not use.
-        let Ok(list) = serde_json::from_str::<Value>(&text) else { continue };
+        // What a runtime cannot read, it does not use, and one file of somebody keeps no other from being read.
+        let Ok(bytes) = store::read_plain(&path, store::LARGEST) else { continue };
+        let Ok(list) = serde_json::from_str::<Value>(&String::from_utf8_lossy(&bytes)) else { continue };
         let plugins = list.get("plugins").and_then(Value::as_array).cloned().unwrap_or_else(|| vec![list]);
         for plugin in plugins {
             entries += 1;
@@ -106,8 +105,10 @@ fn named(folder: &Path) -> Result<Vec<Place>> {
             }
         }
     }
-    if entries == 0 {
-        logs.push(NetLog::default().log.place);
+    let is_there = [usual, &log::rotated(usual)].iter().any(|path| path.symlink_metadata().is_ok());
+    let usual = Place::File(usual.to_owned());
+    if (entries == 0 || is_there) && !logs.contains(&usual) {
+        logs.push(usual);
     }
     Ok(logs)
 }
@@ -227,14 +228,16 @@ fn plugin(record: &Attachment) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn the_logs_are_those_that_the_configurations_name() {
         let folder = std::env::temp_dir().join(format!("nodeplug-trace-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
-        let usual = NetLog::default().log.place;
-        assert_eq!(named(&folder.join("none")).unwrap(), std::slice::from_ref(&usual));
+        let (usual, own) = (NetLog::default().log.place, folder.join("own.log"));
+        assert_eq!(named(&folder.join("none"), &own).unwrap(), [Place::File(own.clone())]);
         fs::write(
             folder.join("10-a.conflist"),
             r#"{"plugins": [{"logFile": "/a"}, {"logFile": "journal"}]}"#,
@@ -242,10 +245,21 @@ mod tests {
         .unwrap();
         fs::write(folder.join("20-b.conf"), r#"{"logFile": "/a"}"#).unwrap();
         fs::write(folder.join("30-c.conflist"), r#"{"plugins": [{}, {"logFile": "none"}]}"#).unwrap();
+        // What is no configuration keeps nobody from reading the others.
+        fs::create_dir(folder.join("05-x.conf")).unwrap();
+        fs::write(folder.join("06-latin.conf"), b"{\"name\": \"caf\xe9\", \"logFile\": \"/l\"}").unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", folder.join("07-dangling.conf")).unwrap();
+        nix::unistd::mkfifo(&folder.join("08-fifo.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         fs::write(folder.join("40-d.conflist"), "{").unwrap();
         fs::write(folder.join("50-e"), r#"{"logFile": "/e"}"#).unwrap();
-        let found = named(&folder).unwrap();
+        let found = named(&folder, &own).unwrap();
+        // A DEL without configuration has its line in the usual one, of which a kill may have left the older file.
+        fs::write(folder.join("own.log.1"), "").unwrap();
+        let more = named(&folder, &own).unwrap();
         fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(found, [Place::File("/a".into()), Place::Journal, usual, Place::Nowhere]);
+        let expect =
+            [Place::File("/l".into()), Place::File("/a".into()), Place::Journal, usual, Place::Nowhere];
+        assert_eq!(found, expect);
+        assert_eq!(more, [&expect[..], &[Place::File(own)]].concat());
     }
 }

@@ -93,14 +93,15 @@ fn number(name: &str) -> Option<i64> {
     sysctl::get(name).ok().flatten()?.split_whitespace().next()?.parse().ok()
 }
 
-/// A setting's name as sysctl(8) has it.
+/// A setting's name as sysctl(8) has it. That of a link with a dot in its name is with slashes there, too.
 fn dotted(name: &str) -> String {
-    name.replace('/', ".")
+    if name.contains('.') { name.to_owned() } else { name.replace('/', ".") }
 }
 
 /// What sets it now and after the next boot.
 fn set(name: &str, value: &str) -> String {
-    format!("sysctl -w {}={value}, and the same line in /etc/sysctl.d/99-pods.conf", dotted(name))
+    let line = format!("{}={value}", dotted(name));
+    format!("sysctl -w {line}; echo '{line}' >> /etc/sysctl.d/99-pods.conf")
 }
 
 /// The first of them, and how many more there are.

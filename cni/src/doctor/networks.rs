@@ -1,10 +1,9 @@
 //! The network configurations in the runtime's folder: which one it takes, what is wrong with it, and what lies beside
 //! it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use node::finding::Finding;
+use node::finding::{Finding, typed};
 use node::store;
 use serde_json::Value;
 
@@ -46,7 +45,8 @@ struct File {
 impl File {
     fn read(folder: &Path, network: Network) -> Self {
         let path = folder.join(&network.file);
-        let text = fs::read_to_string(&path).unwrap_or_default();
+        let text = store::read_plain(&path, store::LARGEST).unwrap_or_default();
+        let text = String::from_utf8(text).unwrap_or_default();
         let document = serde_json::from_str(&text).unwrap_or_default();
         Self { network, path, text, document }
     }
@@ -77,6 +77,11 @@ impl File {
     fn is_ours(&self, runtime: &Runtime) -> bool {
         let called = |name: &String| found(runtime, name).is_some_and(|path| is_ours(&path));
         self.programs().iter().any(|name| name == OWN || called(name))
+    }
+
+    /// Whether it has nothing but the loopback.
+    fn is_loopback(&self) -> bool {
+        self.programs() == ["loopback"]
     }
 
     fn shown(&self) -> String {
@@ -155,12 +160,12 @@ fn hidden(folder: &Path, names: &[String]) -> Vec<Finding> {
     for name in taken {
         let path = folder.join(name);
         let why = format!("`{}` is hidden, and the runtime takes it before every other one", path.display());
-        found.push(Finding::problem(HIDDEN, why, format!("rm {}", path.display())));
+        found.push(Finding::problem(HIDDEN, why, format!("rm {}", typed(&path))));
     }
     let left: Vec<String> =
         others.into_iter().filter(|n| n.strip_suffix(".new").is_some()).cloned().collect();
     if !left.is_empty() {
-        let paths: Vec<String> = left.iter().map(|n| folder.join(n).display().to_string()).collect();
+        let paths: Vec<String> = left.iter().map(|n| typed(&folder.join(n))).collect();
         let why = format!("{} was begun and not renamed: nobody reads it", listed(&left));
         found.push(Finding::warning(HIDDEN, why, format!("rm {}", paths.join(" "))));
     }
@@ -171,20 +176,21 @@ fn hidden(folder: &Path, names: &[String]) -> Vec<Finding> {
 fn stopped(file: &File, beside: &[File], runtime: &Runtime) -> Finding {
     let shown = file.path.display();
     let why = format!("{} stops at `{shown}`, which {}", runtime.who, broken(file));
+    let word = typed(&file.path);
     let remedy = match beside.iter().find(|other| other.is_ours(runtime)) {
-        Some(ours) => format!("mv {shown} {shown}.off; then `{}` is taken", ours.network.file),
-        None => format!("`nodeplug-cni validate {shown}` shows the place"),
+        Some(ours) => format!("mv {word} {word}.off; then `{}` is taken", ours.network.file),
+        None => format!("`nodeplug-cni validate {word}` shows the place"),
     };
     Finding::problem(TAKEN, format!("{why}: no pod gets a network"), remedy)
 }
 
 fn skipped(file: &File) -> Finding {
-    let shown = file.path.display();
+    let (shown, word) = (file.path.display(), typed(&file.path));
     let why = format!("`{shown}` {}, and is passed over", broken(file));
     Finding::warning(
         TAKEN,
         why,
-        format!("`nodeplug-cni validate {shown}` shows the place; or mv {shown} {shown}.off"),
+        format!("`nodeplug-cni validate {word}` shows the place; or mv {word} {word}.off"),
     )
 }
 
@@ -195,7 +201,7 @@ fn broken(file: &File) -> String {
 /// Networks of others alone are taken.
 fn others(taken: &[File], beside: &[File], runtime: &Runtime) -> Option<Finding> {
     let first = taken.first()?;
-    let shown = first.path.display();
+    let word = typed(&first.path);
     let Some(ours) = beside.iter().find(|file| file.is_ours(runtime)) else {
         let why = format!("{} takes {}, and no file names nodeplug-cni", runtime.who, first.shown());
         return Some(Finding::warning(
@@ -210,7 +216,7 @@ fn others(taken: &[File], beside: &[File], runtime: &Runtime) -> Option<Finding>
         first.shown(),
         ours.network.file
     );
-    Some(Finding::problem(TAKEN, why, format!("mv {shown} {shown}.off")))
+    Some(Finding::problem(TAKEN, why, format!("mv {word} {word}.off")))
 }
 
 /// What `validate` says of a file that is taken, and whether the runtime understands it.
@@ -236,7 +242,10 @@ fn told(file: &File, problems: &[Problem]) -> Option<(String, String)> {
     let more = if problems.len() == 1 { String::new() } else { format!(" ({} more)", problems.len() - 1) };
     let hint = first.hint.as_ref().map_or_else(String::new, |hint| format!("{hint}; "));
     let what = first.what.lines().next().unwrap_or_default();
-    Some((format!("`{shown}`{place} {what}{more}"), format!("{hint}nodeplug-cni validate {shown}")))
+    Some((
+        format!("`{shown}`{place} {what}{more}"),
+        format!("{hint}nodeplug-cni validate {}", typed(&file.path)),
+    ))
 }
 
 /// A version that the runtime does not know keeps every pod from starting.
@@ -258,7 +267,7 @@ fn missing_programs(file: &File, runtime: &Runtime) -> Vec<Finding> {
         runtime.bin_dirs.iter().map(|folder| format!("`{}`", folder.display())).collect();
     let of = |name: String| {
         let why = format!("`{}` names `{name}`, which is not in {}", file.network.file, folders.join(" or "));
-        let folder = runtime.bin_dirs.first().map_or_else(String::new, |folder| folder.display().to_string());
+        let folder = runtime.bin_dirs.first().map_or_else(String::new, |folder| typed(folder));
         let remedy = if Role::named(&name).is_some() {
             format!("nodeplug-cni install --as-reference --only {name} {folder}")
         } else {
@@ -269,15 +278,24 @@ fn missing_programs(file: &File, runtime: &Runtime) -> Vec<Finding> {
     missing.map(of).collect()
 }
 
-/// What lies behind what is taken, and would be taken if that went.
+/// What lies behind what is taken, and would be taken if that went. podman and CRI-O bring one for the loopback
+/// alone, which is no network.
 fn behind(taken: &[File], beside: &[File], runtime: &Runtime) -> Option<Finding> {
     let first = taken.iter().find(|file| file.is_ours(runtime))?;
-    let last = beside.first()?;
-    let shown: Vec<String> = beside.iter().map(File::shown).collect();
-    let why = format!("beside `{}`: {}; nobody reads it", first.network.file, shown.join(", "));
-    let paths: Vec<String> = beside.iter().map(|f| f.path.display().to_string()).collect();
-    let whose = if last.is_ours(runtime) { "an older configuration" } else { "another network" };
-    Some(Finding::warning(BESIDE, why, format!("where it is left of {whose}: rm {}", paths.join(" "))))
+    let rest: Vec<&File> = beside.iter().filter(|file| !file.is_loopback()).collect();
+    if rest.is_empty() {
+        return None;
+    }
+    let shown: Vec<String> = rest.iter().map(|file| file.shown()).collect();
+    let why = format!(
+        "beside `{}`: {}; no runtime of the kubelet reads that, podman may",
+        first.network.file,
+        shown.join(", ")
+    );
+    let away: Vec<String> = rest.iter().map(|f| format!("mv {0} {0}.off", typed(&f.path))).collect();
+    let all_ours = rest.iter().all(|file| file.is_ours(runtime));
+    let whose = if all_ours { "an older configuration" } else { "another network" };
+    Some(Finding::warning(BESIDE, why, format!("where it is left of {whose}: {}", away.join("; "))))
 }
 
 /// The entries that are this program's, read as a call would read them.

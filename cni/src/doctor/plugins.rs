@@ -2,14 +2,13 @@
 
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
-use node::finding::Finding;
+use node::finding::{Finding, typed};
 use node::install::{self as files, MODE};
 use node::store;
 
@@ -34,15 +33,15 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The folder itself: there, the owner's alone, on a file system that may be written and executed from.
 pub(super) fn folder(runtime: &Runtime) -> Vec<Finding> {
     let Some(folder) = runtime.bin_dirs.first() else { return Vec::new() };
-    let shown = folder.display();
+    let (shown, word) = (folder.display(), typed(folder));
     let about = match fs::metadata(folder) {
         Ok(about) if about.is_dir() => about,
         Ok(_) => {
             let why = format!("`{shown}` is no folder");
-            return vec![Finding::problem(FOLDER, why, format!("move it away: mv {shown} {shown}.old"))];
+            return vec![Finding::problem(FOLDER, why, format!("move it away: mv {word} {word}.old"))];
         }
         Err(e) => {
-            let remedy = format!("mkdir -p {shown} && nodeplug-cni install {shown}");
+            let remedy = format!("mkdir -p {word} && nodeplug-cni install {word}");
             return vec![Finding::problem(FOLDER, format!("`{shown}`: {e}"), remedy)];
         }
     };
@@ -50,7 +49,8 @@ pub(super) fn folder(runtime: &Runtime) -> Vec<Finding> {
     let Ok(system) = statvfs(folder) else { return found };
     if system.flags().contains(FsFlags::ST_NOEXEC) {
         let why = format!("`{shown}` is mounted noexec: no plugin can be started");
-        found.push(Finding::problem(FOLDER, why, format!("mount -o remount,exec {shown}")));
+        let remedy = format!("mount -o remount,exec \"$(findmnt -no TARGET -T {word})\"");
+        found.push(Finding::problem(FOLDER, why, remedy));
     }
     if system.flags().contains(FsFlags::ST_RDONLY) {
         let why = format!("`{shown}` is read-only: what is there works, and can't be upgraded");
@@ -58,7 +58,7 @@ pub(super) fn folder(runtime: &Runtime) -> Vec<Finding> {
         found.push(Finding::warning(FOLDER, why, remedy));
     } else if system.blocks_available().saturating_mul(system.fragment_size()) < ROOM {
         let why = format!("`{shown}` has less than 16 MiB left: an upgrade may not fit");
-        found.push(Finding::warning(FOLDER, why, format!("make room: df -h {shown}")));
+        found.push(Finding::warning(FOLDER, why, format!("make room: df -h {word}")));
     }
     if found.is_empty() {
         found.push(Finding::fine(FOLDER, format!("`{shown}` is root's alone")));
@@ -68,15 +68,15 @@ pub(super) fn folder(runtime: &Runtime) -> Vec<Finding> {
 
 /// What lets somebody else than root replace what root executes.
 fn writers(path: &Path, about: &Metadata) -> Option<Finding> {
-    let shown = path.display();
+    let (shown, word) = (path.display(), typed(path));
     if about.uid() != 0 {
         let why = format!("`{shown}` belongs to uid {}, who can replace what root runs", about.uid());
-        return Some(Finding::problem(FOLDER, why, format!("chown root:root {shown}")));
+        return Some(Finding::problem(FOLDER, why, format!("chown root:root {word}")));
     }
     (about.mode() & ANYBODY != 0).then(|| {
         let mode = about.mode() & 0o7777;
         let why = format!("`{shown}` may be written by others than root (mode {mode:04o})");
-        Finding::problem(FOLDER, why, format!("chmod go-w {shown}"))
+        Finding::problem(FOLDER, why, format!("chmod go-w {word}"))
     })
 }
 
@@ -92,20 +92,20 @@ pub(super) fn programs(runtime: &Runtime) -> Vec<Finding> {
     let copies = runtime.bin_dirs.iter().skip(1).map(|other| other.join(OWN)).filter(|path| path.exists());
     found.extend(copies.map(|path| {
         let why = format!("there is another copy at `{}`, which is not the one that is run", path.display());
-        Finding::warning(PROGRAM, why, format!("rm {}", path.display()))
+        Finding::warning(PROGRAM, why, format!("rm {}", typed(&path)))
     }));
     found
 }
 
 fn own(folder: &Path) -> Vec<Finding> {
     let path = folder.join(OWN);
-    let shown = path.display();
-    let again = format!("nodeplug-cni install {}", folder.display());
+    let (shown, word) = (path.display(), typed(&path));
+    let again = format!("nodeplug-cni install {}", typed(folder));
     let about = match fs::metadata(&path) {
         Ok(about) if about.is_file() => about,
         Ok(_) => {
             let why = format!("`{shown}` is no file");
-            return vec![Finding::problem(PROGRAM, why, format!("mv {shown} {shown}.old, then {again}"))];
+            return vec![Finding::problem(PROGRAM, why, format!("mv {word} {word}.old; {again}"))];
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return vec![Finding::problem(PROGRAM, format!("`{shown}` is not there"), again)];
@@ -114,7 +114,7 @@ fn own(folder: &Path) -> Vec<Finding> {
     };
     if about.permissions().mode() & 0o111 == 0 {
         let why = format!("`{shown}` is not executable: every pod fails with \"permission denied\"");
-        return vec![Finding::problem(PROGRAM, why, format!("chmod 0755 {shown}"))];
+        return vec![Finding::problem(PROGRAM, why, format!("chmod 0755 {word}"))];
     }
     match install::is_ours(&path) {
         Ok(true) => {}
@@ -181,7 +181,7 @@ fn references(folder: &Path) -> Vec<Finding> {
     for (name, _) in REFERENCE.iter().filter(|(_, role)| *role != Role::Loopback) {
         let path = folder.join(name);
         let is_kept = fs::symlink_metadata(kept.join(name)).is_ok();
-        let again = format!("nodeplug-cni install --as-reference --only {name} {}", folder.display());
+        let again = format!("nodeplug-cni install --as-reference --only {name} {}", typed(folder));
         if is_ours(&path) {
             ours.push((*name).to_owned());
             if !are_one(&path, &own) && !files::is_same(&own, &path, MODE).unwrap_or(true) {
@@ -193,7 +193,7 @@ fn references(folder: &Path) -> Vec<Finding> {
                 format!("`{}` was this program, and is another one by now: a package came", path.display());
             found.push(Finding::warning(NAMES, why, again));
         } else if is_kept {
-            let back = format!("nodeplug-cni uninstall --only {name} {}", folder.display());
+            let back = format!("nodeplug-cni uninstall --only {name} {}", typed(folder));
             let why = format!("`{}` is gone, and the program that had the name is kept", path.display());
             found.push(Finding::problem(NAMES, why, format!("{again}; or the old one back: {back}")));
         }
@@ -210,8 +210,8 @@ fn references(folder: &Path) -> Vec<Finding> {
 /// containerd calls it for every pod, whatever the network is.
 fn loopback(folder: &Path) -> Vec<Finding> {
     let path = folder.join("loopback");
-    let shown = path.display();
-    let again = format!("nodeplug-cni install --as-reference --only loopback {}", folder.display());
+    let (shown, word) = (path.display(), typed(&path));
+    let again = format!("nodeplug-cni install --as-reference --only loopback {}", typed(folder));
     match fs::metadata(&path) {
         Ok(about) if about.permissions().mode() & 0o111 != 0 => {
             let whose = if is_ours(&path) { "this program" } else { "another program" };
@@ -219,7 +219,7 @@ fn loopback(folder: &Path) -> Vec<Finding> {
         }
         Ok(_) => {
             let why = format!("`{shown}` is not executable");
-            vec![Finding::problem(LOOPBACK, why, format!("chmod 0755 {shown}"))]
+            vec![Finding::problem(LOOPBACK, why, format!("chmod 0755 {word}"))]
         }
         Err(_) => {
             let why = format!("`{shown}` is not there, and containerd calls it for every pod");
@@ -236,10 +236,8 @@ fn half_made(folder: &Path) -> Option<Finding> {
         |name: &&String| name.strip_prefix('.').and_then(|n| n.strip_suffix(".new")).is_some_and(known);
     let left: Vec<String> = names.iter().filter(left).cloned().collect();
     (!left.is_empty()).then(|| {
-        let paths: Vec<PathBuf> = left.iter().map(|name| folder.join(name)).collect();
-        let remedy =
-            paths.iter().map(|path| String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned());
-        let remedy = format!("nothing reads them: rm {}", remedy.collect::<Vec<_>>().join(" "));
+        let paths: Vec<String> = left.iter().map(|name| typed(&folder.join(name))).collect();
+        let remedy = format!("nothing reads them: rm {}", paths.join(" "));
         Finding::warning(PROGRAM, format!("an install that was killed left {}", listed(&left)), remedy)
     })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
-use node::finding::Finding;
+use node::finding::{Finding, typed};
 use node::log::{FOLDER, Place};
 
 use crate::attachment::STATE;
@@ -44,13 +44,13 @@ fn wrong(folder: &Path) -> Option<Finding> {
     let there = nearest(folder);
     if !there.is_dir() {
         let why = format!("`{}` is no folder, and `{shown}` can't be made", there.display());
-        return Some(Finding::problem(WHAT, why, format!("move it away: mv {0} {0}.old", there.display())));
+        return Some(Finding::problem(WHAT, why, format!("move it away: mv {0} {0}.old", typed(&there))));
     }
     let system = statvfs(&there).ok()?;
     if system.flags().contains(FsFlags::ST_RDONLY) {
         let why = format!("`{shown}` is on a read-only file system: no pod gets a network");
         let remedy =
-            format!("mount it writable: mount -o remount,rw $(findmnt -no TARGET -T {})", there.display());
+            format!("mount it writable: mount -o remount,rw \"$(findmnt -no TARGET -T {})\"", typed(&there));
         return Some(Finding::problem(WHAT, why, remedy));
     }
     let room = system.blocks_available().saturating_mul(system.fragment_size());
@@ -59,7 +59,7 @@ fn wrong(folder: &Path) -> Option<Finding> {
     (room < ROOM || full).then(|| {
         let of = if full { "inodes" } else { "space" };
         let why = format!("`{shown}` has hardly any {of} left: the next pods get no network");
-        Finding::problem(WHAT, why, format!("make room: df -h {0}; df -i {0}", there.display()))
+        Finding::problem(WHAT, why, format!("make room: df -h {0}; df -i {0}", typed(&there)))
     })
 }
 

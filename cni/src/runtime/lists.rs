@@ -57,7 +57,7 @@ pub fn is_loaded(name: &str) -> bool {
 }
 
 fn of(folder: &Path, file: String) -> Network {
-    match std::fs::read(folder.join(&file)) {
+    match store::read_plain(&folder.join(&file), store::LARGEST) {
         Ok(bytes) => parse(file, &bytes),
         Err(error) => {
             let broken = Some(format!("cannot be read: {error}"));

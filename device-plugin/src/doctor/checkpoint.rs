@@ -1,10 +1,10 @@
 //! What the kubelet remembers of resources and of who holds their devices.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::Path;
 
+use node::store;
 use serde::Deserialize;
 
 use super::{Finding, daemon, sockets};
@@ -13,6 +13,9 @@ use crate::{inventory, session};
 
 const WHAT: &str = "kubelet's checkpoint";
 const NAME: &str = "kubelet_internal_checkpoint";
+
+/// It grows with devices and pods, and is no larger.
+const LARGEST: u64 = 64 << 20;
 
 /// As many devices and pods as a line names.
 const NAMED: usize = 3;
@@ -72,7 +75,7 @@ struct Known<'a> {
 /// has them, and that stay on the node without a device.
 pub(super) fn checkpoint(config: &Config) -> Vec<Finding> {
     let path = config.kubelet.device_plugins.join(NAME);
-    let text = match fs::read_to_string(&path) {
+    let text = match store::read_plain(&path, LARGEST) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return vec![Finding::fine(WHAT, "not there yet: nothing was ever registered")];
@@ -81,7 +84,7 @@ pub(super) fn checkpoint(config: &Config) -> Vec<Finding> {
             return vec![Finding::warning(WHAT, format!("`{}`: {e}", path.display()), "run as root")];
         }
     };
-    let Ok(Checkpoint { data }) = serde_json::from_str(&text) else {
+    let Ok(Checkpoint { data }) = serde_json::from_slice(&text) else {
         let why = format!("`{}` has another form than is known here", path.display());
         return vec![Finding::warning(WHAT, why, "nothing: the kubelet alone has to understand it")];
     };
@@ -258,6 +261,10 @@ mod tests {
             temp.write("device-plugins/kubelet_internal_checkpoint", text);
             assert_eq!(checkpoint(&config).first().unwrap().state, state, "{text}");
         }
+        let path = temp.path("device-plugins/kubelet_internal_checkpoint");
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(checkpoint(&config)[0].why.contains("it is no plain file"));
     }
 
     #[test]

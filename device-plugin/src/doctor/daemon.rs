@@ -22,6 +22,10 @@ pub(super) fn daemon(config: &Config) -> Vec<Finding> {
     let socket = &config.http.socket;
     match dial(socket) {
         Dialled::Answers => vec![alive(socket), ready(socket)],
+        Dialled::Busy => {
+            let why = format!("the daemon at `{}` hangs: it takes no calls", socket.display());
+            vec![Finding::problem(DAEMON, why, "look at its log, and restart it")]
+        }
         _ => vec![silent(socket, &lock_path(&config.kubelet))],
     }
 }
@@ -124,6 +128,18 @@ mod tests {
         assert_eq!(start_by(&[&folder]), "nodeplug-device-plugin run");
         std::fs::write(folder.join(UNIT), "").unwrap();
         assert!(start_by(&[&folder]).starts_with("systemctl "));
+    }
+
+    #[test]
+    fn a_daemon_that_takes_no_calls_hangs_and_is_not_to_be_started() {
+        let temp = Folder::new("busy");
+        let config = config(&temp);
+        let listener = UnixListener::bind(&config.http.socket).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let _first = std::os::unix::net::UnixStream::connect(&config.http.socket).unwrap();
+        let found = daemon(&config);
+        assert!(found[0].why.contains("hangs: it takes no calls"), "{found:?}");
+        assert_eq!((found.len(), found[0].state), (1, State::Problem), "{found:?}");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
+use node::finding::typed;
+
 use super::Finding;
 use super::dial::{Dialled, dial};
 use super::kubelet::SOCKET;
@@ -43,7 +45,7 @@ pub(super) fn sockets(kubelet: &Kubelet) -> Vec<Finding> {
     let of = |path: &&PathBuf| {
         let shown = path.display();
         let why = format!("`{shown}` was left by a plugin that has ended");
-        Finding::warning(WHAT, why, format!("start that plugin again, or take it away: `rm {shown}`"))
+        Finding::warning(WHAT, why, format!("start that plugin again, or take it away: `rm {}`", typed(path)))
     };
     stale.iter().map(of).collect()
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use node::finding::Finding;
+use node::finding::{Finding, typed};
 use node::{Result, root, store};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
@@ -43,11 +43,12 @@ pub(super) fn all(chosen: Result<Choice>) -> Vec<Finding> {
 
 fn folder(choice: &Choice) -> Vec<Finding> {
     let (folder, shown, why) = (&choice.folder, choice.folder.display(), &choice.why);
+    let word = typed(folder);
     let about = match fs::metadata(folder) {
         Ok(about) if about.is_dir() => about,
         Ok(_) => {
             let why = format!("`{shown}` is no folder");
-            return vec![Finding::problem(FOLDER, why, format!("mv {shown} {shown}.old, then {INSTALL}"))];
+            return vec![Finding::problem(FOLDER, why, format!("mv {word} {word}.old; {INSTALL}"))];
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return vec![Finding::problem(FOLDER, format!("`{shown}` ({why}) is not there"), INSTALL)];
@@ -58,7 +59,8 @@ fn folder(choice: &Choice) -> Vec<Finding> {
     let flags = statvfs(folder).map_or(StatVfsMountFlags::empty(), |system| system.f_flag);
     if flags.contains(StatVfsMountFlags::NOEXEC) {
         let why = format!("`{shown}` is mounted noexec: no driver can be started");
-        found.push(Finding::problem(FOLDER, why, format!("mount -o remount,exec {shown}")));
+        let remedy = format!("mount -o remount,exec \"$(findmnt -no TARGET -T {word})\"");
+        found.push(Finding::problem(FOLDER, why, remedy));
     }
     if flags.contains(StatVfsMountFlags::RDONLY) {
         let why = format!("`{shown}` is read-only: what is there works, and can't be upgraded");
@@ -77,15 +79,15 @@ fn folder(choice: &Choice) -> Vec<Finding> {
 
 /// What lets somebody else than root replace what the kubelet executes.
 fn writers(what: &'static str, path: &Path, about: &Metadata) -> Option<Finding> {
-    let shown = path.display();
+    let (shown, word) = (path.display(), typed(path));
     if about.uid() != 0 {
         let why = format!("`{shown}` belongs to uid {}, who can replace what root runs", about.uid());
-        return Some(Finding::problem(what, why, format!("chown root:root {shown}")));
+        return Some(Finding::problem(what, why, format!("chown root:root {word}")));
     }
     (about.mode() & ANYBODY != 0).then(|| {
         let mode = about.mode() & 0o7777;
         let why = format!("`{shown}` may be written by others than root (mode {mode:04o})");
-        Finding::problem(what, why, format!("chmod go-w {shown}"))
+        Finding::problem(what, why, format!("chmod go-w {word}"))
     })
 }
 
@@ -136,7 +138,7 @@ fn of(driver: &Driver, asked: &mut Vec<(u64, u64)>) -> Result<Option<Vec<Finding
     let Ok(about) = fs::metadata(&driver.program) else { return Ok(None) };
     if about.permissions().mode() & 0o111 == 0 {
         let why = format!("`{shown}` is not executable: volumes of {title} fail");
-        return problem(why, &format!("chmod 0755 {shown}"));
+        return problem(why, &format!("chmod 0755 {}", typed(&driver.program)));
     }
     // What others may have written is not run from here.
     if let Some(writers) = writers(DRIVERS, &driver.program, &about) {

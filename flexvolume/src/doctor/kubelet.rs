@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use node::finding::Finding;
+use node::finding::{Finding, typed};
 use node::mountinfo::{self, Mount};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
@@ -32,7 +32,7 @@ pub(super) fn pods(root: &Path) -> Vec<Finding> {
     let Some(mount) = above(&mounts, &real) else { return Vec::new() };
     if mount.has("ro") {
         let why = format!("`{shown}` is on a mount that is read-only");
-        return vec![Finding::problem(PODS, why, format!("mount -o remount,rw {}", mount.point.display()))];
+        return vec![Finding::problem(PODS, why, format!("mount -o remount,rw {}", typed(&mount.point)))];
     }
     let shared = mount.propagation.iter().any(|word| word.starts_with("shared:"));
     if shared {
@@ -43,7 +43,11 @@ pub(super) fn pods(root: &Path) -> Vec<Finding> {
         "`{shown}` is on a mount that is not shared (`{point}`): a kubelet in a container does not see volumes, and \
          containers with `mountPropagation: HostToContainer` do not see later ones"
     );
-    vec![Finding::warning(SPREAD, why, format!("mount --make-rshared {point}, before the kubelet starts"))]
+    vec![Finding::warning(
+        SPREAD,
+        why,
+        format!("mount --make-rshared {}, before the kubelet starts", typed(&mount.point)),
+    )]
 }
 
 /// The mount that a path lies on.
@@ -59,12 +63,13 @@ pub(super) fn state() -> Option<Finding> {
     let shown = there.display();
     if !there.is_dir() {
         let why = format!("`{shown}` is no folder, and `{STATE}` can't be made");
-        return Some(Finding::problem(OWN, why, format!("mv {shown} {shown}.old")));
+        return Some(Finding::problem(OWN, why, format!("mv {0} {0}.old", typed(there))));
     }
     let flags = statvfs(there).map_or(StatVfsMountFlags::empty(), |system| system.f_flag);
     flags.contains(StatVfsMountFlags::RDONLY).then(|| {
         let why = format!("`{STATE}` is on a read-only file system: no pod gets a volume");
-        let remedy = format!("mount it writable: mount -o remount,rw $(findmnt -no TARGET -T {shown})");
+        let remedy =
+            format!("mount it writable: mount -o remount,rw \"$(findmnt -no TARGET -T {})\"", typed(there));
         Finding::problem(OWN, why, remedy)
     })
 }

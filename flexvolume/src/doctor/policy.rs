@@ -6,6 +6,7 @@ use node::finding::Finding;
 use crate::policy::{PATH, Policy};
 
 const WHAT: &str = "policy";
+const VALIDATE: &str = "nodeplug-flexvolume validate";
 
 /// The policy that is in force, or the default one where the file can't be used: then no volume is mounted.
 pub(super) fn read() -> (Policy, Vec<Finding>) {
@@ -20,13 +21,13 @@ pub(super) fn read() -> (Policy, Vec<Finding>) {
         }
         Err(error) => {
             let why = format!("{}: no pod gets a volume", error.chain());
-            let remedy = error.advice().map_or_else(
-                || "nodeplug-flexvolume validate".to_owned(),
-                |hint| {
-                    let validate = "; nodeplug-flexvolume validate";
-                    format!("{hint}{}", if error.kind() == Kind::Config { validate } else { "" })
-                },
-            );
+            let remedy = match error.advice() {
+                None => VALIDATE.to_owned(),
+                Some(hint) if error.kind() == Kind::Config && !hint.contains(VALIDATE) => {
+                    format!("{hint}; {VALIDATE}")
+                }
+                Some(hint) => hint.to_owned(),
+            };
             (Policy::default(), vec![Finding::problem(WHAT, why, remedy)])
         }
     }

@@ -167,8 +167,7 @@ fn mended(what: &str, state: &str, why: &str) {
 /// Types what a remedy says: what comes after a comma or before a colon is for later, or says when.
 #[track_caller]
 fn follow(remedy: &str) {
-    let command = remedy.split(", and the same").next().unwrap();
-    let command = command.rsplit_once(": ").map_or(command, |(_, command)| command);
+    let command = remedy.rsplit_once(": ").map_or(remedy, |(_, command)| command);
     let command = command.split("; then").next().unwrap();
     let path = format!("{BROUGHT}:/usr/sbin:/usr/bin:/sbin:/bin");
     let mut shell = Command::new("sh");
@@ -279,9 +278,7 @@ fn folder(node: &Node) {
     mended("plugin folder", "problem", "belongs to uid 7");
     is_well();
     tool(&["mount", "-o", "remount,noexec", "/opt"]);
-    let remedy = finding("plugin folder", "problem", "noexec");
-    assert!(remedy.starts_with("mount -o remount,exec"), "{remedy}");
-    tool(&["mount", "-o", "remount,exec", "/opt"]);
+    mended("plugin folder", "problem", "noexec");
     is_well();
     tool(&["mv", PLUGINS, "/opt/cni/off"]);
     mended("plugin folder", "problem", "No such file");
@@ -330,6 +327,16 @@ fn configurations(node: &Node) {
     mended("half-written files", "warning", "was begun and not renamed");
     write(&format!("{CONF}/20-other.conflist"), &other);
     mended("other configurations", "warning", "`20-other.conflist` (ptp)");
+    let kept = format!("{CONF}/20-other.conflist.off");
+    assert!(Path::new(&kept).is_file(), "moved, since podman may use it");
+    fs::remove_file(kept).unwrap();
+    // What podman and CRI-O bring for the loopback is no network.
+    write(
+        &format!("{CONF}/99-loopback.conf"),
+        r#"{"cniVersion": "1.0.0", "name": "lo", "type": "loopback"}"#,
+    );
+    is_well();
+    fs::remove_file(format!("{CONF}/99-loopback.conf")).unwrap();
     is_well();
     fs::remove_file(TAKEN).unwrap();
     let remedy = finding("configuration folder", "problem", "has no network configuration");
@@ -379,6 +386,20 @@ fn forwarding(node: &Node) {
     mended("forwarding", "problem", "`net.ipv6.conf.all.forwarding` is 0");
     tool(&["sysctl", "-qw", "net.ipv4.conf.up0.forwarding=0"]);
     mended("forwarding", "problem", "what comes in by `up0` reaches no pod");
+    let kept = fs::read_to_string("/etc/sysctl.d/99-pods.conf").unwrap();
+    let kept: Vec<&str> = kept.lines().collect();
+    assert_eq!(
+        kept,
+        ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.up0.forwarding=1"]
+    );
+    is_well();
+    // With a dot in the link's name.
+    tool(&["ip", "link", "add", "up.5", "type", "dummy"]);
+    tool(&["ip", "link", "set", "up.5", "up"]);
+    tool(&["ip", "route", "add", "default", "dev", "up.5", "metric", "900"]);
+    fs::write("/proc/sys/net/ipv4/conf/up.5/forwarding", "0").unwrap();
+    mended("forwarding", "problem", "what comes in by `up.5` reaches no pod");
+    tool(&["ip", "link", "del", "up.5"]);
     is_well();
     // Forwarding makes the node deaf to the router that it learnt its default route from.
     tool(&["ip", "-6", "route", "del", "default"]);
