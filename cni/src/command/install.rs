@@ -297,8 +297,11 @@ fn planned(wish: &Install, place: &Place, given: &Given, manner: Manner<'_>) -> 
     let text = network.text()?;
     // What a person forced counts for what the source said then, not for what it says later.
     let forced = wish.force && (!manner.again || manner.settled == Some(given));
+    let is_here = overlap::is_this_node(&place.root, wish.stay || wish.kube_api.is_some());
     if !forced {
-        overlap::none(&place.root, &network)?;
+        if is_here {
+            overlap::none(&network)?;
+        }
         living::unharmed(&place.root, &network)?;
     }
     let record = Record::load(&place.root)?.unwrap_or_default();
@@ -306,7 +309,8 @@ fn planned(wish: &Install, place: &Place, given: &Given, manner: Manner<'_>) -> 
     let outcome = network::plan(place, &wanted, &record, wish.force && !manner.again)?;
     let forwards = |ipv6: bool| {
         let setting = if ipv6 { "ipv6/conf/all/forwarding" } else { "ipv4/ip_forward" };
-        let path = below(&place.root, Path::new("/proc/sys/net")).join(setting);
+        let root = if is_here { Path::new("/") } else { &place.root };
+        let path = below(root, Path::new("/proc/sys/net")).join(setting);
         // A root that is not booted says nothing.
         std::fs::read_to_string(path).map_or(true, |text| text.trim() != "0")
     };

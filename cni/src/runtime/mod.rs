@@ -14,7 +14,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 
-use node::Result;
+use node::{Context, Error, Kind, Result};
 
 pub use version::Release;
 
@@ -107,6 +107,21 @@ pub fn find(root: &Path) -> Result<Vec<Runtime>> {
 /// A path of the node, as this process reaches it.
 pub fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Refuses a folder that a symlink leads out of `root`: what is written there would be this system's own. Of one that
+/// is not there, the nearest that is counts.
+pub fn stays_below(root: &Path, path: &Path) -> Result<()> {
+    let doing = || format!("use `{}` below `{}`", path.display(), root.display());
+    let real = root.canonicalize().doing(Kind::Io, doing)?;
+    let here = below(root, path);
+    // A link to nowhere is there, and cannot be followed.
+    let Some(there) = here.ancestors().find(|above| above.symlink_metadata().is_ok()) else { return Ok(()) };
+    match there.canonicalize() {
+        Ok(found) if found.starts_with(&real) => Ok(()),
+        _ => Err(Error::caused(Kind::Config, doing(), format!("`{}` leads out of it", there.display()))
+            .hint("make the symbolic link a relative one, or name another folder")),
+    }
 }
 
 /// The path without doubled or trailing slashes.

@@ -90,6 +90,22 @@ fn an_imported_file_replaces_the_section_in_old_releases_and_its_keys_in_new_one
 }
 
 #[test]
+fn a_folder_that_a_link_leads_out_of_the_root_is_refused() {
+    let root = Root::new("links");
+    root.file("/real/x", "");
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, root.0.join(name)).unwrap();
+    link("/usr", "out");
+    link("/nonexistent", "nowhere");
+    link("real", "within");
+    let is_fine = |path: &str| stays_below(&root.0, Path::new(path)).is_ok();
+    assert!(
+        is_fine("/real") && is_fine("/real/not/yet") && is_fine("/within/not/yet") && is_fine("/not/yet")
+    );
+    assert!(!is_fine("/out") && !is_fine("/out/lib") && !is_fine("/out/not/yet") && !is_fine("/nowhere/x"));
+    assert!(stays_below(Path::new("/"), Path::new("/opt/cni/bin")).is_ok());
+}
+
+#[test]
 fn imports_are_followed_once_below_the_root() {
     let root = Root::new("imports");
     let import = "version = 3\nimports = ['conf.d/*.toml', '/etc/containerd/config.toml']\n";

@@ -20,12 +20,8 @@ const BRIDGE: &str = "cni0";
 /// The kernel's own table of local addresses.
 const LOCAL: u32 = 255;
 
-/// Refuses subnets that the node uses otherwise. Nothing is looked at where the node below `root` does not run, or
-/// runs in another network namespace than this process.
-pub(super) fn none(root: &Path, network: &Network) -> Result<()> {
-    if !is_this_node(root) {
-        return Ok(());
-    }
+/// Refuses subnets that the node uses otherwise, whose network namespace is this process's.
+pub(super) fn none(network: &Network) -> Result<()> {
     let mut socket = RouteSocket::open()?;
     for used in used(&mut socket)? {
         let Some(subnet) = network.subnets.iter().find(|subnet| used.meets(subnet)) else { continue };
@@ -54,6 +50,10 @@ struct Used {
 
 impl Used {
     fn meets(&self, subnet: &IpNet) -> bool {
+        // The network's own address, which no pod gets: flannel gives it to its tunnel's link.
+        if self.net.prefix_len() == self.net.max_prefix_len() && self.net.addr() == subnet.network() {
+            return false;
+        }
         if self.by_router { subnet.contains(&self.net) } else { overlap(subnet, &self.net) }
     }
 }
@@ -78,12 +78,38 @@ fn is_pods(link: &str, mode: Mode) -> bool {
     Owner::is_host_ifname(link) || (mode == Mode::Bridge && link == BRIDGE)
 }
 
-fn is_this_node(root: &Path) -> bool {
+/// Whether the node below `root` runs, in the network namespace of this process. `serves` where whoever installs is
+/// there to serve a node that runs; in a container its /proc is seldom mounted.
+pub(super) fn is_this_node(root: &Path, serves: bool) -> bool {
     if root == Path::new("/") {
         return true;
     }
     let first = below(root, Path::new("/proc/1"));
+    if !first.exists() {
+        return serves;
+    }
     let theirs = fs::read_link(first.join("ns/net"));
-    first.exists()
-        && theirs.map_or(true, |theirs| fs::read_link("/proc/self/ns/net").is_ok_and(|own| own == theirs))
+    theirs.map_or(true, |theirs| fs::read_link("/proc/self/ns/net").is_ok_and(|own| own == theirs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnets_own_address_on_a_tunnel_meets_nobody() {
+        let table = [
+            ("10.66.0.0/32", "10.66.0.0/24", false),
+            ("10.66.0.1/32", "10.66.0.0/24", true),
+            ("10.66.0.0/24", "10.66.0.0/24", true),
+            ("10.66.0.0/32", "10.66.0.0/16", false),
+            ("10.66.1.0/32", "10.66.0.0/16", true),
+            ("fd00:66::/128", "fd00:66::/64", false),
+            ("fd00:66::1/128", "fd00:66::/64", true),
+        ];
+        for (net, subnet, meets) in table {
+            let used = Used { net: net.parse().unwrap(), link: 1, what: "address", by_router: false };
+            assert_eq!(used.meets(&subnet.parse().unwrap()), meets, "{net} {subnet}");
+        }
+    }
 }

@@ -42,6 +42,9 @@ pub(super) struct Told<'a> {
 /// several ones.
 pub(super) fn choose(root: &Path, told: Told<'_>) -> Result<Place> {
     let mut place = chosen(root, told, runtime::find(root)?)?;
+    for folder in [&place.bin, &place.conf] {
+        runtime::stays_below(root, folder)?;
+    }
     if let Some(runtime) = &mut place.runtime {
         // Nothing of another root is run.
         if runtime.release.is_none() && root == Path::new("/") {
@@ -173,8 +176,19 @@ pub(super) fn writable(folder: &Path, setting: &str) -> Result<()> {
     refused.map_err(|e| match e.errno() {
         Some(libc::EROFS) => e.hint(read_only(setting)),
         Some(libc::ENOENT) => e.hint("make the folder first, or name the one that the runtime uses"),
+        // Root without capabilities, or a label that it may not write.
+        Some(libc::EACCES) if nix::unistd::geteuid().is_root() => e.hint(not_roots(folder)),
         _ => e,
     })
+}
+
+fn not_roots(folder: &Path) -> String {
+    let owner = fs::metadata(folder).map_or(0, |about| about.uid());
+    let confined = "where SELinux confines the container, `seLinuxOptions: {type: spc_t}`";
+    if owner == 0 {
+        return confined.to_owned();
+    }
+    format!("it belongs to the user {owner}: `chown root:root {}` on the node; {confined}", folder.display())
 }
 
 fn read_only(setting: &str) -> String {
