@@ -110,7 +110,7 @@ fn environment(name: &str) -> Option<String> {
 /// One install. `None` where a signal or an uninstall came first.
 fn work(wish: &Install, source: Option<&Source>, manner: Manner<'_>) -> Result<Option<Done>> {
     let root = wish.root.as_deref().unwrap_or(Path::new("/"));
-    let told = Told { bin: wish.dir.as_deref(), conf: wish.conf_dir.as_deref(), force: wish.force };
+    let told = Told::of(wish, manner.again);
     let place = place::choose(root, told)?;
     let report = Report {
         folder: place.bin_here(),

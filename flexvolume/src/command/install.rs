@@ -69,7 +69,7 @@ pub struct Install {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Replace a driver of this name that is another program.
+    /// Replace a driver of this name that is another program, and take a --dir that no kubelet looks into.
     #[arg(long)]
     pub force: bool,
     /// Stay until SIGTERM, and put back what others take away.
@@ -86,8 +86,18 @@ pub struct Install {
 /// certain or others may write it, [`Kind::Conflict`] where another program has the name,
 /// [`Kind::Mismatch`] where the driver answers `init` wrongly.
 pub fn install(wish: &Install) -> Result<Report> {
+    refuse_foreign(wish)?;
     let done = install_unless(wish, &|| false)?;
     done.ok_or_else(|| Error::new(Kind::Internal, "install without an end"))
+}
+
+/// Only before the first one: what `--force` said of the folder holds as long as the process stays.
+fn refuse_foreign(wish: &Install) -> Result<()> {
+    let root = wish.place.root.as_deref().unwrap_or(Path::new("/"));
+    match &wish.place.dir {
+        Some(told) if told.is_absolute() && !wish.force => find::refuse_foreign(told, root),
+        _ => Ok(()),
+    }
 }
 
 /// The same. `None` where it was called off before the folder was this install's alone.

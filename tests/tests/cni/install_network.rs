@@ -522,6 +522,7 @@ fn script_on_a_root() {
         "opt/cni/bin/loopback f 755",
         "etc/cni/net.d/10-nodeplug.conflist f 644",
         "exec/nodeplug~tmpfs/tmpfs f 755",
+        "usr/local/sbin/nodeplug-cni l 777",
         "usr/local/sbin/nodeplug-flexvolume f 755",
         "usr/local/bin/nodeplug-device-plugin f 755",
         "etc/systemd/system/nodeplug-device-plugin.service f 644",

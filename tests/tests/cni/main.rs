@@ -25,6 +25,7 @@ mod firewall;
 mod harness_itself;
 mod install;
 mod install_network;
+mod install_script;
 mod install_stays;
 mod ipam_roles;
 mod log;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         harness_itself::trials(),
         install::trials(),
         install_network::trials(),
+        install_script::trials(),
         install_stays::trials(),
         ipam_roles::trials(),
         log::trials(),

@@ -41,6 +41,7 @@ pub fn trials() -> Vec<Trial> {
             cni_by_file,
         ),
         scripted("the_cni_installer_refuses_folders_that_the_runtime_does_not_use", TOOLS, elsewhere),
+        scripted("the_cni_installer_refuses_a_node_whose_runtime_it_does_not_know", TOOLS, unknown),
         scripted("the_drivers_are_installed_with_the_rights_of_their_daemonset", TOOLS, flexvolume),
         scripted("the_device_plugin_serves_with_the_rights_of_its_daemonset", TOOLS, device_plugin),
     ]
@@ -273,7 +274,22 @@ fn elsewhere(_: &VolumeNode) {
     pod.maps.insert(name, files);
     let mut install = pod.start("install");
     assert_ne!(install.wait(), 0, "{}", install.log());
-    assert!(install.log().contains("/usr/lib/elsewhere"), "the log names it: {}", install.log());
+    let advice = "mount the node's `/usr/lib/elsewhere` at `/host/usr/lib/elsewhere`";
+    assert!(install.log().contains(advice), "{}", install.log());
+    assert!(!Path::new(PLUGIN).exists() && !Path::new(CONFLIST).exists());
+}
+
+/// As on a node of k3s, whose configuration is not in /etc/containerd: it is not ready where nobody looks.
+fn unknown(_: &VolumeNode) {
+    containerd();
+    fs::remove_file("/etc/containerd/config.toml").unwrap();
+    let set = set("cni/deploy-file");
+    let (name, files) = map("cni/deploy-file/configmap.yaml");
+    let mut pod = Pod::new(laws::pod(&set), "worker-2");
+    pod.maps.insert(name, files);
+    let mut install = pod.start("install");
+    assert_ne!(install.wait(), 0, "{}", install.log());
+    assert!(install.log().contains("no configuration of a container runtime"), "{}", install.log());
     assert!(!Path::new(PLUGIN).exists() && !Path::new(CONFLIST).exists());
 }
 

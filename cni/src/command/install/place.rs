@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use node::{Context, Error, Kind, Result};
 
+use super::Install;
 use crate::runtime::{self, BIN, CONF, Runtime, below};
 
 /// The folders, as the node has them, and whose they are.
@@ -33,13 +34,23 @@ pub(super) struct Place {
 pub(super) struct Told<'a> {
     pub bin: Option<&'a Path>,
     pub conf: Option<&'a Path>,
+    /// Nobody looks at what it says: it stays in a container that has parts of the node.
+    pub unseen: bool,
     pub force: bool,
+}
+
+impl<'a> Told<'a> {
+    /// `again`: it is done already. What was right for the folders then, or was forced, is right as long as it stays.
+    pub fn of(wish: &'a Install, again: bool) -> Self {
+        let unseen = wish.stay && wish.root.as_deref().is_some_and(|root| root != Path::new("/"));
+        Self { bin: wish.dir.as_deref(), conf: wish.conf_dir.as_deref(), unseen, force: wish.force || again }
+    }
 }
 
 /// Looks at the node below `root`, and chooses.
 ///
-/// Errors: [`Kind::Config`] where a folder is named that the runtime does not use, or where several runtimes use
-/// several ones.
+/// Errors: [`Kind::Config`] where a folder is named that the runtime does not use, where several runtimes use several
+/// ones, or where none is known and nobody would see that the folder is a guess.
 pub(super) fn choose(root: &Path, told: Told<'_>) -> Result<Place> {
     let mut place = chosen(root, told, runtime::find(root)?)?;
     for folder in [&place.bin, &place.conf] {
@@ -62,6 +73,9 @@ fn chosen(root: &Path, told: Told<'_>, found: Vec<Runtime>) -> Result<Place> {
         Some(bin) => Some(absolute(bin)?),
         None => only(&candidates)?,
     };
+    if bin.is_none() && told.unseen && !told.force {
+        return Err(unknown(root));
+    }
     let (may_make, uncertain) = (told.bin.is_none() || root != Path::new("/"), bin.is_none());
     let bin = bin.unwrap_or_else(|| PathBuf::from(BIN));
     let user = candidates.iter().find(|r| r.bin_dirs.iter().any(|dir| same(root, dir, &bin)));
@@ -107,6 +121,17 @@ fn only(used: &[Runtime]) -> Result<Option<PathBuf>> {
     let list: Vec<String> = folders.iter().map(|(dir, who)| format!("{} ({who})", dir.display())).collect();
     Err(Error::caused(Kind::Config, "find the folder of plugins", "several runtimes have several ones")
         .hint(format!("name one: {}", list.join(" or "))))
+}
+
+/// For a DaemonSet that would be ready on a node whose runtime looks elsewhere.
+fn unknown(root: &Path) -> Box<Error> {
+    let why = format!("no configuration of a container runtime is below `{}`", root.display());
+    Error::caused(Kind::Config, "find the folder of plugins", why).hint(format!(
+        "mount the folder of it at the same path below `{}`: /etc/containerd, /etc/crio, \
+         /var/lib/rancher/k3s/agent/etc/containerd, /var/lib/rancher/rke2/agent/etc/containerd, \
+         /var/snap/microk8s/current/args or /etc/k0s; where there is none, `--dir {BIN}` or `--force` goes by the default",
+        root.display()
+    ))
 }
 
 fn foreign(doing: &str, path: &Path, who: &Runtime, what: &str, theirs: &[PathBuf]) -> Box<Error> {
@@ -161,11 +186,28 @@ pub(super) fn make(root: &Path, folder: &Path, setting: &str) -> Result<Vec<Path
     let here = below(root, folder);
     fs::create_dir_all(&here).doing(Kind::Io, || format!("make the folder `{}`", here.display())).map_err(
         |e| match e.errno() {
+            Some(libc::EROFS) if is_apart(root, &here) => e.hint(apart(folder, &here, setting)),
             Some(libc::EROFS) => e.hint(read_only(setting)),
             _ => e,
         },
     )?;
     Ok(missing)
+}
+
+/// Whether a folder that is not there would be this container's own, beside the node's folders that it has.
+fn is_apart(root: &Path, here: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|about| about.dev()).ok();
+    let there = here.ancestors().find_map(device);
+    root != Path::new("/") && there.is_some() && there == device(Path::new("/"))
+}
+
+fn apart(folder: &Path, here: &Path, setting: &str) -> String {
+    format!(
+        "{setting} of this node's runtime is `{}`, which is not mounted here: mount the node's `{}` at `{}`",
+        folder.display(),
+        folder.display(),
+        here.display()
+    )
 }
 
 /// Refuses a folder on a read-only file system before anything is done, with what to do.
@@ -216,12 +258,18 @@ mod tests {
         let containerd = runtime("containerd", false, "/usr/lib/cni /x", "/c");
         let running = runtime("cri-o", true, "/r", "/n");
         let silent = Runtime { serves: false, ..runtime("docker's", true, "/d", "/e") };
-        let none = Told { bin: None, conf: None, force: false };
+        let none = Told { bin: None, conf: None, unseen: false, force: false };
+        let unseen = Told { unseen: true, ..none };
         let at = |path: &'static str| Told { bin: Some(Path::new(path)), ..none };
         // What is told, what there is; the folders, or a part of the refusal.
         let table = [
             (none, vec![], Ok((BIN, CONF))),
             (none, vec![silent.clone()], Ok((BIN, CONF))),
+            (unseen, vec![], Err("/var/lib/rancher/k3s/agent/etc/containerd")),
+            (unseen, vec![silent.clone()], Err("--force")),
+            (unseen, vec![containerd.clone()], Ok(("/usr/lib/cni", "/c"))),
+            (Told { unseen: true, ..at("/anywhere") }, vec![], Ok(("/anywhere", CONF))),
+            (Told { force: true, ..unseen }, vec![], Ok((BIN, CONF))),
             (none, vec![containerd.clone(), silent], Ok(("/usr/lib/cni", "/c"))),
             (none, vec![containerd.clone(), running.clone()], Ok(("/r", "/n"))),
             (

@@ -72,7 +72,8 @@ pub fn uninstall(wish: &Uninstall) -> Result<Report> {
 fn place_of(wish: &Uninstall, root: &Path, record: Option<&Record>) -> Result<Place> {
     let recorded = record.map(|record| record.folder.as_path());
     // Whatever the runtime uses by now: what was made is to go.
-    let told = Told { bin: wish.dir.as_deref().or(recorded), conf: wish.conf_dir.as_deref(), force: true };
+    let bin = wish.dir.as_deref().or(recorded);
+    let told = Told { bin, conf: wish.conf_dir.as_deref(), unseen: false, force: true };
     let mut place = place::choose(root, told)?;
     if wish.dir.is_none() && recorded.is_some() {
         "where it was installed".clone_into(&mut place.why);

@@ -55,6 +55,36 @@ pub(crate) fn folder(told: Option<&Path>, root: &Path, vendor: &str) -> Result<C
     choose(None, &running, &kubelet::configured(root)?, &existing(root, vendor))
 }
 
+/// Refuses a folder that a person named and no kubelet of the node looks into. Where none tells its folder, as in a
+/// container, the person's word counts.
+///
+/// Errors: [`Kind::Config`].
+pub(super) fn refuse_foreign(told: &Path, root: &Path) -> Result<()> {
+    // What cannot be read or understood of a kubelet is what --dir is for.
+    let running = kubelet::running(root, &below(root, Path::new("/proc"))).unwrap_or_default();
+    let configured = kubelet::configured(root).unwrap_or_default();
+    foreign(told, root, [&running, &configured])
+}
+
+fn foreign(told: &Path, root: &Path, kubelets: [&[Kubelet]; 2]) -> Result<()> {
+    let known = kubelets.map(|kubelets| candidates(kubelets).unwrap_or_default());
+    let Some(known) = known.into_iter().find(|known| !known.is_empty()) else { return Ok(()) };
+    if known.iter().any(|(folder, _)| same(root, folder, told)) {
+        return Ok(());
+    }
+    let list: Vec<String> =
+        known.iter().map(|(folder, why)| format!("`{}` ({why})", folder.display())).collect();
+    let why = format!("the kubelet looks for drivers in {}", list.join(" and "));
+    Err(Error::caused(Kind::Config, format!("install into `{}`", told.display()), why)
+        .hint("leave --dir out and the kubelet's own folder is taken, or add --force"))
+}
+
+/// Whether both paths are one folder of the node.
+fn same(root: &Path, one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(below(root, path)).map(|about| (about.dev(), about.ino())).ok();
+    one == other || identity(one).is_some_and(|id| Some(id) == identity(other))
+}
+
 /// A path of the node, as this process reaches it.
 pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
@@ -205,6 +235,39 @@ mod tests {
                 }
                 (Err(error), Err(part)) => assert!(error.advice().unwrap().contains(part), "{n}: {error:?}"),
                 (found, expect) => panic!("{n}: {found:?} and not {expect:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_told_is_one_that_a_kubelet_looks_into() {
+        let none: &[Kubelet] = &[];
+        let flag = [kubelet("kubelet", "--volume-plugin-dir=/flag", "")];
+        let both = [flag[0].clone(), kubelet("kubelet", "--v=2", "")];
+        let hidden = [kubelet("k3s", "", "")];
+        let broken = [kubelet("kubelet", "--volume-plugin-dir=relative", "")];
+        let slash = [kubelet("kubelet", "--volume-plugin-dir=/proc/self/../self/", "")];
+        // What is told, runs, is configured; and what the refusal names.
+        let table: [(&str, &[Kubelet], &[Kubelet], Option<&str>); 9] = [
+            ("/flag", &flag, none, None),
+            ("/flag/", &flag, none, None),
+            ("/other", &flag, none, Some("`/flag` (--volume-plugin-dir of kubelet)")),
+            (DEFAULT, &both, none, None),
+            ("/other", none, &flag, Some("`/flag`")),
+            ("/other", &both, none, Some(DEFAULT)),
+            ("/other", &hidden, none, None),
+            ("/other", &broken, none, None),
+            ("/proc/self", &slash, none, None),
+        ];
+        for (told, running, configured, expect) in table {
+            let found = foreign(Path::new(told), Path::new("/"), [running, configured]);
+            match (found, expect) {
+                (Ok(()), None) => {}
+                (Err(error), Some(part)) => {
+                    assert!(error.chain().contains(part), "{told}: {error:?}");
+                    assert!(error.advice().unwrap().contains("--force"), "{told}");
+                }
+                (found, expect) => panic!("{told}: {found:?} and not {expect:?}"),
             }
         }
     }

@@ -6,7 +6,7 @@ use std::io::Write;
 use node::Result;
 use node::stay::{self, Look, Presence, Signals};
 
-use super::{Install, Outcome, Report, Row, install_unless};
+use super::{Install, Outcome, Report, Row, install_unless, refuse_foreign};
 
 /// As whom it stays.
 pub(super) const PROGRAM: &str = "nodeplug-flexvolume";
@@ -14,6 +14,7 @@ pub(super) const PROGRAM: &str = "nodeplug-flexvolume";
 /// Ends with what the first install says, after `print` has said it, or with an error of it.
 pub fn run(wish: &Install, print: &dyn Fn(&Report)) -> Result<()> {
     let signals = Signals::hold()?;
+    refuse_foreign(wish)?;
     let Some(report) = install_unless(wish, &|| false)? else { return Ok(()) };
     print(&report);
     let presence = RefCell::new(Presence::of(&report.folder, PROGRAM));
