@@ -200,7 +200,7 @@ impl Found {
         for source in &self.sources {
             // Writing to a String cannot fail.
             let _ = match &source.read {
-                Ok(0) => writeln!(out, "{}: it is empty: no call was made since it is kept", source.name),
+                Ok(0) => writeln!(out, "{}: no line is in it", source.name),
                 Ok(lines) => writeln!(out, "{}: {lines} lines, none of it", source.name),
                 Err(why) => writeln!(out, "{}: cannot be read: {why}", source.name),
             };

@@ -365,6 +365,12 @@ fn mistakes(node: &Node) {
     node.own("/var/log");
     mended("log file", "warning", "its folder is not there");
     is_well();
+    fs::remove_dir_all("/var/log/nodeplug/none").unwrap();
+    entry["logFile"] = json!("/var/log/nodeplug/other.log");
+    write(TAKEN, &list(&entry));
+    std::os::unix::fs::symlink("/etc/hostname", "/var/log/nodeplug/other.log").unwrap();
+    mended("log file", "warning", "it is a symlink");
+    is_well();
     // A runtime of before 2.0 does not know 1.1.0.
     drop(well);
     fs::write("/etc/containerd/config.toml", "version = 2\n").unwrap();
