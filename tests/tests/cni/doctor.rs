@@ -571,14 +571,24 @@ fn rooted(node: &Node) {
     let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some("/"), "/run/harness/host", None::<&str>, bind, None::<&str>).unwrap();
     let rooted = |root: &str| person(&["doctor", "-o", "json", "--root", root]);
+    // The node of this test has a network of its own, which is not that of the first process.
     let report = rooted("/run/harness/host").success();
-    assert_eq!(ill(&report), Vec::<Value>::new(), "{report:#}");
+    let found = ill(&report);
+    assert_eq!(found.len(), 1, "{report:#}");
+    assert!(found[0]["why"].as_str().unwrap().contains("not the node's network"), "{report:#}");
+    assert!(!report.to_string().contains("masquerade"), "the kernel is not asked: {report:#}");
+    // Where the first process is in this network, it is.
+    let mut first = Command::new("unshare");
+    first.args(["--pid", "--fork", "--mount-proc=/run/harness/host/proc", &format!("{PLUGINS}/nodeplug-cni")]);
+    first.args(["doctor", "-o", "json", "--root", "/run/harness/host"]).env_remove("CNI_COMMAND");
+    let report = call::run(&mut first, b"").json.unwrap();
+    assert!(!report.to_string().contains("not the node's network"), "{report:#}");
+    assert!(report["findings"].as_array().unwrap().iter().any(|f| f["what"] == "kernel"), "{report:#}");
     umount2("/run/harness/host", MntFlags::MNT_DETACH).unwrap();
     let bare = rooted("/run/harness/host");
     assert_eq!(bare.exit, Some(1), "{bare:?}");
     let report = bare.json.unwrap();
-    let whats: Vec<&str> = ill(&report).iter().map(|_| "").collect();
-    assert!(!whats.is_empty() && report.to_string().contains("only files were looked at"), "{report:#}");
+    assert!(!ill(&report).is_empty() && report.to_string().contains("only files were looked at"), "{report:#}");
     let missing = rooted("/run/harness/nowhere");
     assert_eq!(missing.exit, Some(1), "{missing:?}");
     assert!(missing.stderr.contains("look at the node below"), "{missing:?}");
