@@ -702,6 +702,14 @@ fn script(node: &Node) {
     assert_eq!((&report["fine"], &report["problems"]), (&json!(true), &json!(0)), "{report:#}");
     assert_eq!(report["notInstalled"], json!(["nodeplug-flexvolume", "nodeplug-device-plugin"]));
     assert!(report["programs"]["nodeplug-cni"]["findings"].is_array(), "{report:#}");
+    // A root is named from where the caller is.
+    fs::create_dir_all("/run/harness/roots/old/opt/cni/bin").unwrap();
+    executable("/run/harness/roots/old/opt/cni/bin/nodeplug-cni", "#!/bin/sh\nexit 2\n");
+    let mut relative = Command::new("bash");
+    relative.arg("/run/harness/suite/scripts/doctor").args(["--root", "old", "cni"]).env("PATH", "/usr/bin:/bin");
+    let old = call::run(relative.current_dir("/run/harness/roots"), b"");
+    assert!(old.stdout.contains("/run/harness/roots/old/opt/cni/bin/nodeplug-cni"), "{old:?}");
+    assert_eq!(old.exit, Some(1), "one that has no doctor is no wrong argument: {old:?}");
     fs::remove_file(TAKEN).unwrap();
     assert_eq!(run(&["cni"]).exit, Some(1));
     let bad = run(&["cni", "-o", "json"]);
