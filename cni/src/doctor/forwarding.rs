@@ -80,7 +80,8 @@ fn off(name: &str, family: &str, records: &[Attachment]) -> Finding {
     if pods == 0 {
         return Finding::fine(FORWARDING, format!("`{}` is 0; the first pod's ADD sets it", dotted(name)));
     }
-    let why = format!("`{}` is 0: {} reach nothing beyond this node", dotted(name), counted(pods, "pod"));
+    let reach = if pods == 1 { "reaches" } else { "reach" };
+    let why = format!("`{}` is 0: {} {reach} nothing beyond this node", dotted(name), counted(pods, "pod"));
     Finding::problem(FORWARDING, why, set(name, "1"))
 }
 

@@ -386,7 +386,7 @@ fn forwarding(node: &Node) {
     let pod = attach(node, masqueraded(), "forward");
     is_well();
     tool(&["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
-    mended("forwarding", "problem", "`net.ipv4.ip_forward` is 0: 1 pod reach");
+    mended("forwarding", "problem", "`net.ipv4.ip_forward` is 0: 1 pod reaches");
     tool(&["sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"]);
     mended("forwarding", "problem", "`net.ipv6.conf.all.forwarding` is 0");
     tool(&["sysctl", "-qw", "net.ipv4.conf.up0.forwarding=0"]);
