@@ -1,5 +1,6 @@
 //! One line for each mount, unmount and expandfs, and for every other call that went wrong: which volume of which
-//! pod, how it ended, how long it took and where the time went. Never an option: it may be secret.
+//! pod, how it ended, how long it took and where the time went. Never an option, which may be
+//! secret, but for the value that an error quotes.
 
 use std::ffi::OsStr;
 use std::path::Path;

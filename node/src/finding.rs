@@ -64,6 +64,11 @@ pub fn typed(path: &Path) -> String {
     if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
+/// A terminal obeys control characters, and names of files and what programs say may have some.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// All that was found, in the order in which it was looked at.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -108,9 +113,9 @@ impl Report {
         for wanted in [State::Problem, State::Warning, State::Fine] {
             for Finding { what, state, why, remedy } in self.findings.iter().filter(|f| f.state == wanted) {
                 // Writing into a string cannot fail.
-                let _ = writeln!(text, "{:7}  {what:width$}  {why}", state.word());
+                let _ = writeln!(text, "{:7}  {what:width$}  {}", state.word(), clean(why));
                 if let Some(remedy) = remedy {
-                    let _ = writeln!(text, "{:7}  {:width$}  → {remedy}", "", "");
+                    let _ = writeln!(text, "{:7}  {:width$}  → {}", "", "", clean(remedy));
                 }
             }
         }
@@ -130,6 +135,15 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_obeys_nobody() {
+        let mut report = Report::default();
+        report.add([Finding::problem("file", "a\u{1b}[2Jb\nc", "rm \r'x'")]);
+        let table = report.to_table();
+        assert!(table.chars().all(|c| c == '\n' || !c.is_control()), "{table:?}");
+        assert_eq!(table.lines().count(), 3, "{table:?}");
+    }
 
     #[test]
     fn a_path_can_be_typed() {

@@ -49,11 +49,14 @@ pub(super) fn settings(hands: &mut Hands, networks: &Networks, records: &[Attach
         if !wanted {
             continue;
         }
-        if number(name) == Some(0) {
-            found.push(off(name, family, records));
+        match number(name) {
+            Some(0) => found.push(off(name, family, records)),
+            None => found.push(missing(family)),
+            Some(_) => on.push(family),
+        }
+        if on.last() != Some(&family) {
             continue;
         }
-        on.push(family);
         // Writing the whole node's setting writes every link's; somebody may have written one after that.
         let links = uplinks.iter().filter(|(_, r)| r.dst.addr().is_ipv4() == (family == "ipv4"));
         let mut names: Vec<&String> = links.map(|(name, _)| name).collect();
@@ -74,13 +77,25 @@ pub(super) fn settings(hands: &mut Hands, networks: &Networks, records: &[Attach
     found
 }
 
+/// A kernel that has no such setting has no such family.
+fn missing(family: &str) -> Finding {
+    let shown = if family == "ipv4" { "IPv4" } else { "IPv6" };
+    let why = format!("the kernel has no {shown}, and the ranges or the pods have {shown} addresses");
+    Finding::problem(
+        FORWARDING,
+        why,
+        format!("boot with {shown} on (without `{family}.disable=1`), or take its ranges out"),
+    )
+}
+
 fn off(name: &str, family: &str, records: &[Attachment]) -> Finding {
     let has = |ip: &IpAddr| ip.is_ipv4() == (family == "ipv4");
     let pods = records.iter().filter(|r| r.addresses.iter().any(has)).count();
     if pods == 0 {
         return Finding::fine(FORWARDING, format!("`{}` is 0; the first pod's ADD sets it", dotted(name)));
     }
-    let why = format!("`{}` is 0: {} reach nothing beyond this node", dotted(name), counted(pods, "pod"));
+    let reach = if pods == 1 { "reaches" } else { "reach" };
+    let why = format!("`{}` is 0: {} {reach} nothing beyond this node", dotted(name), counted(pods, "pod"));
     Finding::problem(FORWARDING, why, set(name, "1"))
 }
 
@@ -160,4 +175,19 @@ pub(super) fn bridges(hands: &mut Hands, networks: &Networks) -> Option<Finding>
         dotted(name)
     );
     Some(Finding::warning(BRIDGES, why, format!("modprobe br_netfilter; {}", set(name, "1"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use node::finding::State;
+
+    use super::*;
+
+    #[test]
+    fn a_family_that_the_kernel_has_not_is_a_problem() {
+        let found = missing("ipv6");
+        assert_eq!(found.state, State::Problem);
+        assert!(found.why.contains("the kernel has no IPv6"), "{found:?}");
+        assert!(found.remedy.is_some_and(|remedy| remedy.contains("ipv6.disable=1")));
+    }
 }

@@ -49,11 +49,26 @@ pub fn examine(root: Option<&Path>) -> Result<Report> {
         )]);
         return Ok(report);
     }
+    if root.is_some() && is_another_network() {
+        report.add([Finding::warning(
+            "kernel",
+            "this is not the node's network: only files were looked at",
+            "give the container the node's network (`hostNetwork: true`), and ask again",
+        )]);
+        return Ok(report);
+    }
     match State::open() {
         Ok(state) => report.add(of_kernel(&state, &networks)),
         Err(error) => report.add([unread("attachments", &error)]),
     }
     Ok(report)
+}
+
+/// Whether the node's first process has another network than this one: then nothing that the kernel says here is of
+/// the node.
+fn is_another_network() -> bool {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    matches!((of("self"), of("1")), (Some(own), Some(first)) if own != first)
 }
 
 /// What the running kernel is asked.

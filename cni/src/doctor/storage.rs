@@ -5,9 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{AccessFlags, access};
 use node::finding::{Finding, typed};
-use node::log::{FOLDER, Place};
+use node::log::{self, Log, Place};
 
 use crate::attachment::STATE;
 use crate::config::NetConf;
@@ -73,35 +72,18 @@ fn nearest(folder: &Path) -> PathBuf {
 pub(super) fn logs(networks: &[NetConf]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen: Vec<&Place> = Vec::new();
-    for place in networks.iter().map(|conf| &conf.log.log.place) {
-        if !seen.contains(&place) {
-            seen.push(place);
-            findings.extend(match place {
-                Place::File(file) => Some(log(file)),
-                Place::Journal | Place::Nowhere => None,
-            });
+    for log in networks.iter().map(|conf| &conf.log.log).filter(|log| log.is_on()) {
+        if !seen.contains(&&log.place) {
+            seen.push(&log.place);
+            findings.push(of_log(log));
         }
     }
     findings
 }
 
-fn log(file: &Path) -> Finding {
-    let shown = file.display();
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    // The usual folder is made by whoever logs first.
-    if !folder.is_dir() && folder != Path::new(FOLDER) {
-        let why = format!("`{shown}` can't be written: its folder is not there");
-        return Finding::warning(LOG, why, format!("mkdir -p {}", folder.display()));
-    }
-    if file.is_dir() {
-        return Finding::warning(LOG, format!("`{shown}` is a folder"), "let `logFile` name a file in it");
-    }
-    let written = if file.exists() { file.to_owned() } else { nearest(folder) };
-    match access(&written, AccessFlags::W_OK) {
-        Ok(()) => Finding::fine(LOG, format!("`{shown}` may be written")),
-        Err(e) => {
-            let why = format!("`{shown}` can't be written: {}", e.desc());
-            Finding::warning(LOG, why, "let `logFile` name a file in a folder that may be written")
-        }
+fn of_log(log: &Log) -> Finding {
+    match log::check(log) {
+        Ok(()) => Finding::fine(LOG, format!("`{}` may be written", log.place)),
+        Err(error) => Finding::warning(LOG, error.chain(), error.advice().unwrap_or_default()),
     }
 }

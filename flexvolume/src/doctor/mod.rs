@@ -29,6 +29,7 @@ pub fn examine(root: Option<&Path>) -> Result<Report> {
     report.add(drivers::all(chosen));
     let (policy, found) = policy::read();
     report.add(found);
+    report.add(policy::logs(&policy));
     let is_booted = Path::new("/proc/self/mountinfo").exists();
     report.add(kubelet::state());
     if !is_booted {

@@ -2,10 +2,12 @@
 
 use node::Kind;
 use node::finding::Finding;
+use node::log;
 
 use crate::policy::{PATH, Policy};
 
 const WHAT: &str = "policy";
+const LOG: &str = "log file";
 const VALIDATE: &str = "nodeplug-flexvolume validate";
 
 /// The policy that is in force, or the default one where the file can't be used: then no volume is mounted.
@@ -31,6 +33,15 @@ pub(super) fn read() -> (Policy, Vec<Finding>) {
             (Policy::default(), vec![Finding::problem(WHAT, why, remedy)])
         }
     }
+}
+
+/// Where lines go. A log that can't be written fails no volume, and no line is written.
+pub(super) fn logs(policy: &Policy) -> Option<Finding> {
+    let log = policy.log();
+    log.is_on().then(|| match log::check(&log) {
+        Ok(()) => Finding::fine(LOG, format!("`{}` may be written", log.place)),
+        Err(error) => Finding::warning(LOG, error.chain(), error.advice().unwrap_or_default()),
+    })
 }
 
 /// The backends that are on.

@@ -126,8 +126,12 @@ fn rotate(folder: &OwnedFd, name: &Path, file: &OwnedFd, full: &FileStat) -> boo
     renameat(folder.as_fd(), name, folder.as_fd(), &rotated(name)).is_ok()
 }
 
-fn is_plain(stat: &FileStat) -> bool {
+pub(super) fn is_plain(stat: &FileStat) -> bool {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
+}
+
+pub(super) fn is_folder(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR
 }
 
 #[cfg(test)]

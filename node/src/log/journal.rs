@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 
 use super::Line;
 
-const SOCKET: &str = "/run/systemd/journal/socket";
+pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Larger datagrams would have to go by a memory file. No line is near it.
 const MOST: usize = 64 << 10;

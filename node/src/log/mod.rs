@@ -1,9 +1,10 @@
 //! One line an operation, so that a node says what happened without being asked: to a file that is rotated by
 //! size, or to systemd's journal.
 //!
-//! The line is written when the caller has its answer, and nothing about it can fail or hold up the call: a log
-//! that is not to be had is a line less. What ends a call is never an error of its log.
+//! The line is written when the caller has its answer, and nothing about it can fail the call: a log that is not to
+//! be had is a line less. A file system that hangs holds the process up, when the answer is out.
 
+mod check;
 mod context;
 mod file;
 mod journal;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub use check::check;
 pub use context::Context;
 pub use line::{Line, cut};
 

@@ -53,7 +53,7 @@ pub fn find(logs: &[Place], program: &str, wanted: &Wanted) -> Found {
     for log in logs {
         let (name, read) = match log {
             Place::File(path) => (path.display().to_string(), files(path)),
-            Place::Journal => ("journal".to_owned(), journal(program, wanted.since)),
+            Place::Journal => ("journal".to_owned(), journal(program)),
             Place::Nowhere => continue,
         };
         let read = read.map(|lines| {
@@ -70,9 +70,10 @@ pub fn find(logs: &[Place], program: &str, wanted: &Wanted) -> Found {
 /// The lines that name what is wanted, and those of the containers that these name: a DEL may know no more.
 fn chosen(mut all: Vec<Value>, wanted: &Wanted) -> Vec<Value> {
     let oldest = wanted.since.and_then(|s| s.duration_since(UNIX_EPOCH).ok()).map_or(0, |d| d.as_millis());
-    all.retain(|line| u128::from(time(line)) >= oldest);
     let direct = |line: &&Value| names(line, &wanted.word);
+    // Before the old ones go: the ADD that names the pod may be one of them, and its DEL is not.
     let owners: BTreeSet<String> = all.iter().filter(direct).filter_map(owner).collect();
+    all.retain(|line| u128::from(time(line)) >= oldest);
     all.retain(|line| names(line, &wanted.word) || owner(line).is_some_and(|o| owners.contains(&o)));
     all.sort_by_key(time);
     all
@@ -154,13 +155,10 @@ fn parsed(text: &str) -> Option<Value> {
 }
 
 /// The lines that root's processes handed to the journal.
-fn journal(program: &str, since: Option<SystemTime>) -> io::Result<Vec<Value>> {
+fn journal(program: &str) -> io::Result<Vec<Value>> {
     let mut command = Command::new("journalctl");
     command.args(["-o", "json", "--all", "--quiet", "--no-pager", "_UID=0"]);
     command.arg(format!("SYSLOG_IDENTIFIER={program}"));
-    if let Some(since) = since.and_then(|s| s.duration_since(UNIX_EPOCH).ok()) {
-        command.arg(format!("--since=@{}", since.as_secs()));
-    }
     let output = command.stdin(Stdio::null()).output()?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -200,7 +198,7 @@ impl Found {
         for source in &self.sources {
             // Writing to a String cannot fail.
             let _ = match &source.read {
-                Ok(0) => writeln!(out, "{}: it is empty: no call was made since it is kept", source.name),
+                Ok(0) => writeln!(out, "{}: no line is in it", source.name),
                 Ok(1) => writeln!(out, "{}: 1 line, which is not of it", source.name),
                 Ok(lines) => writeln!(out, "{}: {lines} lines, none of it", source.name),
                 Err(why) => writeln!(out, "{}: cannot be read: {why}", source.name),
@@ -307,7 +305,11 @@ mod tests {
             assert_eq!(found.join(" "), expect, "{word}");
         }
         let since = Some(UNIX_EPOCH + Duration::from_millis(2));
-        assert_eq!(chosen(lines(), &Wanted { word: "web".to_owned(), since }).len(), 1);
+        assert_eq!(
+            chosen(lines(), &Wanted { word: "web".to_owned(), since }).len(),
+            2,
+            "the DEL names no pod"
+        );
     }
 
     #[test]

@@ -366,6 +366,12 @@ fn mistakes(node: &Node) {
     node.own("/var/log");
     mended("log file", "warning", "its folder is not there");
     is_well();
+    fs::remove_dir_all("/var/log/nodeplug/none").unwrap();
+    entry["logFile"] = json!("/var/log/nodeplug/other.log");
+    write(TAKEN, &list(&entry));
+    std::os::unix::fs::symlink("/etc/hostname", "/var/log/nodeplug/other.log").unwrap();
+    mended("log file", "warning", "it is a symlink");
+    is_well();
     // A runtime of before 2.0 does not know 1.1.0.
     drop(well);
     fs::write("/etc/containerd/config.toml", "version = 2\n").unwrap();
@@ -381,7 +387,7 @@ fn forwarding(node: &Node) {
     let pod = attach(node, masqueraded(), "forward");
     is_well();
     tool(&["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
-    mended("forwarding", "problem", "`net.ipv4.ip_forward` is 0: 1 pod reach");
+    mended("forwarding", "problem", "`net.ipv4.ip_forward` is 0: 1 pod reaches");
     tool(&["sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"]);
     mended("forwarding", "problem", "`net.ipv6.conf.all.forwarding` is 0");
     tool(&["sysctl", "-qw", "net.ipv4.conf.up0.forwarding=0"]);
@@ -566,14 +572,32 @@ fn rooted(node: &Node) {
     let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some("/"), "/run/harness/host", None::<&str>, bind, None::<&str>).unwrap();
     let rooted = |root: &str| person(&["doctor", "-o", "json", "--root", root]);
+    // The node of this test has a network of its own, which is not that of the first process.
     let report = rooted("/run/harness/host").success();
-    assert_eq!(ill(&report), Vec::<Value>::new(), "{report:#}");
+    let found = ill(&report);
+    assert_eq!(found.len(), 1, "{report:#}");
+    assert!(found[0]["why"].as_str().unwrap().contains("not the node's network"), "{report:#}");
+    assert!(!report.to_string().contains("masquerade"), "the kernel is not asked: {report:#}");
+    // Where the first process is in this network, it is.
+    let mut first = Command::new("unshare");
+    first.args([
+        "--pid",
+        "--fork",
+        "--mount-proc=/run/harness/host/proc",
+        &format!("{PLUGINS}/nodeplug-cni"),
+    ]);
+    first.args(["doctor", "-o", "json", "--root", "/run/harness/host"]).env_remove("CNI_COMMAND");
+    let report = call::run(&mut first, b"").json.unwrap();
+    assert!(!report.to_string().contains("not the node's network"), "{report:#}");
+    assert!(report["findings"].as_array().unwrap().iter().any(|f| f["what"] == "kernel"), "{report:#}");
     umount2("/run/harness/host", MntFlags::MNT_DETACH).unwrap();
     let bare = rooted("/run/harness/host");
     assert_eq!(bare.exit, Some(1), "{bare:?}");
     let report = bare.json.unwrap();
-    let whats: Vec<&str> = ill(&report).iter().map(|_| "").collect();
-    assert!(!whats.is_empty() && report.to_string().contains("only files were looked at"), "{report:#}");
+    assert!(
+        !ill(&report).is_empty() && report.to_string().contains("only files were looked at"),
+        "{report:#}"
+    );
     let missing = rooted("/run/harness/nowhere");
     assert_eq!(missing.exit, Some(1), "{missing:?}");
     assert!(missing.stderr.contains("look at the node below"), "{missing:?}");
@@ -706,6 +730,17 @@ fn script(node: &Node) {
     assert_eq!((&report["fine"], &report["problems"]), (&json!(true), &json!(0)), "{report:#}");
     assert_eq!(report["notInstalled"], json!(["nodeplug-flexvolume", "nodeplug-device-plugin"]));
     assert!(report["programs"]["nodeplug-cni"]["findings"].is_array(), "{report:#}");
+    // A root is named from where the caller is.
+    fs::create_dir_all("/run/harness/roots/old/opt/cni/bin").unwrap();
+    executable("/run/harness/roots/old/opt/cni/bin/nodeplug-cni", "#!/bin/sh\nexit 2\n");
+    let mut relative = Command::new("bash");
+    relative
+        .arg("/run/harness/suite/scripts/doctor")
+        .args(["--root", "old", "cni"])
+        .env("PATH", "/usr/bin:/bin");
+    let old = call::run(relative.current_dir("/run/harness/roots"), b"");
+    assert!(old.stdout.contains("/run/harness/roots/old/opt/cni/bin/nodeplug-cni"), "{old:?}");
+    assert_eq!(old.exit, Some(1), "one that has no doctor is no wrong argument: {old:?}");
     fs::remove_file(TAKEN).unwrap();
     assert_eq!(run(&["cni"]).exit, Some(1));
     let bad = run(&["cni", "-o", "json"]);

@@ -127,6 +127,9 @@ fn well(node: &VolumeNode) {
     for wrong in [&["doctor", "--rot"][..], &["doctor", "-o", "xml"], &["doctor", "x"]] {
         assert_eq!(person(wrong).exit, Some(2), "{wrong:?}");
     }
+    node.policy("logFile: /run/nowhere/x.log\n");
+    mended("log file", "warning", "its folder is not there");
+    node.policy("{}");
     let nowhere = person(&["doctor", "--root", "/srv/nowhere"]);
     assert!(nowhere.exit == Some(1) && nowhere.stderr.contains("look at the node below"), "{nowhere:?}");
 }

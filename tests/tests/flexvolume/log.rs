@@ -107,7 +107,9 @@ fn unwritable(node: &VolumeNode) {
         Call::mount(&volume).succeeds();
         Call::unmount(&volume).succeeds();
         end(node, &[&volume]);
+        assert!(!Path::new(FOLDER).exists(), "{log} is no reason for another file");
     }
+    assert!(!Path::new("/run/none").exists() && fs::read_dir("/run/folder").unwrap().next().is_none());
     assert_eq!(fs::read_to_string("/run/victim").unwrap(), "v");
     node.policy("{}");
     tool(&["mount", "-o", "remount,ro", "/var/log"]);
