@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::call::{self, Answer};
-use harness::node::{Node, built};
+use harness::node::{Node, PLUGINS, built};
 use harness::suite::ours;
 use libtest_mimic::Trial;
 
@@ -149,6 +149,10 @@ fn without_programs(node: &Node) {
     }
     done(&["--uninstall"]);
     assert_gone();
+    // The harness's own, where nothing else is said: a mount.
+    let mounted = format!("{PLUGINS}/nodeplug-cni");
+    call::tool(&["umount", &mounted]);
+    fs::remove_file(&mounted).unwrap();
     let nothing = done(&["--uninstall"]);
     for name in ["nodeplug-cni", "nodeplug-flexvolume"] {
         assert!(nothing.stdout.contains(&format!("absent     {name}")), "{nothing:?}");
