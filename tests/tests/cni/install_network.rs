@@ -494,20 +494,7 @@ fn script_on_a_root() {
     let base = std::env::temp_dir().join(format!("install-script-{}", std::process::id()));
     drop(fs::remove_dir_all(&base));
     let (kit, root) = (base.join("kit"), base.join("root"));
-    for folder in [kit.join("scripts"), kit.join("device-plugin/deploy"), root.clone()] {
-        fs::create_dir_all(folder).unwrap();
-    }
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for file in ["scripts/install", "scripts/needs", "device-plugin/deploy/nodeplug-device-plugin.service"] {
-        fs::copy(repository.join(file), kit.join(file)).unwrap();
-    }
-    for (variable, name) in [
-        ("NODEPLUG_CNI", "nodeplug-cni"),
-        ("NODEPLUG_FLEXVOLUME", "nodeplug-flexvolume"),
-        ("NODEPLUG_DEVICE_PLUGIN", "nodeplug-device-plugin"),
-    ] {
-        fs::copy(harness::node::built(variable, name), kit.join(name)).expect(name);
-    }
+    lay_kit(&kit, &root);
     let run = |words: &[&str]| {
         let mut command = Command::new(kit.join("scripts/install"));
         command.arg("--root").arg(&root).args(words).env("NODEPLUG_POD_CIDRS", "");
@@ -553,4 +540,22 @@ fn script_on_a_root() {
     assert_eq!(fs::read_dir(&root).unwrap().count(), 0, "{}", files());
     assert_eq!(run(&["nonsense"]).exit, Some(2));
     fs::remove_dir_all(&base).unwrap();
+}
+
+/// The script and the programs beside it, and a root that is empty.
+fn lay_kit(kit: &Path, root: &Path) {
+    for folder in [kit.join("scripts"), kit.join("device-plugin/deploy"), root.to_owned()] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for file in ["scripts/install", "scripts/needs", "device-plugin/deploy/nodeplug-device-plugin.service"] {
+        fs::copy(repository.join(file), kit.join(file)).unwrap();
+    }
+    for (variable, name) in [
+        ("NODEPLUG_CNI", "nodeplug-cni"),
+        ("NODEPLUG_FLEXVOLUME", "nodeplug-flexvolume"),
+        ("NODEPLUG_DEVICE_PLUGIN", "nodeplug-device-plugin"),
+    ] {
+        fs::copy(harness::node::built(variable, name), kit.join(name)).expect(name);
+    }
 }

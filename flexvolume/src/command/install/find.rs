@@ -174,6 +174,9 @@ fn only(candidates: Vec<Candidate>) -> Result<Option<Candidate>> {
 mod tests {
     use super::*;
 
+    /// What is wanted, what runs, what is configured, and the refusal.
+    type ToldCase<'a> = (&'a str, &'a [Kubelet], &'a [Kubelet], Option<&'a str>);
+
     /// What is told, runs, is configured, is there; then the folder, why, and whether with a note.
     type Case<'a> = (
         Option<&'a str>,
@@ -248,7 +251,7 @@ mod tests {
         let broken = [kubelet("kubelet", "--volume-plugin-dir=relative", "")];
         let slash = [kubelet("kubelet", "--volume-plugin-dir=/proc/self/../self/", "")];
         // What is told, runs, is configured; and what the refusal names.
-        let table: [(&str, &[Kubelet], &[Kubelet], Option<&str>); 9] = [
+        let table: [ToldCase<'_>; 9] = [
             ("/flag", &flag, none, None),
             ("/flag/", &flag, none, None),
             ("/other", &flag, none, Some("`/flag` (--volume-plugin-dir of kubelet)")),
