@@ -29,6 +29,10 @@ pub fn trials() -> Vec<Trial> {
         ours("an_install_waits_for_the_api_server", api_server),
         ours("an_install_refuses_what_would_harm", refuses),
         ours("an_install_spares_pods_that_run", spares),
+        ours("an_install_takes_flannels_subnet_beside_its_tunnel", flannel),
+        ours("an_install_in_a_container_looks_at_its_node", in_a_container),
+        ours("an_install_stays_below_its_root", below_its_root),
+        ours("an_install_without_capabilities_says_whose_the_folder_is", without_capabilities),
         ours("an_install_says_which_network_is_taken", which_is_taken),
         ours("an_install_of_a_network_killed_anywhere_is_gone_on_with", killed),
         ours("an_install_under_load_fails_no_call", under_load),
@@ -75,7 +79,7 @@ fn install(words: &[&str]) -> Value {
 }
 
 #[track_caller]
-fn refused(words: &[&str], part: &str) -> Answer {
+pub(crate) fn refused(words: &[&str], part: &str) -> Answer {
     let answer = plainly(words);
     assert_eq!(answer.exit, Some(1), "{words:?}: {answer:?}");
     assert!(answer.stderr.contains(part), "`{part}` in {answer:?}");
@@ -83,7 +87,7 @@ fn refused(words: &[&str], part: &str) -> Answer {
 }
 
 /// The one entry of the conflist, as a runtime hands it over.
-fn entry() -> Value {
+pub(crate) fn entry() -> Value {
     let list: Value = serde_json::from_slice(&fs::read(LIST).unwrap()).unwrap();
     let mut entry = list["plugins"][0].clone();
     entry["name"] = list["name"].clone();
@@ -92,7 +96,13 @@ fn entry() -> Value {
 }
 
 /// A call of the program that was installed.
-fn call(runtime: &Runtime, verb: &str, id: &str, pod: &Namespace, previous: Option<&Value>) -> Answer {
+pub(crate) fn call(
+    runtime: &Runtime,
+    verb: &str,
+    id: &str,
+    pod: &Namespace,
+    previous: Option<&Value>,
+) -> Answer {
     let mut call = runtime.call(verb, id, pod.name(), previous).env("CNI_PATH", BIN);
     call.plugin = format!("{BIN}/nodeplug-cni");
     call.run()
@@ -167,7 +177,7 @@ fn where_it_looks(_node: &Node) {
     );
 }
 
-const NODE: &str = r#"{"kind":"Node","metadata":{"name":"n1"},"spec":{"podCIDR":"10.66.1.0/24","podCIDRs":["10.66.1.0/24","fd00:66:1::/64"]}}"#;
+pub(crate) const NODE: &str = r#"{"kind":"Node","metadata":{"name":"n1"},"spec":{"podCIDR":"10.66.1.0/24","podCIDRs":["10.66.1.0/24","fd00:66:1::/64"]}}"#;
 
 fn sources(_node: &Node) {
     let _containerd = Containerd::looking_in(PLUGINS);
@@ -205,7 +215,7 @@ fn sources(_node: &Node) {
 }
 
 /// Answers one question after the other, and hands out what was asked.
-fn serve(answers: Vec<(&'static str, String)>) -> thread::JoinHandle<Vec<String>> {
+pub(crate) fn serve(answers: Vec<(&'static str, String)>) -> thread::JoinHandle<Vec<String>> {
     let listener = UnixListener::bind("/run/api.sock").unwrap();
     thread::spawn(move || {
         let answer = |(status, body): (&str, String)| {
@@ -319,6 +329,74 @@ fn spares(node: &Node) {
     assert!(newer.del(&id, &pod, &result).ok(), "by the configuration of the other subnet");
     assert!(newer.del(&second, &other, &made).ok());
     look::assert_nothing_left("all are gone");
+}
+
+fn flannel(node: &Node) {
+    let _containerd = Containerd::looking_in(BIN);
+    let _outside = node.outside();
+    // What flannel gives to flannel.1 and flannel-v6.1.
+    tool(&["ip", "addr", "add", "10.66.1.0/32", "dev", "up0"]);
+    tool(&["ip", "addr", "add", "fd00:66:1::/128", "dev", "up0", "nodad"]);
+    let env =
+        "FLANNEL_NETWORK=10.66.0.0/16\nFLANNEL_SUBNET=10.66.1.1/24\nFLANNEL_IPV6_SUBNET=fd00:66:1::1/64\n";
+    fs::write("/run/source", env).unwrap();
+    install(&["--pod-cidr-file", "/run/source"]);
+    tool(&["ip", "addr", "add", "10.66.1.1/32", "dev", "up0"]);
+    refused(&["install", "--pod-cidr-file", "/run/source"], "`up0` has the address `10.66.1.1/32`");
+}
+
+/// A root as a container has it mounted: the runtime's configuration, and no /proc.
+const ROOT: &str = "/run/root";
+
+fn lay_out_root() {
+    fs::create_dir_all("/run/root/etc/containerd").unwrap();
+    fs::write("/run/root/etc/containerd/config.toml", "version = 2\n").unwrap();
+}
+
+fn in_a_container(node: &Node) {
+    let _outside = node.outside();
+    lay_out_root();
+    for words in [&["--stay"][..], &["--kube-api", "/run/api.sock"]] {
+        let cidrs = [&["install", "--root", ROOT][..], words].concat();
+        if words == ["--stay"] {
+            refused(&[&cidrs[..], &["--pod-cidr", "192.0.2.0/25"]].concat(), "`up0` has the address");
+        } else {
+            let taken = r#"{"kind":"Node","metadata":{"name":"n1"},"spec":{"podCIDRs":["192.0.2.0/25"]}}"#;
+            let server = serve(vec![("200 OK", taken.to_owned())]);
+            refused(&[&cidrs[..], &["--node-name", "n1"]].concat(), "`up0` has the address");
+            server.join().unwrap();
+        }
+        assert!(!Path::new("/run/root/etc/cni").exists());
+    }
+    // A root that nothing runs of says nothing of this one.
+    install(&["--root", ROOT, "--pod-cidr", "192.0.2.0/25"]);
+    assert!(Path::new("/run/root/etc/cni/net.d/10-nodeplug.conflist").exists());
+}
+
+fn below_its_root(_node: &Node) {
+    lay_out_root();
+    fs::create_dir_all("/run/elsewhere").unwrap();
+    for (folder, link) in [("opt", "/run/root/opt"), ("etc/cni", "/run/root/etc/cni")] {
+        std::os::unix::fs::symlink("/run/elsewhere", link).unwrap();
+        let words = ["install", "--root", ROOT, "--pod-cidr", "10.66.0.0/24"];
+        refused(&words, &format!("/{folder}"));
+        assert_eq!(fs::read_dir("/run/elsewhere").unwrap().count(), 0, "{link}");
+        fs::remove_file(link).unwrap();
+    }
+    install(&["--root", ROOT, "--pod-cidr", "10.66.0.0/24"]);
+}
+
+fn without_capabilities(_node: &Node) {
+    let _containerd = Containerd::looking_in(BIN);
+    fs::create_dir_all(BIN).unwrap();
+    std::os::unix::fs::chown(BIN, Some(1000), Some(1000)).unwrap();
+    let inner = person(&["install", BIN]).command();
+    // Named, since without capabilities it cannot tell the machine's own runtime from this one.
+    let mut command = Command::new("setpriv");
+    command.args(["--inh-caps=-all", "--bounding-set=-all"]).arg(inner.get_program()).args(inner.get_args());
+    let answer = call::run(command.env_remove("CNI_COMMAND"), b"");
+    assert_eq!(answer.exit, Some(1), "{answer:?}");
+    assert!(answer.stderr.contains("the user 1000: `chown root:root /opt/bin`"), "{answer:?}");
 }
 
 fn which_is_taken(_node: &Node) {
