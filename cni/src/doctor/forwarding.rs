@@ -81,7 +81,11 @@ pub(super) fn settings(hands: &mut Hands, networks: &Networks, records: &[Attach
 fn missing(family: &str) -> Finding {
     let shown = if family == "ipv4" { "IPv4" } else { "IPv6" };
     let why = format!("the kernel has no {shown}, and the ranges or the pods have {shown} addresses");
-    Finding::problem(FORWARDING, why, format!("boot with {shown} on (without `{family}.disable=1`), or take its ranges out"))
+    Finding::problem(
+        FORWARDING,
+        why,
+        format!("boot with {shown} on (without `{family}.disable=1`), or take its ranges out"),
+    )
 }
 
 fn off(name: &str, family: &str, records: &[Attachment]) -> Finding {

@@ -47,7 +47,7 @@ type Refusal = (String, String);
 
 fn file(path: &Path, most: u64) -> Result<(), Refusal> {
     let folder_path = path.parent().unwrap_or(Path::new("/"));
-    let name = path.file_name().map(Path::new).unwrap_or(path);
+    let name = path.file_name().map_or(path, Path::new);
     let away = |path: &Path| format!("mv {0} {0}.off", typed(path));
     let Some(folder) = folder(folder_path)? else { return Ok(()) };
     let flags = OFlag::O_WRONLY

@@ -304,7 +304,11 @@ mod tests {
             assert_eq!(found.join(" "), expect, "{word}");
         }
         let since = Some(UNIX_EPOCH + Duration::from_millis(2));
-        assert_eq!(chosen(lines(), &Wanted { word: "web".to_owned(), since }).len(), 2, "the DEL names no pod");
+        assert_eq!(
+            chosen(lines(), &Wanted { word: "web".to_owned(), since }).len(),
+            2,
+            "the DEL names no pod"
+        );
     }
 
     #[test]

@@ -579,7 +579,12 @@ fn rooted(node: &Node) {
     assert!(!report.to_string().contains("masquerade"), "the kernel is not asked: {report:#}");
     // Where the first process is in this network, it is.
     let mut first = Command::new("unshare");
-    first.args(["--pid", "--fork", "--mount-proc=/run/harness/host/proc", &format!("{PLUGINS}/nodeplug-cni")]);
+    first.args([
+        "--pid",
+        "--fork",
+        "--mount-proc=/run/harness/host/proc",
+        &format!("{PLUGINS}/nodeplug-cni"),
+    ]);
     first.args(["doctor", "-o", "json", "--root", "/run/harness/host"]).env_remove("CNI_COMMAND");
     let report = call::run(&mut first, b"").json.unwrap();
     assert!(!report.to_string().contains("not the node's network"), "{report:#}");
@@ -588,7 +593,10 @@ fn rooted(node: &Node) {
     let bare = rooted("/run/harness/host");
     assert_eq!(bare.exit, Some(1), "{bare:?}");
     let report = bare.json.unwrap();
-    assert!(!ill(&report).is_empty() && report.to_string().contains("only files were looked at"), "{report:#}");
+    assert!(
+        !ill(&report).is_empty() && report.to_string().contains("only files were looked at"),
+        "{report:#}"
+    );
     let missing = rooted("/run/harness/nowhere");
     assert_eq!(missing.exit, Some(1), "{missing:?}");
     assert!(missing.stderr.contains("look at the node below"), "{missing:?}");
@@ -706,7 +714,10 @@ fn script(node: &Node) {
     fs::create_dir_all("/run/harness/roots/old/opt/cni/bin").unwrap();
     executable("/run/harness/roots/old/opt/cni/bin/nodeplug-cni", "#!/bin/sh\nexit 2\n");
     let mut relative = Command::new("bash");
-    relative.arg("/run/harness/suite/scripts/doctor").args(["--root", "old", "cni"]).env("PATH", "/usr/bin:/bin");
+    relative
+        .arg("/run/harness/suite/scripts/doctor")
+        .args(["--root", "old", "cni"])
+        .env("PATH", "/usr/bin:/bin");
     let old = call::run(relative.current_dir("/run/harness/roots"), b"");
     assert!(old.stdout.contains("/run/harness/roots/old/opt/cni/bin/nodeplug-cni"), "{old:?}");
     assert_eq!(old.exit, Some(1), "one that has no doctor is no wrong argument: {old:?}");
