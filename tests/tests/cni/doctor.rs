@@ -400,9 +400,12 @@ fn forwarding(node: &Node) {
     );
     is_well();
     // With a dot in the link's name.
-    tool(&["ip", "link", "add", "up.5", "type", "dummy"]);
+    tool(&["ip", "link", "add", "up.5", "type", "bridge"]);
     tool(&["ip", "link", "set", "up.5", "up"]);
     tool(&["ip", "route", "add", "default", "dev", "up.5", "metric", "900"]);
+    for link in ["all", "up0", "up.5"] {
+        fs::write(format!("/proc/sys/net/ipv4/conf/{link}/rp_filter"), "0").unwrap();
+    }
     fs::write("/proc/sys/net/ipv4/conf/up.5/forwarding", "0").unwrap();
     mended("forwarding", "problem", "what comes in by `up.5` reaches no pod");
     tool(&["ip", "link", "del", "up.5"]);
