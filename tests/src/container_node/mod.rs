@@ -59,7 +59,10 @@ impl ContainerNode {
         let program = File::open(our_binary()).expect("open our program");
         let node = Node::with(&[]);
         cgroups::mount_all();
-        node.own("/etc");
+        // `scripts/install` links the plugin into the latter.
+        for folder in ["/etc", "/usr/local"] {
+            node.own(folder);
+        }
         // podman's locks are there.
         cover("/dev/shm");
         // Debian's containerd brings a configuration, which names folders that are not this node's.
