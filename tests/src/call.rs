@@ -1,6 +1,7 @@
 //! One run of a program: bounded in time, its answer kept whole.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -123,6 +124,13 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Answer {
     };
     let (out, err) = (ended(out), ended(err));
     Answer::new(status, &out, &err, start.elapsed())
+}
+
+/// Copies a program that is going to be run, by a process of its own: where this one wrote it, a thread that forks
+/// meanwhile would hold it open for writing, and nobody could run it (execve(2), ETXTBSY).
+pub fn copy(from: &Path, to: &Path) {
+    let [from, to] = [from, to].map(|path| path.to_str().expect("a path in UTF-8"));
+    tool(&["cp", from, to]);
 }
 
 /// Runs a tool that must succeed, and gives its standard output.

@@ -63,7 +63,7 @@ fn lay_out(node: &Node, entry: &Value) -> Well {
         fs::create_dir_all(folder).unwrap();
     }
     let program = Path::new(BROUGHT).join("nodeplug-cni");
-    fs::copy(our_binary(), &program).unwrap();
+    call::copy(&our_binary(), &program);
     for name in ["nodeplug-cni", "loopback"] {
         let path = Path::new(PLUGINS).join(name);
         umount2(&path, MntFlags::MNT_DETACH).unwrap();

@@ -627,13 +627,13 @@ fn lay_kit(kit: &Path, root: &Path) {
     }
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     for file in ["scripts/install", "scripts/needs", "device-plugin/deploy/nodeplug-device-plugin.service"] {
-        fs::copy(repository.join(file), kit.join(file)).unwrap();
+        call::copy(&repository.join(file), &kit.join(file));
     }
     for (variable, name) in [
         ("NODEPLUG_CNI", "nodeplug-cni"),
         ("NODEPLUG_FLEXVOLUME", "nodeplug-flexvolume"),
         ("NODEPLUG_DEVICE_PLUGIN", "nodeplug-device-plugin"),
     ] {
-        fs::copy(harness::node::built(variable, name), kit.join(name)).expect(name);
+        call::copy(&harness::node::built(variable, name), &kit.join(name));
     }
 }

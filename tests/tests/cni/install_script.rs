@@ -51,10 +51,10 @@ fn lay_out(node: &Node) {
     }
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     for file in ["scripts/install", "scripts/needs", "device-plugin/deploy/nodeplug-device-plugin.service"] {
-        fs::copy(repository.join(file), kit.join(file)).unwrap();
+        call::copy(&repository.join(file), &kit.join(file));
     }
     for (variable, name) in PROGRAMS {
-        fs::copy(built(variable, name), kit.join(name)).expect(name);
+        call::copy(&built(variable, name), &kit.join(name));
     }
     fs::create_dir_all("/run/tools").unwrap();
     fs::create_dir_all("/run/systemd/system").unwrap();

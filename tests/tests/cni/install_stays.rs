@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::call::{Answer, Launch};
+use harness::call::{self, Answer, Launch};
 use harness::node::{Node, REFERENCE, our_binary};
 use harness::runtime::Runtime;
 use harness::suite::ours;
@@ -168,10 +168,10 @@ fn follows(_node: &Node) {
 
 /// By a program of the same build that lies elsewhere.
 fn uninstalled() -> Answer {
-    fs::copy(our_binary(), "/opt/nodeplug-cni").unwrap();
+    call::copy(&our_binary(), Path::new("/opt/nodeplug-cni"));
     let mut command = Command::new("/opt/nodeplug-cni");
     command.arg("uninstall").env_remove("CNI_COMMAND").stderr(Stdio::piped());
-    harness::call::run(&mut command, b"")
+    call::run(&mut command, b"")
 }
 
 const WAITING: [&str; 6] = ["install", "--stay", "--kube-api", "/run/api.sock", "--node-name", "n1"];
