@@ -610,7 +610,7 @@ fn rooted(node: &Node) {
 fn staged(node: &Node) {
     let _well = lay_out(node, &simple());
     let root = "/run/harness/staged";
-    fs::create_dir_all(root).unwrap();
+    fs::create_dir_all(format!("{root}/var/log")).unwrap();
     let installed = person(&["install", "--root", root, "--pod-cidr", "10.66.0.0/24"]);
     assert!(installed.ok(), "{installed:?}");
     let report = person(&["doctor", "-o", "json", "--root", root]).success();
