@@ -138,7 +138,7 @@ fn well(node: &VolumeNode) {
 fn staged(_: &VolumeNode) {
     bring();
     let root = "/srv/staged";
-    fs::create_dir_all(root).unwrap();
+    fs::create_dir_all(format!("{root}/var/log")).unwrap();
     let installed = person(&["install", "--root", root]);
     assert!(installed.ok(), "{installed:?}");
     let looked = person(&["doctor", "-o", "json", "--root", root]);
