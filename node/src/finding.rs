@@ -5,6 +5,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::Error;
+
+/// As many things of a kind as a person reads.
+const NAMED: usize = 3;
+
 /// How something is: the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
@@ -55,6 +60,23 @@ impl Finding {
     pub fn problem(what: &'static str, why: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what, state: State::Problem, why: why.into(), remedy: Some(remedy.into()) }
     }
+}
+
+/// The finding of something that could not be looked at.
+pub fn unread(what: &'static str, error: &Error) -> Finding {
+    Finding::problem(what, error.chain(), error.advice().unwrap_or("run as root, on the node"))
+}
+
+/// The first of them in backticks, and how many more there are.
+pub fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    let shown: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{}`", name.as_ref())).collect();
+    let more = names.len().saturating_sub(NAMED);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+/// `1 pod`, `2 pods`.
+pub fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A path as it can be typed into a shell: between quotes where the shell would not take it for one word.

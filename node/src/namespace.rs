@@ -9,6 +9,17 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::{Context, Error, Kind, Result, kernel};
 
+/// Whether the process of this folder of /proc has the network of this process; `None` where that can't be told.
+///
+/// Its `ns/net` is for those who may trace it. `net/dev` is for all, and each network's own file, too.
+pub fn is_shared_with(process: &Path) -> Option<bool> {
+    let of = |process: &Path| {
+        let about = std::fs::metadata(process.join("net/dev")).ok()?;
+        Some((about.dev(), about.ino()))
+    };
+    Some(of(Path::new("/proc/self"))? == of(process)?)
+}
+
 /// An open network namespace.
 #[derive(Debug)]
 pub struct Namespace {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Subcommand;
+use node::finding::counted;
 use node::namespace::Namespace;
 use node::{Error, Kind, Result, store};
 use serde_json::{Value, json};
@@ -338,10 +339,6 @@ fn addresses(record: &Attachment) -> String {
 
 fn holder(lease: &Lease) -> String {
     lease.owner.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string)
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A time that has passed, in its largest unit.

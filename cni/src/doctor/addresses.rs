@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use node::finding::Finding;
+use node::finding::{Finding, unread};
 
 use super::networks::Networks;
-use super::unread;
 use crate::ipam::ranges::RangeSet;
 use crate::ipam::{HostLocal, Ipam, lease};
 

@@ -5,10 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use node::Result;
-use node::finding::Finding;
+use node::finding::{Finding, counted, listed, unread};
 
 use super::kernel::has_nf_tables;
-use super::{counted, listed, unread};
 use crate::apply::Hands;
 use crate::command::ipam;
 use crate::kernel::link;

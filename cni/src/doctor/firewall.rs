@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use node::finding::Finding;
+use node::finding::{Finding, unread};
 
 use super::kernel::has_nf_tables;
 use super::networks::Networks;
-use super::{number, set, unread};
+use super::{number, set};
 use crate::apply::Hands;
 use crate::attachment::Attachment;
 use crate::kernel::nft::{Dropper, MARK, Nft};

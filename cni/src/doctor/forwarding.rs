@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use node::finding::Finding;
+use node::finding::{Finding, counted};
 
 use super::networks::Networks;
-use super::{counted, dotted, number, set};
+use super::{dotted, number, set};
 use crate::apply::Hands;
 use crate::attachment::Attachment;
 use crate::config::{Attach, NetConf};

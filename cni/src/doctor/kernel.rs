@@ -7,10 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::sys::utsname::uname;
-use node::finding::Finding;
+use node::finding::{Finding, unread};
 
 use super::networks::Networks;
-use super::unread;
 use crate::config::Attach;
 use crate::config::firewall::{Firewall, IngressPolicy};
 use crate::kernel::nft::{Filter, Masquerade};

@@ -13,20 +13,16 @@ mod routes;
 mod runtime;
 mod storage;
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use node::finding::{Finding, Report};
-use node::namespace::Namespace;
-use node::{Error, Result};
+use node::Result;
+use node::finding::{Finding, Report, unread};
+use node::namespace::{self, Namespace};
 
 use crate::apply::Hands;
 use crate::attachment::Attachment;
 use crate::kernel::sysctl;
 use crate::state::State;
-
-/// As many things of a kind as a person reads.
-const NAMED: usize = 3;
 
 /// Looks at this node; `root` is where its `/` is mounted, where that is not here.
 pub fn examine(root: Option<&Path>) -> Result<Report> {
@@ -68,10 +64,7 @@ pub fn examine(root: Option<&Path>) -> Result<Report> {
 /// Whether the node's first process has another network than this one: then nothing that the kernel says here is of
 /// the node.
 fn is_another_network() -> bool {
-    // Who may trace a process alone reads its `ns/net`; these files are each network's own, too.
-    let about = |process: &str| std::fs::metadata(format!("/proc/{process}/net/dev")).ok();
-    let of = |process: &str| about(process).map(|about| (about.dev(), about.ino()));
-    matches!((of("self"), of("1")), (Some(own), Some(first)) if own != first)
+    namespace::is_shared_with(Path::new("/proc/1")) == Some(false)
 }
 
 /// What the running kernel is asked.
@@ -101,11 +94,6 @@ fn all_records(state: &State) -> Vec<Attachment> {
     all.filter(|record| record.boot == state.boot).collect()
 }
 
-/// The finding of something that could not be looked at.
-fn unread(what: &'static str, error: &Error) -> Finding {
-    Finding::problem(what, error.chain(), error.advice().unwrap_or("run as root, on the node"))
-}
-
 /// A setting of the kernel as a number.
 fn number(name: &str) -> Option<i64> {
     sysctl::get(name).ok().flatten()?.split_whitespace().next()?.parse().ok()
@@ -120,15 +108,4 @@ fn dotted(name: &str) -> String {
 fn set(name: &str, value: &str) -> String {
     let line = format!("{}={value}", dotted(name));
     format!("sysctl -w {line}; echo '{line}' >> /etc/sysctl.d/99-pods.conf")
-}
-
-/// The first of them, and how many more there are.
-fn listed(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
-    let more = names.len().saturating_sub(NAMED);
-    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

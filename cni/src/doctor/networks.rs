@@ -3,13 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use node::finding::{Finding, typed};
+use node::finding::{Finding, listed, typed, unread};
 use node::store;
 use serde_json::Value;
 
 use super::plugins::is_ours;
 use super::runtime::newest;
-use super::{listed, unread};
 use crate::command::validate::{compose, role_of, validate};
 use crate::config::reader::Problem;
 use crate::config::wanted::Asked;

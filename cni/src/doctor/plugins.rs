@@ -8,11 +8,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
-use node::finding::{Finding, typed};
+use node::finding::{Finding, counted, listed, typed, unread};
 use node::install::{self as files, MODE};
 use node::store;
 
-use super::{counted, listed, unread};
 use crate::command::bounded;
 use crate::command::install::{self, ORIGINALS, OURSELVES};
 use crate::role::{OWN, REFERENCE, Role};

@@ -1,10 +1,9 @@
 //! The node's routes beside the pods' subnets, and the size of packets.
 
 use ipnet::IpNet;
-use node::finding::Finding;
+use node::finding::{Finding, counted, unread};
 
 use super::networks::Networks;
-use super::{counted, unread};
 use crate::apply::Hands;
 use crate::attachment::Attachment;
 use crate::config::Attach;

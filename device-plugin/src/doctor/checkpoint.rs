@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use node::finding::listed;
 use node::store;
 use serde::Deserialize;
 
@@ -16,9 +17,6 @@ const NAME: &str = "kubelet_internal_checkpoint";
 
 /// It grows with devices and pods, and is no larger.
 const LARGEST: u64 = 64 << 20;
-
-/// As many devices and pods as a line names.
-const NAMED: usize = 3;
 
 /// The part that is read here (pkg/kubelet/cm/devicemanager/checkpoint in Kubernetes' source).
 #[derive(Debug, Deserialize)]
@@ -183,12 +181,6 @@ fn pods(known: &Known<'_>) -> String {
     let uids: Vec<&str> = known.pods.iter().copied().collect();
     let plural = if uids.len() == 1 { "pod" } else { "pods" };
     format!("{plural} {}: `crictl pods --label io.kubernetes.pod.uid=UID` has the name", listed(&uids))
-}
-
-fn listed(names: &[&str]) -> String {
-    let shown: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
-    let more = names.len().saturating_sub(NAMED);
-    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
 fn counted(count: usize) -> String {

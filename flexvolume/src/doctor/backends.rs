@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use node::finding::Finding;
+use node::finding::{Finding, listed};
 
-use super::listed;
 use crate::kernel::helper::package;
 use crate::policy::{ImageFs, PATH, Policy};
 

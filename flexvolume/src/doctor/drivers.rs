@@ -6,11 +6,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use node::finding::{Finding, typed};
+use node::finding::{Finding, counted, listed, typed, unread};
 use node::{Result, root, store};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use super::{counted, listed, unread};
 use crate::command::install::find::{self, Choice};
 use crate::command::install::plan::{self, Driver, There};
 use crate::command::install::{NAMES, OURSELVES, VENDOR, probe};

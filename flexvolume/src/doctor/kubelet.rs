@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use node::finding::{Finding, typed};
+use node::finding::{Finding, typed, unread};
 use node::mountinfo::{self, Mount};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use super::unread;
 use crate::record::STATE;
 
 const PODS: &str = "pods' folder";

@@ -12,11 +12,8 @@ mod volumes;
 
 use std::path::Path;
 
+use node::Result;
 use node::finding::{Finding, Report};
-use node::{Error, Result};
-
-/// As many things of a kind as a person reads.
-const NAMED: usize = 3;
 
 /// Looks at this node; `root` is where its `/` is mounted, where that is not here.
 pub fn examine(root: Option<&Path>) -> Result<Report> {
@@ -45,20 +42,4 @@ pub fn examine(root: Option<&Path>) -> Result<Report> {
     report.add(backends::all(&policy));
     report.add(volumes::all());
     Ok(report)
-}
-
-/// The finding of something that could not be looked at.
-fn unread(what: &'static str, error: &Error) -> Finding {
-    Finding::problem(what, error.chain(), error.advice().unwrap_or("run as root, on the node"))
-}
-
-/// The first of them, and how many more there are.
-fn listed(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
-    let more = names.len().saturating_sub(NAMED);
-    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

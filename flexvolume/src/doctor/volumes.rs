@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use node::finding::Finding;
+use node::finding::{Finding, counted, listed, unread};
 use node::{Result, mountinfo, store};
 
 use super::locks::is_held;
-use super::{counted, listed, unread};
 use crate::command::install::VENDOR;
 use crate::command::volumes::{Health, looked_at, odd};
 use crate::record::{Record, STATE};

@@ -11,7 +11,7 @@ use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{AccessFlags, access};
 
-use super::file::{is_folder, is_plain};
+use super::file::{FLAGS, is_folder, is_plain};
 use super::journal::SOCKET;
 use super::{FOLDER, LEAST, Log, Place, rotated};
 use crate::finding::typed;
@@ -50,13 +50,7 @@ fn file(path: &Path, most: u64) -> Result<(), Refusal> {
     let name = path.file_name().map_or(path, Path::new);
     let away = |path: &Path| format!("mv {0} {0}.off", typed(path));
     let Some(folder) = folder(folder_path)? else { return Ok(()) };
-    let flags = OFlag::O_WRONLY
-        | OFlag::O_APPEND
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOCTTY
-        | OFlag::O_CLOEXEC;
-    match openat(&folder, name, flags, Mode::empty()) {
+    match openat(&folder, name, FLAGS, Mode::empty()) {
         Err(Errno::ENOENT) => writable(folder_path)?,
         Err(Errno::ELOOP) => return Err(("it is a symlink".to_owned(), away(path))),
         Err(Errno::EISDIR) => return Err(("it is a folder".to_owned(), away(path))),

@@ -84,20 +84,22 @@ fn folder(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
+/// How a log is opened: nothing that lies in its place is followed, waited for or taken for a terminal.
+pub(super) const FLAGS: OFlag = OFlag::O_WRONLY
+    .union(OFlag::O_APPEND)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_NOCTTY)
+    .union(OFlag::O_CLOEXEC);
+
 /// The file, made where it is missing.
 fn opened(folder: &OwnedFd, name: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_WRONLY
-        | OFlag::O_APPEND
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOCTTY
-        | OFlag::O_CLOEXEC;
     for _ in 0..TRIES {
-        match openat(folder, name, flags, Mode::empty()) {
+        match openat(folder, name, FLAGS, Mode::empty()) {
             Err(Errno::ENOENT) => {}
             other => return Ok(other?),
         }
-        match openat(folder, name, flags | OFlag::O_CREAT | OFlag::O_EXCL, FILE) {
+        match openat(folder, name, FLAGS | OFlag::O_CREAT | OFlag::O_EXCL, FILE) {
             Ok(file) => {
                 let _ = fchmod(&file, FILE);
                 return Ok(file);

@@ -1,9 +1,9 @@
 //! The node's own addresses and routes in the pods' subnets: packets of either would go astray.
 
-use std::fs;
 use std::path::Path;
 
 use ipnet::IpNet;
+use node::namespace::is_shared_with;
 use node::{Error, Kind, Result};
 
 use super::Mode;
@@ -88,8 +88,7 @@ pub(super) fn is_this_node(root: &Path, serves: bool) -> bool {
     if !first.exists() {
         return serves;
     }
-    let theirs = fs::read_link(first.join("ns/net"));
-    theirs.map_or(true, |theirs| fs::read_link("/proc/self/ns/net").is_ok_and(|own| own == theirs))
+    is_shared_with(&first).unwrap_or(true)
 }
 
 #[cfg(test)]
