@@ -133,6 +133,14 @@ pub fn copy(from: &Path, to: &Path) {
     tool(&["cp", from, to]);
 }
 
+/// Writes a program that is going to be run, by a process of its own, for the same reason as [`copy`].
+pub fn write_program(path: &Path, bytes: &[u8]) {
+    let mut command = Command::new("sh");
+    command.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path);
+    let answer = run(&mut command, bytes);
+    assert!(answer.ok(), "write `{}`: {answer:?}", path.display());
+}
+
 /// Runs a tool that must succeed, and gives its standard output.
 #[track_caller]
 pub fn tool(words: &[&str]) -> String {

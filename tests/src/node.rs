@@ -62,6 +62,10 @@ impl Node {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("unshare");
         let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("make mounts private");
+        // What looks for a runtime may find the host's, and its folders.
+        for folder in [REFERENCE, "/etc/cni"] {
+            let _ = read_only(folder);
+        }
         // Opened before the folders that may hold them are covered.
         let programs: Vec<_> =
             programs.iter().filter_map(|(path, name)| Some((File::open(path).ok()?, *name))).collect();
@@ -261,6 +265,13 @@ pub fn cover(folder: &str) {
     let options = Some("mode=755");
     mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), options)
         .unwrap_or_else(|e| panic!("cover `{folder}`: {e}"));
+}
+
+/// Where there is such a folder on the host.
+fn read_only(folder: &str) -> nix::Result<()> {
+    mount(Some(folder), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    let again = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, folder, None::<&str>, again, None::<&str>)
 }
 
 pub(crate) fn bind(source: &Path, target: &Path) {

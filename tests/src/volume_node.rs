@@ -121,13 +121,9 @@ impl VolumeNode {
         fs::rename(&hidden, &folder).expect("rename a driver's folder");
     }
 
-    /// Writes an executable script. By a process of its own: a descriptor of ours that is open for writing
-    /// could be inherited by another thread's child, and the script would be busy.
+    /// Writes an executable script.
     pub fn write_program(&self, path: &Path, script: &str) {
-        let mut command = Command::new("sh");
-        command.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path);
-        let answer = call::run(&mut command, script.as_bytes());
-        assert!(answer.ok(), "write `{}`: {answer:?}", path.display());
+        call::write_program(path, script.as_bytes());
     }
 
     /// Writes the node's policy for our driver, as root alone may.

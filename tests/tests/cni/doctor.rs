@@ -82,9 +82,7 @@ fn lay_out(node: &Node, entry: &Value) -> Well {
 
 /// A file that is not written through a descriptor which another test's child may inherit.
 fn executable(path: &str, text: &str) {
-    let mut command = Command::new("sh");
-    command.args(["-c", "cat > \"$0\" && chmod 755 \"$0\"", path]);
-    assert!(call::run(&mut command, text.as_bytes()).ok(), "{path}");
+    call::write_program(Path::new(path), text.as_bytes());
 }
 
 fn write(path: &str, text: &str) {

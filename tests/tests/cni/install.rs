@@ -92,8 +92,7 @@ fn lay_out_small() {
 
 pub(crate) fn script(path: &Path, comment: &str, version: &str) {
     let text = format!("#!/bin/sh\n{comment}\necho '{{\"supportedVersions\": [\"{version}\"]}}'\n");
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    call::write_program(path, text.as_bytes());
 }
 
 /// Names and contents; hidden ones too.

@@ -57,8 +57,7 @@ impl Containerd {
             "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = '{bin}'\nconf_dir = '{CONF}'\n"
         );
         fs::write("/run/containerd.toml", config).unwrap();
-        fs::write("/run/containerd", "#!/bin/sh\nread line\n").unwrap();
-        fs::set_permissions("/run/containerd", fs::Permissions::from_mode(0o755)).unwrap();
+        call::write_program(Path::new("/run/containerd"), b"#!/bin/sh\nread line\n");
         let mut command = Command::new("/run/containerd");
         command.args(["--config", "/run/containerd.toml"]).stdin(Stdio::piped());
         Self(command.spawn().unwrap())
@@ -483,8 +482,7 @@ fn under_load(node: &Node) {
     let _containerd = Containerd::looking_in(BIN);
     let mut other = fs::read(our_binary()).unwrap();
     other.extend_from_slice(b"another build");
-    fs::write("/opt/other", other).unwrap();
-    fs::set_permissions("/opt/other", fs::Permissions::from_mode(0o755)).unwrap();
+    call::write_program(Path::new("/opt/other"), &other);
     let builds = [our_binary().display().to_string(), "/opt/other".to_owned()];
     install(&["--pod-cidr", "10.66.0.0/16"]);
     let runtime = Runtime::new(entry());

@@ -58,8 +58,8 @@ fn lay_out(node: &Node) {
     }
     fs::create_dir_all("/run/tools").unwrap();
     fs::create_dir_all("/run/systemd/system").unwrap();
-    fs::write("/run/tools/systemctl", format!("#!/bin/sh\necho \"$@\" >> {ASKED}\n")).unwrap();
-    fs::set_permissions("/run/tools/systemctl", fs::Permissions::from_mode(0o755)).unwrap();
+    let recorder = format!("#!/bin/sh\necho \"$@\" >> {ASKED}\n");
+    call::write_program(Path::new("/run/tools/systemctl"), recorder.as_bytes());
 }
 
 /// No cargo is on this PATH.
@@ -123,8 +123,7 @@ fn on_a_node(node: &Node) {
         let mut bytes = fs::read(&other).unwrap();
         bytes.extend_from_slice(b"another build");
         fs::remove_file(&other).unwrap();
-        fs::write(&other, bytes).unwrap();
-        fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
+        call::write_program(&other, &bytes);
     }
     let list = fs::read(LIST).unwrap();
     fs::write("/etc/nodeplug/device-plugin.yaml", "# mine\n").unwrap();

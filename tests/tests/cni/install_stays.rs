@@ -1,10 +1,11 @@
 //! `install --stay`: what others take away comes back, and an uninstall is the end of it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,7 @@ fn wait_for(what: &str, is_so: impl Fn() -> bool) {
 #[derive(Debug)]
 struct Staying {
     child: Child,
-    errors: Lines<BufReader<ChildStderr>>,
+    errors: mpsc::Receiver<String>,
 }
 
 impl Staying {
@@ -71,7 +72,9 @@ impl Staying {
     fn begun(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (send, errors) = mpsc::channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
         Self { child, errors }
     }
 
@@ -86,13 +89,13 @@ impl Staying {
     #[track_caller]
     fn says(&mut self, part: &str) {
         let mut heard = Vec::new();
-        for line in self.errors.by_ref() {
-            heard.push(line.unwrap());
-            if heard.last().is_some_and(|line| line.contains(part)) {
+        while let Ok(line) = self.errors.recv_timeout(LIMIT) {
+            if line.contains(part) {
                 return;
             }
+            heard.push(line);
         }
-        panic!("it ended without `{part}`: {heard:?}");
+        panic!("`{part}` did not come: {heard:?}");
     }
 
     fn ends(mut self) {
@@ -240,7 +243,7 @@ fn forces_once(node: &Node) {
     let result = call(&runtime, "ADD", &id, &pod, None).success();
     fs::write("/run/subnets", "10.67.0.0/24\n").unwrap();
     fs::write("/opt/bin/other", "").unwrap();
-    staying.says("have addresses of `10.66.0.0/24`");
+    staying.says("1 pod (`default/web`) has addresses of `10.66.0.0/24`");
     assert_eq!(fs::read_to_string(LIST).unwrap(), list);
     staying.ends();
     assert!(call(&runtime, "DEL", &id, &pod, Some(&result)).ok());

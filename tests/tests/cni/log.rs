@@ -191,8 +191,9 @@ fn calls_at_once(_: &Node) {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), callers * each, "each call has its line");
+    // Who had it open already may write one line more.
     let largest = fs::metadata(OLD).unwrap().len();
-    assert!(largest <= LEAST as u64, "{largest}");
+    assert!(largest <= LEAST as u64 + callers as u64 * 1024, "{largest}");
 }
 
 /// DELs that find the log full, each killed one system call later. Before each, the log has one line; afterwards,

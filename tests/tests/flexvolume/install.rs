@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::call::{Answer, Launch, tool};
+use harness::call::{self, Answer, Launch, tool};
 use harness::kernel::trace::{self, End};
 use harness::kubelet::{Kubelet, Outcome};
 use harness::suite::volume;
@@ -57,8 +57,7 @@ fn listing() -> String {
 fn other_version() {
     let mut bytes = fs::read(crate::ours::program("volume")).unwrap();
     bytes.extend_from_slice(b"another version");
-    fs::write("/opt/other", bytes).unwrap();
-    fs::set_permissions("/opt/other", fs::Permissions::from_mode(0o755)).unwrap();
+    call::write_program(Path::new("/opt/other"), &bytes);
 }
 
 fn watched(node: &VolumeNode) {
