@@ -185,7 +185,7 @@ impl Report {
             for source in &self.found.sources {
                 if let Err(why) = &source.read {
                     // Writing to a String cannot fail.
-                    let _ = writeln!(out, "{} cannot be read: {why}", source.name);
+                    let _ = writeln!(out, "{}: {why}", source.name);
                 }
             }
         }

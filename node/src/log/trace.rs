@@ -42,7 +42,7 @@ pub struct Found {
 pub struct Source {
     /// A path, or `journal`.
     pub name: String,
-    /// How many lines it has of whatever pods; or why it cannot be read.
+    /// How many lines it has of whatever pods; or why it was not read.
     pub read: Result<usize, String>,
 }
 
@@ -61,10 +61,17 @@ pub fn find(logs: &[Place], program: &str, wanted: &Wanted) -> Found {
             all.extend(lines);
             count
         });
-        found.sources.push(Source { name, read: read.map_err(|e| e.to_string()) });
+        found.sources.push(Source { name, read: read.map_err(|e| unread(&e)) });
     }
     found.lines = chosen(all, wanted);
     found
+}
+
+fn unread(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "it is not there: no call has left a line in it".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    }
 }
 
 /// The lines that name what is wanted, and those of the containers that these name: a DEL may know no more.
@@ -201,7 +208,7 @@ impl Found {
                 Ok(0) => writeln!(out, "{}: no line is in it", source.name),
                 Ok(1) => writeln!(out, "{}: 1 line, which is not of it", source.name),
                 Ok(lines) => writeln!(out, "{}: {lines} lines, none of it", source.name),
-                Err(why) => writeln!(out, "{}: cannot be read: {why}", source.name),
+                Err(why) => writeln!(out, "{}: {why}", source.name),
             };
         }
         if self.sources.is_empty() {

@@ -60,7 +60,13 @@ impl Containerd {
         call::write_program(Path::new("/run/containerd"), b"#!/bin/sh\nread line\n");
         let mut command = Command::new("/run/containerd");
         command.args(["--config", "/run/containerd.toml"]).stdin(Stdio::piped());
-        Self(command.spawn().unwrap())
+        let child = command.spawn().unwrap();
+        // The child may be in the middle of execve(2) yet, and has neither its name nor its arguments.
+        let line = format!("/proc/{}/cmdline", child.id());
+        while !fs::read_to_string(&line).unwrap().contains("--config\0/run/containerd.toml") {
+            thread::yield_now();
+        }
+        Self(child)
     }
 }
 

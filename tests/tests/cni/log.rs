@@ -481,7 +481,10 @@ fn traced(node: &Node) {
 fn nothing(_: &Node) {
     let missing = command(&["trace", "default/none"]);
     assert_eq!(missing.exit, Some(1));
-    assert!(missing.stdout.contains(LOG) && missing.stdout.contains("No such file"), "{missing:?}");
+    assert!(
+        missing.stdout.contains(LOG) && missing.stdout.contains("it is not there: no call has left a line"),
+        "{missing:?}"
+    );
     let runtime = Runtime::new(plain("routed"));
     assert!(runtime.del_blind(&id("other")).ok());
     let other = command(&["trace", "default/none"]);

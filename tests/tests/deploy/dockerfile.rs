@@ -42,10 +42,14 @@ fn last() {
     for name in PROGRAMS {
         fs::copy(given.join(name), out.join(name)).unwrap();
     }
+    // It makes its lock in the folder of networks, which is not to be this machine's.
+    let network = format!("[network]\nnetwork_config_dir = \"{}\"\n", folder.join("networks").display());
+    fs::write(folder.join("containers.conf"), network).unwrap();
     let buildah = |words: &[&str]| {
         let mut command = Command::new("buildah");
         command.args(["--storage-driver", "vfs"]).arg("--root").arg(folder.join("storage"));
         command.arg("--runroot").arg(folder.join("run")).args(words).current_dir(&folder);
+        command.env("CONTAINERS_CONF", folder.join("containers.conf"));
         let answer = call::run(&mut command, b"");
         assert!(answer.ok(), "{words:?}: {answer:?}");
     };

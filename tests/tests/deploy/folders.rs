@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// The folders that an operator applies; the root's kustomization has the first three.
 pub const FOLDERS: [&str; 4] = ["cni/deploy", "flexvolume/deploy", "device-plugin/deploy", "cni/deploy-file"];
+/// Folders that are `cni/deploy` but for what their kustomization replaces, for nodes that differ.
+pub const OVERLAYS: [&str; 2] = ["cni/deploy-debian", "cni/deploy-k3s"];
 /// What needs definitions that not every cluster has, and is in no kustomization.
 pub const BESIDE: [&str; 1] = ["podmonitor.yaml"];
 /// The first kubectl whose kustomize takes folders for resources.
@@ -69,13 +71,44 @@ pub fn rendered(folder: &str) -> Vec<Value> {
 
 /// What `kubectl apply -k .` sends. A kubectl that is older than folders among resources gets them one by one.
 pub fn rendered_root() -> Vec<Value> {
-    let version: Value =
-        serde_json::from_str(&kubectl(&["version", "--client", "-o", "json"])).expect("a version");
-    let digits = |text: &str| text.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap_or(0);
-    if digits(version["clientVersion"]["minor"].as_str().expect("a minor version")) >= TAKES_FOLDERS {
+    if takes_folders() {
         return rendered(".");
     }
     words(&kustomization(".")["resources"]).into_iter().flat_map(rendered).collect()
+}
+
+pub fn takes_folders() -> bool {
+    let version: Value =
+        serde_json::from_str(&kubectl(&["version", "--client", "-o", "json"])).expect("a version");
+    let digits = |text: &str| text.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap_or(0);
+    digits(version["clientVersion"]["minor"].as_str().expect("a minor version")) >= TAKES_FOLDERS
+}
+
+/// The objects of an overlay: those of the folder that it lies over, with its patches (RFC 6902, of which `test` and
+/// `replace` are used).
+pub fn overlaid(overlay: &str) -> Vec<Value> {
+    let kustomization = kustomization(overlay);
+    let [base] = words(&kustomization["resources"])[..] else { panic!("{overlay} lies over several") };
+    let mut objects =
+        written(base.strip_prefix("../").map(|name| format!("cni/{name}")).expect("a base").as_str());
+    for patch in kustomization["patches"].as_array().expect("patches") {
+        let target = &patch["target"];
+        let is_meant = |object: &&mut Value| {
+            object["kind"] == target["kind"] && object["metadata"]["name"] == target["name"]
+        };
+        let object = objects.iter_mut().find(is_meant).unwrap_or_else(|| panic!("{overlay}: no {target}"));
+        for step in
+            documents(overlay, patch["patch"].as_str().expect("a patch")).remove(0).as_array().expect("steps")
+        {
+            let place = object.pointer_mut(step["path"].as_str().expect("a path")).expect("a place");
+            match step["op"].as_str() {
+                Some("test") => assert_eq!(*place, step["value"], "{overlay}: {step}"),
+                Some("replace") => *place = step["value"].clone(),
+                other => panic!("{overlay}: {other:?}"),
+            }
+        }
+    }
+    objects
 }
 
 fn kubectl(words: &[&str]) -> String {

@@ -7,7 +7,9 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::folders::{self, BESIDE, FOLDERS, documents, files, kustomization, text, words, written};
+use crate::folders::{
+    self, BESIDE, FOLDERS, OVERLAYS, documents, files, kustomization, text, words, written,
+};
 use crate::laws;
 use crate::objects::{self, Object};
 
@@ -19,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         plain("the_objects_of_the_pages_are_of_kubernetes_types", pages),
         plain("each_container_sees_of_the_node_what_it_needs", mounts),
         plain("host_paths_need_the_level_privileged_and_nothing_else_does", level),
+        plain("an_overlay_changes_the_mounts_of_one_folder", overlays),
         plain("one_installer_is_the_other_but_for_the_source_of_addresses", twins),
         plain("the_example_s_list_of_nodes_is_one", list),
         plain("the_api_is_asked_for_one_node_by_one_container", asked),
@@ -34,7 +37,8 @@ fn read(what: &str, values: &[Value]) -> Vec<Object> {
 
 /// The one DaemonSet of a folder.
 pub fn set(folder: &str) -> DaemonSet {
-    let objects = read(folder, &written(folder));
+    let is_overlay = OVERLAYS.contains(&folder);
+    let objects = read(folder, &if is_overlay { folders::overlaid(folder) } else { written(folder) });
     let mut sets = laws::sets(&objects).map(|(set, _)| set.clone());
     let set = sets.next().unwrap_or_else(|| panic!("{folder} has no DaemonSet"));
     assert!(sets.next().is_none(), "{folder} has two");
@@ -105,6 +109,21 @@ fn level() {
     }
 }
 
+fn overlays() {
+    let k3s = "/var/lib/rancher/k3s/agent/etc/containerd";
+    let expect = [("/opt/cni/bin", "/usr/lib/cni"), ("/etc/containerd", k3s)];
+    for (folder, (from, to)) in OVERLAYS.into_iter().zip(expect) {
+        assert_eq!(files(folder), ["kustomization.yaml"]);
+        let objects = folders::overlaid(folder);
+        laws::hold(&read(folder, &objects));
+        let changed = json!(set(folder)).to_string();
+        let back = changed.replace(&format!("\"/host{to}\""), &format!("\"/host{from}\""));
+        let back = back.replace(&format!("\"{to}\""), &format!("\"{from}\""));
+        assert_ne!(changed, back, "{folder}");
+        assert_eq!(back, json!(set("cni/deploy")).to_string(), "{folder}");
+    }
+}
+
 /// Takes the entries of these names out of a list.
 fn without(list: &mut Value, names: &[&str]) {
     let list = list.as_array_mut().expect("a list");
@@ -171,6 +190,12 @@ fn rendered() {
         assert_eq!(sorted(&rendered), sorted(&written(folder)), "{folder}");
         if n < 3 {
             parts.extend(rendered);
+        }
+    }
+    for folder in OVERLAYS {
+        // An older one has no patches like these either.
+        if folders::takes_folders() {
+            assert_eq!(sorted(&folders::rendered(folder)), sorted(&folders::overlaid(folder)), "{folder}");
         }
     }
     let all = folders::rendered_root();

@@ -12,7 +12,7 @@ use harness::call;
 use harness::device_manager::DeviceManager;
 use harness::device_node::KUBELET;
 use harness::kubelet::PLUGINS;
-use harness::node::our_binary;
+use harness::node::{cover, our_binary};
 use harness::suite::scripted;
 use harness::volume_node::VolumeNode;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -40,6 +40,8 @@ pub fn trials() -> Vec<Trial> {
             TOOLS,
             cni_by_file,
         ),
+        scripted("the_cni_installer_installs_where_debian_s_containerd_looks", API_TOOLS, debian),
+        scripted("the_cni_installer_finds_the_configuration_of_k3s", API_TOOLS, k3s),
         scripted("the_cni_installer_refuses_folders_that_the_runtime_does_not_use", TOOLS, elsewhere),
         scripted("the_cni_installer_refuses_a_node_whose_runtime_it_does_not_know", TOOLS, unknown),
         scripted("the_drivers_are_installed_with_the_rights_of_their_daemonset", TOOLS, flexvolume),
@@ -260,6 +262,48 @@ fn cni_by_file(_: &VolumeNode) {
     assert_eq!(uninstall.wait(), 0, "{}", uninstall.log());
     install.until("it knows", |c| c.log().contains("uninstalled"));
     assert!(!Path::new(PLUGIN).exists() && !Path::new(CONFLIST).exists(), "{}", uninstall.log());
+    assert_eq!(install.stop(), 0, "{}", install.log());
+}
+
+fn debian(_: &VolumeNode) {
+    containerd();
+    fs::write(
+        "/etc/containerd/config.toml",
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\n",
+    )
+    .unwrap();
+    // The folder of the host stays as it is.
+    cover("/usr/lib/cni");
+    let set = set("cni/deploy-debian");
+    installs_by_api(&set);
+    assert!(!Path::new(PLUGIN).exists());
+    assert_eq!(fs::read("/usr/lib/cni/nodeplug-cni").unwrap(), fs::read(our_binary()).unwrap());
+}
+
+/// Without flannel its containerd has the usual folders.
+fn k3s(_: &VolumeNode) {
+    containerd();
+    fs::remove_file("/etc/containerd/config.toml").unwrap();
+    let folder = "/var/lib/rancher/k3s/agent/etc/containerd";
+    fs::create_dir_all(folder).unwrap();
+    fs::write(
+        format!("{folder}/config.toml"),
+        "version = 3\nroot = \"/var/lib/rancher/k3s/agent/containerd\"\n",
+    )
+    .unwrap();
+    installs_by_api(&set("cni/deploy-k3s"));
+    assert_eq!(fs::read(PLUGIN).unwrap(), fs::read(our_binary()).unwrap());
+}
+
+fn installs_by_api(set: &DaemonSet) {
+    let _api = Api::start("worker-1", "10.244.7.0/24");
+    let mut pod = Pod::new(laws::pod(set), "worker-1");
+    Api::introduce(&mut pod);
+    let _proxy = pod.start("kubectl");
+    let mut install = pod.start("install");
+    install.until("it is ready", |c| is_ready(set, c));
+    assert_eq!(subnets(), ["10.244.7.0/24"]);
+    assert_bare(&install);
     assert_eq!(install.stop(), 0, "{}", install.log());
 }
 
