@@ -187,7 +187,7 @@ impl Hands<'_> {
             Step::ClaimPorts { ports, owner } => self.claim(ports, owner),
             Step::ReleasePorts { ports, owner } => self.release_ports(ports, owner),
             Step::OpenLoopback { link, four, six } => self.open_loopback(link, *four, *six),
-            Step::FlushConnections { ports } => self.flush_connections(ports),
+            Step::FlushConnections { ports, live } => self.flush_connections(ports, *live),
             Step::Unredirect { link, to } => self.unredirect(link, to),
             Step::Sysctl { name, value } => {
                 self.go(Place::Pod)?;

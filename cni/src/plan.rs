@@ -143,7 +143,7 @@ impl Wish {
         if !filters.is_empty() {
             steps.push(Step::Filter { filters, owner: self.owner.clone() });
         }
-        steps.extend(feature::after(&self.features, &target));
+        steps.extend(feature::after(&self.features, &target, false));
         steps
     }
 

@@ -1,9 +1,12 @@
 //! The kernel's memory of connections: `conntrack -L` and `conntrack -D`, for the few that a change of host
 //! ports contradicts. A connection without a handshake lives for as long as anybody sends, and what it was
 //! once sent to gets its packets for so long.
+//!
+//! Both walk the whole table, however many connections there are. A list locks each of its buckets, which takes
+//! 12 ms with the 262144 of a usual node; a delete passes over the empty ones, and takes 0.3 ms.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use netlink_bindings::utils::{
     IterableChunks, align, finalize_nested_header, push_header, push_header_type, push_nested_header,
@@ -30,6 +33,7 @@ const ZONE: u16 = 18;
 const ID: u16 = 12;
 const FILTER: u16 = 25;
 const FILTER_ORIGINAL: u16 = 1;
+const FILTER_REPLY: u16 = 2;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
 const SOURCE_4: u16 = 1;
@@ -39,8 +43,15 @@ const DESTINATION_6: u16 = 4;
 const PROTOCOL_NUMBER: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
-/// `CTA_FILTER_FLAG_CTA_PROTO_NUM` and `…_PROTO_DST_PORT` (net/netfilter/nf_internals.h).
-const FILTER_BY: u32 = 1 << 3 | 1 << 5;
+/// `CTA_FILTER_FLAG_CTA_IP_SRC`, `…_IP_DST`, `…_PROTO_NUM`, `…_PROTO_SRC_PORT`, `…_PROTO_DST_PORT`
+/// (net/netfilter/nf_internals.h).
+const BY_SOURCE: u32 = 1 << 0;
+const BY_DESTINATION: u32 = 1 << 1;
+const BY_PROTOCOL: u32 = 1 << 3;
+const BY_SOURCE_PORT: u32 = 1 << 4;
+const BY_DESTINATION_PORT: u32 = 1 << 5;
+
+const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A connection as the kernel remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +63,75 @@ pub struct Connection {
     pub by: SocketAddr,
     /// What names it to the kernel: its first direction, zone and number.
     name: Vec<u8>,
+}
+
+/// Which connections are meant: those of a protocol to a port.
+///
+/// Addresses are IPv4's alone. Of IPv6's the kernel takes those that differ (`ctnetlink_filter_match_tuple` has the
+/// comparison the wrong way round).
+#[derive(Debug, Clone, Copy)]
+pub struct Pattern {
+    protocol: u8,
+    port: u16,
+    /// Sent to this address.
+    to: Option<Ipv4Addr>,
+    /// Answered by this one.
+    by: Option<SocketAddrV4>,
+}
+
+impl Pattern {
+    fn of(port: &Forward) -> Self {
+        Self { protocol: port.protocol.number(), port: port.port, to: None, by: None }
+    }
+
+    /// What was sent to `address` and the port of `port`, whoever answers.
+    pub fn sent_to(address: Ipv4Addr, port: &Forward) -> Self {
+        Self { to: Some(address), ..Self::of(port) }
+    }
+
+    /// What the pod of `port` answers, by that port; `None` for an IPv6 one.
+    pub fn led_by(port: &Forward) -> Option<Self> {
+        let (IpAddr::V4(host), SocketAddr::V4(pod)) = (port.host, port.to) else { return None };
+        let to = Some(host).filter(|host| !host.is_unspecified());
+        Some(Self { to, by: Some(pod), ..Self::of(port) })
+    }
+
+    /// What the kernel has to match.
+    fn push(&self, bytes: &mut Vec<u8>) {
+        let to = self.to.map(|ip| (DESTINATION_4, ip));
+        push_tuple(bytes, ORIGINAL, to, self.protocol, (DESTINATION_PORT, self.port));
+        if let Some(by) = self.by {
+            push_tuple(bytes, REPLY, Some((SOURCE_4, *by.ip())), self.protocol, (SOURCE_PORT, by.port()));
+        }
+        let filter = push_nested_header(bytes, FILTER);
+        push_header(bytes, FILTER_ORIGINAL, 4);
+        let original = BY_PROTOCOL | BY_DESTINATION_PORT;
+        bytes.extend((original | if self.to.is_some() { BY_DESTINATION } else { 0 }).to_ne_bytes());
+        if self.by.is_some() {
+            push_header(bytes, FILTER_REPLY, 4);
+            bytes.extend((BY_PROTOCOL | BY_SOURCE | BY_SOURCE_PORT).to_ne_bytes());
+        }
+        finalize_nested_header(bytes, filter);
+    }
+}
+
+/// What one direction has to have: `ip` and `port` by the attributes of its source or its destination.
+fn push_tuple(bytes: &mut Vec<u8>, kind: u16, ip: Option<(u16, Ipv4Addr)>, protocol: u8, port: (u16, u16)) {
+    let tuple = push_nested_header(bytes, kind);
+    if let Some((attribute, ip)) = ip {
+        let nested = push_nested_header(bytes, TUPLE_IP);
+        push_header(bytes, attribute, 4);
+        bytes.extend(ip.octets());
+        finalize_nested_header(bytes, nested);
+    }
+    let nested = push_nested_header(bytes, TUPLE_PROTOCOL);
+    push_header(bytes, PROTOCOL_NUMBER, 1);
+    bytes.extend([protocol, 0, 0, 0]);
+    push_header(bytes, port.0, 2);
+    bytes.extend(port.1.to_be_bytes());
+    bytes.extend([0, 0]);
+    finalize_nested_header(bytes, nested);
+    finalize_nested_header(bytes, tuple);
 }
 
 /// One nfnetlink socket for connections.
@@ -86,10 +166,28 @@ impl Conntrack {
         Ok(all)
     }
 
+    /// Forgets what matches any of the patterns, in IPv4. Whether the kernel can: one before 6.8 refuses, and nothing has
+    /// happened.
+    pub fn forget_all(&mut self, patterns: &[Pattern]) -> Result<bool> {
+        for some in patterns.chunks(TOGETHER) {
+            let done = self.delete(some.iter().map(|p| (IPV4, |bytes: &mut Vec<u8>| p.push(bytes))));
+            match done {
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
+                    return Ok(false);
+                }
+                other => {
+                    other.map_err(|e| explained("forget connections to the host's ports".to_owned(), e))?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// Forgets these connections. One that is gone is forgotten already.
     pub fn forget(&mut self, connections: &[Connection]) -> Result<()> {
         for some in connections.chunks(TOGETHER) {
-            self.delete(some).map_err(|e| explained(format!("forget {} connections", some.len()), e))?;
+            let each = some.iter().map(|c| (c.to.ip(), |bytes: &mut Vec<u8>| bytes.extend(&c.name)));
+            self.delete(each).map_err(|e| explained(format!("forget {} connections", some.len()), e))?;
         }
         Ok(())
     }
@@ -98,22 +196,9 @@ impl Conntrack {
         let mut bytes = Vec::with_capacity(128);
         let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
         let sequence = self.frame(&mut bytes, GET, flags, port.host, |bytes| {
-            if !filtered {
-                return;
+            if filtered {
+                Pattern::of(port).push(bytes);
             }
-            let tuple = push_nested_header(bytes, ORIGINAL);
-            let protocol = push_nested_header(bytes, TUPLE_PROTOCOL);
-            push_header(bytes, PROTOCOL_NUMBER, 1);
-            bytes.extend([port.protocol.number(), 0, 0, 0]);
-            push_header(bytes, DESTINATION_PORT, 2);
-            bytes.extend(port.port.to_be_bytes());
-            bytes.extend([0, 0]);
-            finalize_nested_header(bytes, protocol);
-            finalize_nested_header(bytes, tuple);
-            let filter = push_nested_header(bytes, FILTER);
-            push_header(bytes, FILTER_ORIGINAL, 4);
-            bytes.extend(FILTER_BY.to_ne_bytes());
-            finalize_nested_header(bytes, filter);
         });
         self.socket.send(&bytes, 0)?;
         let mut all = Vec::new();
@@ -129,15 +214,18 @@ impl Conntrack {
         }
     }
 
-    /// The kernel carries out every one, and acknowledges the last.
-    fn delete(&mut self, connections: &[Connection]) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(connections.len() * 128);
+    /// Each is an address of the family, and what is meant. The kernel carries out every one, and acknowledges the
+    /// last.
+    fn delete(
+        &mut self,
+        each: impl ExactSizeIterator<Item = (IpAddr, impl FnOnce(&mut Vec<u8>))>,
+    ) -> io::Result<()> {
+        let count = each.len();
+        let mut bytes = Vec::with_capacity(count * 128);
         let mut last = 0;
-        for (index, connection) in connections.iter().enumerate() {
-            let ack = if index + 1 == connections.len() { libc::NLM_F_ACK } else { 0 };
-            last = self.frame(&mut bytes, DELETE, libc::NLM_F_REQUEST | ack, connection.to.ip(), |bytes| {
-                bytes.extend(&connection.name);
-            });
+        for (index, (like, fill)) in each.enumerate() {
+            let ack = if index + 1 == count { libc::NLM_F_ACK } else { 0 };
+            last = self.frame(&mut bytes, DELETE, libc::NLM_F_REQUEST | ack, like, fill);
         }
         self.socket.send(&bytes, 0)?;
         let mut result = Ok(());

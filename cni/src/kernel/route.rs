@@ -1,6 +1,6 @@
 //! Routes: `ip route`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
@@ -120,6 +120,33 @@ pub fn is_local(socket: &mut RouteSocket, address: IpAddr) -> Result<bool> {
         Some(RouteNetlinkMessage::NewRoute(found)) => found.header.kind == RouteType::Local,
         _ => false,
     })
+}
+
+/// This host's IPv4 addresses, each once; `None` where whole networks are (`ip route add
+/// local 192.0.2.0/24 …`). Of 127.0.0.0/8 it is the first alone: who sends to another one means a server of the host's
+/// own.
+pub fn local_addresses(socket: &mut RouteSocket) -> Result<Option<Vec<Ipv4Addr>>> {
+    let mut query = RouteMessage::default();
+    query.header.address_family = AddressFamily::Inet;
+    query.header.table = libc::RT_TABLE_LOCAL;
+    query.header.kind = RouteType::Local;
+    let doing = || "list the host's own addresses".to_owned();
+    let mut found = Vec::new();
+    for message in socket.dump(&RouteNetlinkMessage::GetRoute(query), doing)? {
+        let RouteNetlinkMessage::NewRoute(message) = message else { continue };
+        let Some(route) = described(&message).filter(|_| message.header.kind == RouteType::Local) else {
+            continue;
+        };
+        let is_host = route.dst.prefix_len() == route.dst.max_prefix_len();
+        match route.dst.addr() {
+            IpAddr::V4(ip) if ip.is_loopback() => found.push(Ipv4Addr::LOCALHOST),
+            IpAddr::V4(ip) if is_host => found.push(ip),
+            _ => return Ok(None),
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(Some(found))
 }
 
 /// What a look-up found.

@@ -50,9 +50,9 @@ pub fn steps(features: &Features, target: &Target) -> (Vec<Step>, Vec<Filter>) {
     (steps, filters)
 }
 
-/// The steps that come when the filters stand.
-pub fn after(features: &Features, target: &Target) -> Vec<Step> {
-    ports::after(features, target)
+/// The steps that come when the filters stand. `live` where the pod may serve already.
+pub fn after(features: &Features, target: &Target, live: bool) -> Vec<Step> {
+    ports::after(features, target, live)
 }
 
 /// Writes into the record what [`unmake`] needs.

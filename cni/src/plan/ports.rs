@@ -42,8 +42,8 @@ pub fn filter(features: &Features, target: &Target) -> Option<Filter> {
 }
 
 /// What comes when the filter stands: the loopback addresses are opened only behind their guard, and a
-/// connection that the filter never saw goes after it.
-pub fn after(features: &Features, target: &Target) -> Vec<Step> {
+/// connection that the filter never saw goes after it. `live` where the pod may serve already.
+pub fn after(features: &Features, target: &Target, live: bool) -> Vec<Step> {
     let Some(ports) = &features.ports else { return Vec::new() };
     let forwards = forwards(ports, target);
     let mut steps = Vec::new();
@@ -59,7 +59,7 @@ pub fn after(features: &Features, target: &Target) -> Vec<Step> {
     }
     let ports: Vec<Forward> = forwards.into_iter().filter(Forward::is_remembered).collect();
     if !ports.is_empty() {
-        steps.push(Step::FlushConnections { ports });
+        steps.push(Step::FlushConnections { ports, live });
     }
     steps
 }

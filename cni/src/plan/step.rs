@@ -68,8 +68,8 @@ pub enum Step {
     ReleasePorts { ports: Vec<Forward>, owner: Owner },
     /// Let what the node sends to its loopback addresses leave by `link` and come back.
     OpenLoopback { link: String, four: bool, six: bool },
-    /// Forget connections to these ports that lead elsewhere.
-    FlushConnections { ports: Vec<Forward> },
+    /// Forget connections to these ports that lead elsewhere than to their pod; where it does not `live` yet, all.
+    FlushConnections { ports: Vec<Forward>, live: bool },
     /// Let what arrives by another plugin's link go its way again, where it is redirected to `to`.
     Unredirect { link: String, to: String },
     /// Set a kernel setting of the pod that the operator asked for.
@@ -245,7 +245,7 @@ impl fmt::Display for Step {
             Self::OpenLoopback { link, .. } => {
                 write!(f, "let the host's loopback addresses leave by `{link}`")
             }
-            Self::FlushConnections { ports } => {
+            Self::FlushConnections { ports, .. } => {
                 write!(f, "forget connections to the host's {} that lead elsewhere", each(ports))
             }
             Self::Unredirect { link, to } => {

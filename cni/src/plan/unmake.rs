@@ -66,6 +66,6 @@ pub fn reassert(record: &Attachment) -> Vec<Step> {
         steps.push(Step::Filter { filters, owner: owner() });
     }
     // What was sent to a port meanwhile went elsewhere, and the kernel remembers that.
-    steps.extend(feature::after(&record.features(), &Target::of(record)));
+    steps.extend(feature::after(&record.features(), &Target::of(record), true));
     steps
 }

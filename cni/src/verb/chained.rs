@@ -201,7 +201,7 @@ fn features_of(call: &Call, target: &Target) -> Result<Vec<Step>> {
     if !filters.is_empty() {
         steps.push(Step::Filter { filters, owner: call.owner.clone() });
     }
-    steps.extend(feature::after(&call.config.features, target));
+    steps.extend(feature::after(&call.config.features, target, false));
     Ok(steps)
 }
 

@@ -34,6 +34,15 @@ pub fn trials() -> Vec<Trial> {
         ours("a_port_is_free_again_whatever_del_was_not_told", a_port_is_free_again),
         ours("after_a_flush_check_tells_and_the_next_add_puts_the_rules_back", after_a_flush),
         ours("a_conversation_over_udp_follows_the_port", a_conversation_follows_the_port),
+        ours("a_conversation_follows_the_port_on_a_node_of_many_addresses", |node| {
+            many_addresses();
+            a_conversation_follows_the_port(node);
+        }),
+        ours("a_conversation_past_the_node_goes_on", a_conversation_past_the_node),
+        ours("a_conversation_past_a_node_of_many_addresses_goes_on", |node| {
+            many_addresses();
+            a_conversation_past_the_node(node);
+        }),
         ours("a_port_that_cannot_be_mapped_is_refused_before_anything_is_made", refused_before),
         ours("an_add_with_ports_killed_at_any_step_is_undone_by_del", killed_at_any_step),
         ours("a_chained_add_of_ports_killed_at_any_step_is_undone", |n| killed_behind_another(n, "ADD")),
@@ -327,8 +336,10 @@ fn conditions(node: &Node) {
 }
 
 /// GHSA-jv3w-x3r3-g6rm: a packet that the node routes to another machine's same port is none of the pod's.
-fn what_is_not_for_the_node_passes(node: &Node) {
-    let outside = node.outside();
+const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
+
+/// A machine to which the node leads whoever is outside.
+fn beyond(node: &Node, outside: &Namespace) -> Namespace {
     let beyond = node.namespace("beyond");
     tool(&["ip", "link", "add", "up1", "type", "veth", "peer", "name", "eth0", "netns", beyond.name()]);
     tool(&["ip", "addr", "add", "198.51.100.1/24", "dev", "up1"]);
@@ -341,11 +352,16 @@ fn what_is_not_for_the_node_passes(node: &Node) {
         beyond.tool(words);
     }
     outside.tool(&["ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.1"]);
-    let far = IpAddr::from([198, 51, 100, 2]);
+    beyond
+}
+
+fn what_is_not_for_the_node_passes(node: &Node) {
+    let outside = node.outside();
+    let beyond = beyond(node, &outside);
     for way in [Way::Routed, Way::Bridge] {
         // Nobody serves in the pod: what came there would find no answer.
         let one = pod(node, way, "one", &usual(), &json!({}));
-        let server = Echo::at(&beyond, (far, PORT).into());
+        let server = Echo::at(&beyond, (FAR, PORT).into());
         for protocol in PROTOCOLS {
             let what = format!("{way:?} {protocol:?}");
             seen(&ask(&outside, protocol, server.address), OUTSIDE[0], &what);
@@ -566,6 +582,44 @@ fn a_conversation_follows_the_port(node: &Node) {
         drop(host);
     }
     look::assert_nothing_left("a conversation");
+}
+
+/// So many that whose a connection is takes a look at each.
+fn many_addresses() {
+    for n in 1..=40 {
+        tool(&["ip", "addr", "add", &format!("203.0.113.{n}/32"), "dev", "lo"]);
+        tool(&["ip", "addr", "add", &format!("2001:db8:fe::{n:x}/128"), "dev", "lo"]);
+    }
+}
+
+/// The port is the node's where it is sent to an address of the node, and nobody's else.
+fn a_conversation_past_the_node(node: &Node) {
+    let outside = node.outside();
+    let beyond = beyond(node, &outside);
+    let _server = Echo::at(&beyond, (FAR, PORT).into());
+    tool(&["sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+    // The node tracks connections as soon as it has rules for a pod.
+    let other = json!([{"hostPort": PORT + 1, "containerPort": INSIDE, "protocol": "udp"}]);
+    let first = pod(node, Way::Routed, "first", &other, &json!({}));
+    let socket = outside.within(|| {
+        let socket = UdpSocket::bind(SocketAddr::new(OUTSIDE[0], 40000)).expect("a socket outside");
+        socket.connect(SocketAddr::new(FAR, PORT)).expect("a peer");
+        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a patience");
+        socket
+    });
+    let number = || {
+        let all = tool(&["conntrack", "-L", "-p", "udp", "-o", "id"]);
+        let line = all.lines().find(|line| line.contains(&format!("dst={FAR} ")));
+        line.and_then(|line| line.split("id=").nth(1)).unwrap_or_else(|| panic!("none in {all}")).to_owned()
+    };
+    assert_eq!(again(&socket), Some(OUTSIDE[0].to_string()));
+    let before = number();
+    let one = pod(node, Way::Routed, "one", &usual(), &json!({}));
+    assert_eq!(number(), before, "after ADD");
+    one.del();
+    assert_eq!(number(), before, "after DEL");
+    first.del();
+    look::assert_nothing_left("a conversation past the node");
 }
 
 fn refused_before(node: &Node) {
