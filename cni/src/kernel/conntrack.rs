@@ -16,6 +16,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use node::{Context, Error, Kind, Result};
 
 use super::nft::Forward;
+use crate::port::Protocol;
 
 const HEADER: usize = 16;
 /// struct nfgenmsg.
@@ -65,13 +66,12 @@ pub struct Connection {
     name: Vec<u8>,
 }
 
-/// Which connections are meant: those of a protocol to a port.
+/// Which UDP connections over IPv4 are meant.
 ///
-/// Addresses are IPv4's alone. Of IPv6's the kernel takes those that differ (`ctnetlink_filter_match_tuple` has the
-/// comparison the wrong way round).
+/// The kernel's filter (`ctnetlink_filter_match_tuple`) is right for these. SCTP's ports it does not look at, and IPv6
+/// addresses it compares the wrong way round: it takes those that differ.
 #[derive(Debug, Clone, Copy)]
 pub struct Pattern {
-    protocol: u8,
     port: u16,
     /// Sent to this address.
     to: Option<Ipv4Addr>,
@@ -80,39 +80,46 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    fn of(port: &Forward) -> Self {
-        Self { protocol: port.protocol.number(), port: port.port, to: None, by: None }
+    /// Whether connections to `port` can be named by one.
+    pub fn is_for(port: &Forward) -> bool {
+        port.protocol == Protocol::Udp && port.host.is_ipv4() && port.to.is_ipv4()
     }
 
     /// What was sent to `address` and the port of `port`, whoever answers.
     pub fn sent_to(address: Ipv4Addr, port: &Forward) -> Self {
-        Self { to: Some(address), ..Self::of(port) }
+        Self { port: port.port, to: Some(address), by: None }
     }
 
-    /// What the pod of `port` answers, by that port; `None` for an IPv6 one.
+    /// What the pod of `port` answers, by that port; `None` for one that it [is not for](Self::is_for).
     pub fn led_by(port: &Forward) -> Option<Self> {
         let (IpAddr::V4(host), SocketAddr::V4(pod)) = (port.host, port.to) else { return None };
         let to = Some(host).filter(|host| !host.is_unspecified());
-        Some(Self { to, by: Some(pod), ..Self::of(port) })
+        Self::is_for(port).then_some(Self { port: port.port, to, by: Some(pod) })
     }
 
     /// What the kernel has to match.
     fn push(&self, bytes: &mut Vec<u8>) {
+        let protocol = Protocol::Udp.number();
         let to = self.to.map(|ip| (DESTINATION_4, ip));
-        push_tuple(bytes, ORIGINAL, to, self.protocol, (DESTINATION_PORT, self.port));
+        push_tuple(bytes, ORIGINAL, to, protocol, (DESTINATION_PORT, self.port));
         if let Some(by) = self.by {
-            push_tuple(bytes, REPLY, Some((SOURCE_4, *by.ip())), self.protocol, (SOURCE_PORT, by.port()));
+            push_tuple(bytes, REPLY, Some((SOURCE_4, *by.ip())), protocol, (SOURCE_PORT, by.port()));
         }
-        let filter = push_nested_header(bytes, FILTER);
-        push_header(bytes, FILTER_ORIGINAL, 4);
-        let original = BY_PROTOCOL | BY_DESTINATION_PORT;
-        bytes.extend((original | if self.to.is_some() { BY_DESTINATION } else { 0 }).to_ne_bytes());
-        if self.by.is_some() {
-            push_header(bytes, FILTER_REPLY, 4);
-            bytes.extend((BY_PROTOCOL | BY_SOURCE | BY_SOURCE_PORT).to_ne_bytes());
-        }
-        finalize_nested_header(bytes, filter);
+        let by_address = if self.to.is_some() { BY_DESTINATION } else { 0 };
+        let reply = self.by.map(|_| BY_PROTOCOL | BY_SOURCE | BY_SOURCE_PORT);
+        push_filter(bytes, BY_PROTOCOL | BY_DESTINATION_PORT | by_address, reply);
     }
+}
+
+/// Which of the values in the tuples of both directions count.
+fn push_filter(bytes: &mut Vec<u8>, original: u32, reply: Option<u32>) {
+    let filter = push_nested_header(bytes, FILTER);
+    for (direction, by) in [(FILTER_ORIGINAL, Some(original)), (FILTER_REPLY, reply)] {
+        let Some(by) = by else { continue };
+        push_header(bytes, direction, 4);
+        bytes.extend(by.to_ne_bytes());
+    }
+    finalize_nested_header(bytes, filter);
 }
 
 /// What one direction has to have: `ip` and `port` by the attributes of its source or its destination.
@@ -166,7 +173,7 @@ impl Conntrack {
         Ok(all)
     }
 
-    /// Forgets what matches any of the patterns, in IPv4. Whether the kernel can: one before 6.8 refuses, and nothing has
+    /// Forgets what matches any of the patterns. Whether the kernel can: one before 6.12 refuses, and nothing has
     /// happened.
     pub fn forget_all(&mut self, patterns: &[Pattern]) -> Result<bool> {
         for some in patterns.chunks(TOGETHER) {
@@ -197,7 +204,8 @@ impl Conntrack {
         let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
         let sequence = self.frame(&mut bytes, GET, flags, port.host, |bytes| {
             if filtered {
-                Pattern::of(port).push(bytes);
+                push_tuple(bytes, ORIGINAL, None, port.protocol.number(), (DESTINATION_PORT, port.port));
+                push_filter(bytes, BY_PROTOCOL | BY_DESTINATION_PORT, None);
             }
         });
         self.socket.send(&bytes, 0)?;

@@ -123,8 +123,7 @@ pub fn is_local(socket: &mut RouteSocket, address: IpAddr) -> Result<bool> {
 }
 
 /// This host's IPv4 addresses, each once; `None` where whole networks are (`ip route add
-/// local 192.0.2.0/24 …`). Of 127.0.0.0/8 it is the first alone: who sends to another one means a server of the host's
-/// own.
+/// local 192.0.2.0/24 …`). Of 127.0.0.0/8 it is the first alone.
 pub fn local_addresses(socket: &mut RouteSocket) -> Result<Option<Vec<Ipv4Addr>>> {
     let mut query = RouteMessage::default();
     query.header.address_family = AddressFamily::Inet;

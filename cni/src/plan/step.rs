@@ -245,7 +245,10 @@ impl fmt::Display for Step {
             Self::OpenLoopback { link, .. } => {
                 write!(f, "let the host's loopback addresses leave by `{link}`")
             }
-            Self::FlushConnections { ports, .. } => {
+            Self::FlushConnections { ports, live: false } => {
+                write!(f, "forget connections to the host's {}", each(ports))
+            }
+            Self::FlushConnections { ports, live: true } => {
                 write!(f, "forget connections to the host's {} that lead elsewhere", each(ports))
             }
             Self::Unredirect { link, to } => {

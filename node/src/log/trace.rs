@@ -53,7 +53,7 @@ pub fn find(logs: &[Place], program: &str, wanted: &Wanted) -> Found {
     for log in logs {
         let (name, read) = match log {
             Place::File(path) => (path.display().to_string(), files(path)),
-            Place::Journal => ("journal".to_owned(), journal(program)),
+            Place::Journal => ("journal".to_owned(), journal(program).map_err(|e| journalctl(&e))),
             Place::Nowhere => continue,
         };
         let read = read.map(|lines| {
@@ -65,6 +65,11 @@ pub fn find(logs: &[Place], program: &str, wanted: &Wanted) -> Found {
     }
     found.lines = chosen(all, wanted);
     found
+}
+
+/// Without it there may well be a journal.
+fn journalctl(error: &io::Error) -> io::Error {
+    io::Error::other(format!("by `journalctl`: {error}"))
 }
 
 fn unread(error: &io::Error) -> String {
@@ -169,7 +174,7 @@ fn journal(program: &str) -> io::Result<Vec<Value>> {
     let output = command.stdin(Stdio::null()).output()?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(io::Error::other(format!("journalctl: {why}")));
+        return Err(io::Error::other(why));
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = |entry: &str| {

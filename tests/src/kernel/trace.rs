@@ -95,12 +95,18 @@ pub struct Entry {
 impl Entry {
     /// The text that an argument points to, up to its zero; empty where there is none.
     pub fn text(&self, argument: usize) -> String {
-        let mut bytes = vec![0; 4096];
+        let bytes = self.bytes(argument, 4096);
+        let text = bytes.split(|b| *b == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// What an argument points to; shorter where no more can be read.
+    pub fn bytes(&self, argument: usize, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
         let memory = File::open(format!("/proc/{}/mem", self.pid)).expect("the call's memory");
         let length = memory.read_at(&mut bytes, self.arguments[argument]).unwrap_or(0);
         bytes.truncate(length);
-        let text = bytes.split(|b| *b == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(text).into_owned()
+        bytes
     }
 }
 

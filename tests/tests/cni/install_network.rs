@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use harness::call::{self, Answer, Launch, tool};
 use harness::kernel::trace::{self, End};
@@ -63,7 +64,9 @@ impl Containerd {
         let child = command.spawn().unwrap();
         // The child may be in the middle of execve(2) yet, and has neither its name nor its arguments.
         let line = format!("/proc/{}/cmdline", child.id());
+        let start = Instant::now();
         while !fs::read_to_string(&line).unwrap().contains("--config\0/run/containerd.toml") {
+            assert!(start.elapsed() < call::LIMIT, "the runtime does not start");
             thread::yield_now();
         }
         Self(child)

@@ -89,7 +89,8 @@ impl Staying {
     #[track_caller]
     fn says(&mut self, part: &str) {
         let mut heard = Vec::new();
-        while let Ok(line) = self.errors.recv_timeout(LIMIT) {
+        let end = Instant::now() + LIMIT;
+        while let Ok(line) = self.errors.recv_timeout(end.saturating_duration_since(Instant::now())) {
             if line.contains(part) {
                 return;
             }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use harness::call::{Answer, tool, try_tool};
+use harness::kernel::trace;
 use harness::look;
 use harness::node::{Namespace, Node, RECORDS, our_binary};
 use harness::runtime::{Flavour, Runtime};
@@ -38,6 +39,12 @@ pub fn trials() -> Vec<Trial> {
             many_addresses();
             a_conversation_follows_the_port(node);
         }),
+        ours("no_connection_but_those_to_the_port_is_forgotten", only_those_to_the_port),
+        ours("no_connection_but_those_to_the_port_is_forgotten_by_a_list", |node| {
+            many_addresses();
+            only_those_to_the_port(node);
+        }),
+        ours("the_kernel_is_told_which_connections_are_meant", kernel_is_told),
         ours("a_conversation_past_the_node_goes_on", a_conversation_past_the_node),
         ours("a_conversation_past_a_node_of_many_addresses_goes_on", |node| {
             many_addresses();
@@ -335,7 +342,6 @@ fn conditions(node: &Node) {
     look::assert_nothing_left("conditions");
 }
 
-/// GHSA-jv3w-x3r3-g6rm: a packet that the node routes to another machine's same port is none of the pod's.
 const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
 
 /// A machine to which the node leads whoever is outside.
@@ -355,6 +361,7 @@ fn beyond(node: &Node, outside: &Namespace) -> Namespace {
     beyond
 }
 
+/// GHSA-jv3w-x3r3-g6rm: a packet that the node routes to another machine's same port is none of the pod's.
 fn what_is_not_for_the_node_passes(node: &Node) {
     let outside = node.outside();
     let beyond = beyond(node, &outside);
@@ -590,6 +597,117 @@ fn many_addresses() {
         tool(&["ip", "addr", "add", &format!("203.0.113.{n}/32"), "dev", "lo"]);
         tool(&["ip", "addr", "add", &format!("2001:db8:fe::{n:x}/128"), "dev", "lo"]);
     }
+}
+
+/// A connection that the kernel remembers: protocol, where it was sent to, who answers; `None` where that is the same.
+type Entry<'a> = (&'a str, &'a str, u16, Option<(&'a str, u16)>);
+
+/// Puts the connections there, and gives those that are left after `work`.
+fn left_of(entries: &[Entry<'_>], work: impl FnOnce()) -> Vec<bool> {
+    tool(&["conntrack", "-F"]);
+    for (index, (protocol, to, port, by)) in entries.iter().enumerate() {
+        let from = if to.contains(':') { "2001:db8:aa::9" } else { "203.0.113.200" };
+        let (answers, at) = by.unwrap_or((to, *port));
+        let (source, port, at) = ((30_000 + index).to_string(), port.to_string(), at.to_string());
+        let mut words = vec!["conntrack", "-I", "-p", protocol, "-t", "300", "-s", from, "-d", to];
+        words.extend(["--sport", &source, "--dport", &port, "-r", answers, "-q", from]);
+        words.extend(["--reply-port-src", &at, "--reply-port-dst", &source]);
+        match *protocol {
+            "tcp" => words.extend(["--state", "ESTABLISHED"]),
+            "sctp" => words.extend(["--state", "ESTABLISHED", "--orig-vtag", "1", "--reply-vtag", "2"]),
+            _ => {}
+        }
+        tool(&words);
+    }
+    work();
+    let all = ["ipv4", "ipv6"].map(|family| try_tool(&["conntrack", "-L", "-f", family]).stdout).concat();
+    (0..entries.len()).map(|index| all.contains(&format!(" sport={} ", 30_000 + index))).collect()
+}
+
+fn only_those_to_the_port(node: &Node) {
+    let _outside = node.outside();
+    let mapping = |protocol: &str, ip: &str| json!({"hostPort": PORT, "containerPort": INSIDE, "protocol": protocol, "hostIP": ip});
+    let (v4, v6, other) = ("192.0.2.1", "2001:db8:ff::1", Some(("10.66.0.99", INSIDE)));
+    let entries: [Entry<'_>; 14] = [
+        ("udp", v4, PORT, None),
+        ("udp", v4, PORT, other),
+        ("udp", "127.0.0.1", PORT, None),
+        ("udp", v6, PORT, None),
+        ("sctp", v4, PORT, None),
+        ("sctp", v6, PORT, None),
+        // Another port; a server behind the node; of loopback's many addresses; one whose handshake tells.
+        ("udp", v4, PORT + 1, None),
+        ("udp", v6, PORT + 1, None),
+        ("sctp", v4, PORT + 1, None),
+        ("sctp", v6, PORT + 1, None),
+        ("udp", "198.51.100.2", PORT, None),
+        ("udp", "2001:db8:bb::2", PORT, None),
+        ("udp", "127.0.0.53", PORT, None),
+        ("tcp", v4, PORT, None),
+    ];
+    let everywhere = json!([mapping("udp", ""), mapping("sctp", "")]);
+    let mut one = None;
+    let left = left_of(&entries, || one = Some(pod(node, Way::Routed, "one", &everywhere, &json!({}))));
+    assert_eq!(left, [[false; 6].as_slice(), &[true; 8]].concat(), "ADD");
+    let one = one.expect("a pod");
+    let [ip4, ip6] = [one.ips[0].to_string(), one.ips[1].to_string()];
+    let entries: [Entry<'_>; 8] = [
+        ("udp", v4, PORT, Some((&ip4, INSIDE))),
+        ("udp", v6, PORT, Some((&ip6, INSIDE))),
+        ("sctp", v4, PORT, Some((&ip4, INSIDE))),
+        // Another pod's, by another port, to another of the pod's.
+        ("udp", v4, PORT, other),
+        ("udp", v4, PORT + 1, Some((&ip4, INSIDE))),
+        ("udp", v6, PORT + 1, Some((&ip6, INSIDE))),
+        ("sctp", v4, PORT + 1, Some((&ip4, INSIDE))),
+        ("udp", v4, PORT, Some((&ip4, INSIDE + 1))),
+    ];
+    let left = left_of(&entries, || one.del());
+    assert_eq!(left, [[false; 3].as_slice(), &[true; 5]].concat(), "DEL");
+    // At one address: those to another are the host's, or another pod's.
+    let entries: [Entry<'_>; 3] =
+        [("udp", v4, PORT, None), ("udp", "127.0.0.1", PORT, None), ("udp", "192.0.2.7", PORT, None)];
+    let mut two = None;
+    let there = json!([mapping("udp", v4)]);
+    let left = left_of(&entries, || two = Some(pod(node, Way::Routed, "two", &there, &json!({}))));
+    assert_eq!(left, [false, true, true], "ADD at one address");
+    let two = two.expect("a pod");
+    let ip4 = two.ips[0].to_string();
+    let entries: [Entry<'_>; 2] =
+        [("udp", v4, PORT, Some((&ip4, INSIDE))), ("udp", "127.0.0.1", PORT, Some((&ip4, INSIDE)))];
+    assert_eq!(left_of(&entries, || two.del()), [false, true], "DEL at one address");
+    look::assert_nothing_left("connections");
+}
+
+/// The first kernel that deletes connections by a filter.
+const FILTERS: (u32, u32) = (6, 12);
+
+/// The list of all connections is never asked for: it takes as long as all the rest.
+fn kernel_is_told(node: &Node) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's version");
+    let mut numbers = release.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+    let told = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= FILTERS;
+    let _outside = node.outside();
+    let (pod, id) = (node.pod(), id("told"));
+    let mapping =
+        json!([{"hostPort": PORT, "containerPort": INSIDE, "protocol": "udp", "hostIP": "0.0.0.0"}]);
+    let runtime = Runtime::of(Flavour::Ours, with_ports(full("routed"), &mapping, &json!({})));
+    for command in ["ADD", "DEL"] {
+        let (mut lists, mut deletes) = (0, 0);
+        let answer = trace::watch(&runtime.call(command, &id, pod.name(), None), |entry| {
+            if entry.number == libc::SYS_sendto {
+                match entry.bytes(1, 6)[4..] {
+                    // IPCTNL_MSG_CT_GET and …_DELETE of NFNL_SUBSYS_CTNETLINK.
+                    [1, 1] => lists += 1,
+                    [2, 1] => deletes += 1,
+                    _ => {}
+                }
+            }
+        });
+        assert!(answer.ok(), "{command}: {answer:?}");
+        assert_eq!((lists == 0, deletes), (told, 1), "{command}: {lists} lists");
+    }
+    look::assert_nothing_left("an ADD and a DEL that were watched");
 }
 
 /// The port is the node's where it is sent to an address of the node, and nobody's else.
