@@ -19,7 +19,7 @@ use crate::health;
 use crate::inventory::{Chosen, Found, Holding, Inventory};
 use crate::metrics::Metrics;
 
-/// The kubelet's stream of the list, the newest one.
+/// The kubelet's stream of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// It was never asked for since the last registration.
@@ -69,13 +69,14 @@ struct Core {
     looked_at: bool,
 }
 
-/// The kubelet's streams; the newest counts.
+/// The streams since the last registration. The kubelet has one, and asks for the next one before it lets go of the
+/// last; whoever else may open the socket has others, whose ends are not the kubelet's.
 #[derive(Debug)]
 struct Streams {
     opened: u64,
-    newest: Stream,
-    /// A list was handed out on it.
-    heard: bool,
+    /// Those that are open, by their numbers, and whether a list was handed out on each.
+    open: Vec<(u64, bool)>,
+    state: Stream,
     /// Tells the open ones to end: its value is dropped.
     end: watch::Sender<()>,
 }
@@ -83,7 +84,8 @@ struct Streams {
 impl Offer {
     /// An offer of nothing yet.
     pub fn new(resource: Arc<Resource>, host: Host, metrics: Arc<Metrics>, turns: Turns) -> Self {
-        let streams = Streams { opened: 0, newest: Stream::Never, heard: false, end: watch::Sender::new(()) };
+        let (open, end) = (Vec::new(), watch::Sender::new(()));
+        let streams = Streams { opened: 0, open, state: Stream::Never, end };
         Self {
             name: resource.name.clone(),
             host,
@@ -187,14 +189,15 @@ impl Offer {
 
     /// The kubelet's stream.
     pub fn stream(&self) -> Stream {
-        self.streams.borrow().newest
+        self.streams.borrow().state
     }
 
     pub(super) fn stream_opened(&self) -> (u64, watch::Receiver<()>) {
         let mut opened = (0, self.streams.borrow().end.subscribe());
         self.streams.send_modify(|streams| {
             streams.opened += 1;
-            (streams.newest, streams.heard) = (Stream::Open, false);
+            streams.open.push((streams.opened, false));
+            streams.state = Stream::Open;
             opened = (streams.opened, streams.end.subscribe());
         });
         self.metrics.streaming(&self.name, true);
@@ -204,29 +207,27 @@ impl Offer {
     pub(super) fn stream_heard(&self, number: u64) {
         // Nobody waits for this: who asks, looks.
         self.streams.send_if_modified(|streams| {
-            streams.heard |= streams.opened == number;
+            streams.open.iter_mut().filter(|(open, _)| *open == number).for_each(|(_, heard)| *heard = true);
             false
         });
     }
 
     /// Whether the kubelet knows what there is: it has a list, made after the first look and the first checks.
     pub fn is_known(&self) -> bool {
-        let heard = {
-            let streams = self.streams.borrow();
-            streams.newest == Stream::Open && streams.heard
-        };
+        let heard = self.streams.borrow().open.last().is_some_and(|(_, heard)| *heard);
         heard && self.with(|_, inventory| !inventory.entries().any(|(_, entry)| entry.is_unchecked()))
     }
 
     pub(super) fn stream_ended(&self, number: u64) {
-        let newest = self.streams.send_if_modified(|streams| {
-            let newest = streams.opened == number && streams.newest == Stream::Open;
-            if newest {
-                streams.newest = Stream::Ended;
+        let was_last = self.streams.send_if_modified(|streams| {
+            streams.open.retain(|(open, _)| *open != number);
+            let was_last = streams.open.is_empty() && streams.state == Stream::Open;
+            if was_last {
+                streams.state = Stream::Ended;
             }
-            newest
+            was_last
         });
-        if newest {
+        if was_last {
             self.metrics.streaming(&self.name, false);
         }
     }
@@ -234,7 +235,8 @@ impl Offer {
     /// Ends the open streams, without a call to come again: the kubelet is about to.
     pub fn end_streams(&self) {
         self.streams.send_modify(|streams| {
-            streams.newest = Stream::Never;
+            streams.open.clear();
+            streams.state = Stream::Never;
             streams.end = watch::Sender::new(());
         });
         self.metrics.streaming(&self.name, false);

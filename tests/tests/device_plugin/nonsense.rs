@@ -156,6 +156,7 @@ fn does_not_read(node: &DeviceNode) {
     serial(node);
     let _daemon = node.offer(many);
     kubelet.wait_for_healthy(SERIAL, 4000);
+    let asked = kubelet.calls("ListAndWatch");
     let [socket] = node.sockets().try_into().expect("one socket");
     call(&socket, async |mut api| {
         let stranger = api.list_and_watch(Empty {}).await.expect("a stream");
@@ -167,7 +168,10 @@ fn does_not_read(node: &DeviceNode) {
         }
         drop(stranger);
     });
-    kubelet.forget_events();
+    // That it leaves is not the kubelet's end: nothing is registered again, and no device is gone for a moment.
     let (pod, _) = kubelet.allocate(SERIAL, 1);
     kubelet.end(&pod);
+    node.unplug("ttyUSB0");
+    kubelet.wait_for_healthy(SERIAL, 2000);
+    assert_eq!(kubelet.calls("ListAndWatch"), asked, "the kubelet's stream is the same");
 }
