@@ -90,9 +90,10 @@ impl State {
         store::Lock::exclusive(&self.repair_lock())
     }
 
-    /// Notes that nf_tables was found without our table although pods may live.
+    /// Notes that nf_tables was found without our table although pods may live. ADDs that begin at the same moment
+    /// find that together.
     pub fn note_flush(&self) -> Result<()> {
-        store::write_whole(&self.flushed(), b"")
+        store::touch(&self.flushed())
     }
 
     /// Whether a flush was noticed and not mended since.

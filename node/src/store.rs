@@ -141,7 +141,8 @@ pub fn make_folder(path: &Path) -> Result<()> {
 }
 
 /// Replaces `path` by `content` with mode 0600, so that a reader and a `kill -9` see the old or the new
-/// file and never a part.
+/// file and never a part. Two writers at the same moment would have one temporary file: the caller holds a lock, or is
+/// the only one.
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     let doing = || format!("write `{}`", path.display());
     let temporary = beside(path);
@@ -152,6 +153,12 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
         fs::rename(&temporary, path)
     };
     put().inspect_err(|_| drop(fs::remove_file(&temporary))).doing(Kind::Io, doing)
+}
+
+/// Makes an empty file at `path`, where there is none. Any number of callers may do so at the same moment.
+pub fn touch(path: &Path) -> Result<()> {
+    let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    made.map(drop).doing(Kind::Io, || format!("make `{}`", path.display()))
 }
 
 /// Makes `path` with `content` and mode 0600, whole or not at all; [`Kind::Conflict`] where it is there.
@@ -282,6 +289,19 @@ mod tests {
     }
 
     const LONG: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn many_touch_a_file_at_once_and_none_fails() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("note");
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..200).for_each(|_| touch(&path).unwrap()));
+            }
+        });
+        assert_eq!(read(&path).unwrap().unwrap(), b"");
+        assert_eq!(names(&scratch.0).unwrap(), ["note"]);
+    }
 
     #[test]
     fn a_write_replaces_the_whole_file_and_removal_is_idempotent() {
