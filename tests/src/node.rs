@@ -63,8 +63,8 @@ impl Node {
         let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("make mounts private");
         // What looks for a runtime may find the host's, and its folders.
-        for folder in [REFERENCE, "/etc/cni"] {
-            let _ = read_only(folder);
+        for folder in [REFERENCE, "/etc/cni"].into_iter().filter(|folder| Path::new(folder).is_dir()) {
+            read_only(folder).unwrap_or_else(|e| panic!("make `{folder}` read-only: {e}"));
         }
         // Opened before the folders that may hold them are covered.
         let programs: Vec<_> =
@@ -267,7 +267,7 @@ pub fn cover(folder: &str) {
         .unwrap_or_else(|e| panic!("cover `{folder}`: {e}"));
 }
 
-/// Where there is such a folder on the host.
+/// A folder of the host's, which nobody on this node changes.
 fn read_only(folder: &str) -> nix::Result<()> {
     mount(Some(folder), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     let again = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;

@@ -40,7 +40,7 @@ impl Hands<'_> {
         let mut conntrack = Conntrack::open()?;
         let (named, others) = by_name(ports);
         let patterns = if live { None } else { self.sent_here(&named) };
-        let done = patterns.is_some_and(|patterns| conntrack.forget_all(&patterns).unwrap_or(false));
+        let done = patterns.is_some_and(|patterns| conntrack.forget_all(&patterns).is_ok());
         for port in others.into_iter().chain(named.into_iter().filter(|_| !done)) {
             let mut stale = Vec::new();
             for connection in conntrack.to_port(port)? {
@@ -86,7 +86,7 @@ impl Hands<'_> {
         let Ok(mut conntrack) = Conntrack::open() else { return };
         let (named, others) = by_name(&ports);
         let patterns: Vec<Pattern> = named.iter().filter_map(|port| Pattern::led_by(port)).collect();
-        let done = matches!(conntrack.forget_all(&patterns), Ok(true));
+        let done = conntrack.forget_all(&patterns).is_ok();
         for port in others.into_iter().chain(named.into_iter().filter(|_| !done)) {
             let forgotten = conntrack.to_port(port).and_then(|mut stale| {
                 stale.retain(|connection| connection.leads_to(port));

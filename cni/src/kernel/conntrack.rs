@@ -173,21 +173,13 @@ impl Conntrack {
         Ok(all)
     }
 
-    /// Forgets what matches any of the patterns. Whether the kernel can: one before 6.12 refuses, and nothing has
-    /// happened.
-    pub fn forget_all(&mut self, patterns: &[Pattern]) -> Result<bool> {
-        for some in patterns.chunks(TOGETHER) {
-            let done = self.delete(some.iter().map(|p| (IPV4, |bytes: &mut Vec<u8>| p.push(bytes))));
-            match done {
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
-                    return Ok(false);
-                }
-                other => {
-                    other.map_err(|e| explained("forget connections to the host's ports".to_owned(), e))?;
-                }
-            }
-        }
-        Ok(true)
+    /// Forgets what matches any of the patterns. An error from a kernel before 6.12, which does nothing then: whoever
+    /// asked has to go by the list.
+    pub fn forget_all(&mut self, patterns: &[Pattern]) -> io::Result<()> {
+        let mut chunks = patterns.chunks(TOGETHER);
+        chunks.try_for_each(|some| {
+            self.delete(some.iter().map(|p| (IPV4, |bytes: &mut Vec<u8>| p.push(bytes))))
+        })
     }
 
     /// Forgets these connections. One that is gone is forgotten already.
